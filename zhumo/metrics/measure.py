@@ -1,0 +1,57 @@
+"""A measure kept row by row, its 95% interval, and whether two of them really differ (bootstrap, Efron 1979)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+RESAMPLES = 1_000
+_SEED = 20_240
+
+
+def mean(values: np.ndarray) -> float:
+    """The plain average over rows."""
+    return float(values.mean())
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number about a set of rows, computed by `reduce` from one entry (or one line) of `values` a row."""
+
+    name: str
+    values: np.ndarray
+    reduce: Callable[[np.ndarray], float] = field(default=mean)
+    higher_is_better: bool = True
+
+    @property
+    def value(self) -> float:
+        """The number over all rows."""
+        return self.reduce(self.values)
+
+    def interval(self) -> tuple[float, float]:
+        """95% percentile bootstrap interval over rows; the same rows give the same interval."""
+        low, high = np.quantile(self._resampled(), [0.025, 0.975])
+        return float(low), float(high)
+
+    def _resampled(self) -> np.ndarray:
+        rows = len(self.values)
+        generator = np.random.default_rng(_SEED)
+        if self.reduce is mean:
+            # A resample of a mean is a weighted sum, so all resamples are one product with multinomial counts.
+            counts = generator.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
+            resampled: np.ndarray = counts @ self.values / rows
+            return resampled
+        return np.array([self.reduce(self.values[generator.integers(0, rows, rows)]) for _ in range(RESAMPLES)])
+
+    def beats(self, other: "Measure") -> float:
+        """One-sided p-value of "not better than `other`" on the same rows (paired bootstrap; Koehn 2004)."""
+        rows = len(self.values)
+        if len(other.values) != rows:
+            raise ValueError(f"{self.name}: {rows} rows against {len(other.values)}; a paired test needs the same rows")
+        sign = 1 if self.higher_is_better else -1
+        generator = np.random.default_rng(_SEED)
+        worse = 0
+        for _ in range(RESAMPLES):
+            index = generator.integers(0, rows, rows)
+            worse += sign * (self.reduce(self.values[index]) - other.reduce(other.values[index])) <= 0
+        return (worse + 1) / (RESAMPLES + 1)

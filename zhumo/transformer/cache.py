@@ -1,0 +1,67 @@
+"""Keys and values of the tokens seen so far, so that a decode step reads them instead of computing them again."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class _Sizes(Protocol):
+    """What a cache needs to know of a model's configuration."""
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+
+
+class LayerCache:
+    """One block's keys and values, (batch, kv_heads, room, head_dim), filled from the left."""
+
+    def __init__(self, room: Tensor) -> None:
+        self.keys, self.values = room[0], room[1]
+        self.used = 0
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new positions and return all positions so far.
+
+        Raises:
+            ValueError: there is no room left.
+        """
+        end = self.used + key.size(2)
+        if end > self.keys.size(2):
+            raise ValueError(f"the cache has room for {self.keys.size(2)} positions, asked for {end}")
+        self.keys[:, :, self.used : end] = key
+        self.values[:, :, self.used : end] = value
+        self.used = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+class Cache:
+    """The caches of all blocks, for a batch of sequences that grow in step."""
+
+    def __init__(
+        self,
+        config: _Sizes,
+        *,
+        batch: int = 1,
+        length: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (2, batch, config.kv_heads, length or config.length, config.head_dim)
+        self.layers = [LayerCache(torch.zeros(shape, dtype=dtype, device=device)) for _ in range(config.depth)]
+
+    @property
+    def used(self) -> int:
+        """Positions filled so far."""
+        return self.layers[0].used
+
+    def rewind(self, used: int) -> None:
+        """Forget every position from `used` on; a prefix stays valid because attention is causal."""
+        for layer in self.layers:
+            layer.used = min(layer.used, used)

@@ -1,0 +1,58 @@
+"""Dropout whose mask is a function of the sample, not of a random stream.
+
+A mask drawn from a generator depends on the batch a sample happens to travel in, so a run could not be resumed on
+another number of workers with the same result. Here each element's coin is a hash of (sample key, place of this
+layer, position, column): the same sample in the same epoch is dropped the same way wherever it is computed.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_MIX_1, _MIX_2 = 0x7FEB352D, 0x846CA68B - 2**32  # the "lowbias32" integer mixer (Wellons 2018), as signed 32 bit
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Scramble int32 numbers in place; every bit of the input moves about half of the bits of the output."""
+    # Masked, because the right shift of a signed number copies its sign.
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(_MIX_1)
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(_MIX_2)
+    return x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
+
+
+class Dropout(nn.Module):
+    """Inverted dropout (Srivastava et al. 2014) over (batch, time, width), keyed per sample when `keys` is set."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.place = 0
+        self.keys: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return x
+        if self.keys is None:
+            return F.dropout(x, self.probability)
+        return x * self._mask(x)
+
+    def _mask(self, x: Tensor) -> Tensor:
+        assert self.keys is not None
+        batch, time, width = x.shape
+        rows = (self.keys + self.place * 0x9E3779B1).view(batch, 1) + torch.arange(time, device=x.device) * 0x85EBCA77
+        rows = _mix((rows & 0x7FFFFFFF).to(torch.int32))
+        columns = _mix(torch.arange(1, width + 1, device=x.device, dtype=torch.int32))
+        # Rows and columns are already mixed, so one more round over the whole tensor is enough.
+        coins = (rows.unsqueeze(-1) ^ columns).mul_(_MIX_1)
+        coins.bitwise_xor_((coins >> 15).bitwise_and_(0x1FFFF)).mul_(_MIX_2)  # uniform over all int32
+        keep = coins >= int(self.probability * 2**32) - 2**31
+        return keep.to(x.dtype).div_(1 - self.probability)
+
+
+def key_dropout(model: nn.Module, keys: Tensor | None) -> None:
+    """Give every `Dropout` of `model` the keys of the next batch's samples.
+
+    keys: (batch,) int64, one number per sample (seed, epoch and global index already mixed in); None: a random stream.
+    """
+    for place, layer in enumerate(m for m in model.modules() if isinstance(m, Dropout)):
+        layer.place, layer.keys = place, keys

@@ -1,0 +1,34 @@
+"""Stems: what turns business data into (batch, time, width)."""
+
+import torch
+from torch import Tensor, nn
+
+from zhumo.transformer.block import Config, norm_layer
+from zhumo.transformer.dropout import Dropout
+from zhumo.transformer.positions import sinusoids
+
+
+class TokenStem(nn.Module):
+    """Ids of tokens, or of items of a catalogue, to embeddings, with the positions that are added."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(config.vocabulary, config.width)
+        self.types = nn.Embedding(config.types, config.width) if config.types else None
+        self.positions = nn.Embedding(config.length, config.width) if config.positions == "learned" else None
+        if config.positions == "sinusoidal":
+            self.register_buffer("table", sinusoids(config.length, config.width), persistent=False)
+        self.norm = nn.Identity() if config.norm_first else norm_layer(config, config.width)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, ids: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
+        """ids: (batch, time); positions: (time,) or (batch, time); types: (batch, time), all zero when absent."""
+        x: Tensor = self.tokens(ids)
+        if self.positions is not None:
+            x = x + self.positions(positions)
+        elif hasattr(self, "table"):
+            x = x + self.table[positions]
+        if self.types is not None:
+            x = x + self.types(torch.zeros_like(ids) if types is None else types)
+        y: Tensor = self.dropout(self.norm(x))
+        return y
