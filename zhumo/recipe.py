@@ -224,17 +224,16 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
 
 
+_WORDS = {"bool": r"true|false", "int": r"[-+]?(?:0|[1-9][\d_]*)", "float": r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?"}
+_FIRST = {"bool": "tf", "int": "-+0123456789", "float": "-+.0123456789"}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float",
-                                                                         "tag:yaml.org,2002:timestamp")]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null", "merge", "value")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))  # type: ignore[no-untyped-call]
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"),
-    list("-+.0123456789"),
-)
+for _tag, _pattern in _WORDS.items():
+    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_FIRST[_tag])
+    )
 
 
 def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], Lines]:
@@ -243,9 +242,9 @@ def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], Lines]:
     Raises:
         RecipeError: not YAML, not a mapping, a key twice, an anchor, or nested too deeply.
     """
-    loader = _Loader(text)
-    loader.name = where
     try:
+        loader = _Loader(text)
+        loader.name = where
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark

@@ -47,13 +47,20 @@ class Tokenizer:
         text = token.get("content") if isinstance(token, dict) else token
         return self.backend.token_to_id(text) if text else None
 
-    def encode(self, text: str, *, special: bool = True) -> list[int]:
+    def encode(self, text: str, *, special: bool = True, length: int | None = None) -> list[int]:
         """Ids of a text, with the frame ([CLS] ... [SEP], <s> ...) the tokenizer puts around it where `special`.
 
         Text never becomes a control token: `<|im_end|>` typed by a user stays letters.
+        length: at most so many ids, the frame counted and kept, the end of the text dropped.
         """
         self.backend.encode_special_tokens = True
-        ids: list[int] = self.backend.encode(text, add_special_tokens=special).ids
+        found = self.backend.encode(text, add_special_tokens=special)
+        if length is not None and len(found) > length:
+            frame = self.backend.num_special_tokens_to_add(False) if special else 0
+            found = self.backend.encode(text, add_special_tokens=False)
+            found.truncate(max(0, length - frame))
+            found = self.backend.post_process(found, add_special_tokens=special)
+        ids: list[int] = found.ids
         return ids
 
     def encode_trusted(self, text: str) -> list[int]:

@@ -1,0 +1,5 @@
+"""`python -m zhumo` is `zhumo`."""
+
+from zhumo.cli import main
+
+main()

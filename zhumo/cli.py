@@ -1,0 +1,256 @@
+"""The command line: one function a verb, each a thin call of the room that does the work.
+
+Rooms are imported inside the functions, the one place where that is right: `zhumo --help` must not wait for torch.
+"""
+
+import json
+import os
+import sys
+import time
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zhumo.errors import GateError, ZhumoError
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.words import LANGUAGES, language, say
+
+INTERRUPTED = 130
+app = typer.Typer(
+    name="zhumo",
+    help="铸模 Zhumo: a private model workshop. A folder of business data in, a measured Transformer behind an API out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+RecipePath = Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with Zhumo.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="SECTION.KEY=VALUE, e.g. train.lr=3e-4.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder in which runs are made.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")]
+
+
+@app.callback()
+def _options(
+    lang: Annotated[str | None, typer.Option("--lang", help="en or zh; default: the system's.")] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from zhumo import __version__
+
+        out.print(__version__)
+        raise typer.Exit
+    if lang is not None:
+        if lang not in LANGUAGES:
+            raise typer.BadParameter(f"{lang}: one of {', '.join(LANGUAGES)}")
+        os.environ["ZHUMO_LANG"] = lang
+
+
+def _recipe(path: str, overrides: list[str] | None) -> Recipe:
+    """A recipe from a file, or one of those that come with Zhumo by its bare name."""
+    own = Path(__file__).parent / "recipes" / f"{path}.yaml"
+    return Recipe.read(own if own.is_file() and not Path(path).exists() else path, overrides or ())
+
+
+def _show_step(name: str, facts: dict[str, Any], seconds: float) -> None:
+    title = say(f"cli.step.{name}")
+    if seconds == 0:
+        out.print(f"[dim]{title:<10} {say('cli.step.stands')}[/dim]")
+        return
+    out.print(f"[bold]{title:<10}[/bold] {_facts(name, facts)}  [dim]{seconds:.1f} s[/dim]")
+
+
+def _facts(name: str, facts: dict[str, Any]) -> str:
+    if name == "prepare":
+        rows = facts["rows"]
+        parts = ", ".join(f"{part} {count:,}" for part, count in facts["parts"].items())
+        return say("cli.step.rows", **{key: f"{value:,}" for key, value in rows.items() if key != "in"}, all=f"{rows['in']:,}", parts=parts)
+    if name == "build":
+        return say("cli.step.built", family=facts["family"], parameters=f"{facts['parameters']:,}")
+    if name == "train":
+        return say("cli.step.trained", steps=f"{facts['steps']:,}", threads=facts["threads"])
+    return str(facts.get("said", ""))
+
+
+def _make(path: str, overrides: list[str] | None, runs: Path, as_json: bool, only: str | None = None) -> Run:
+    from zhumo.make import make
+
+    recipe = _recipe(path, overrides)
+    run = Run.of(recipe, runs)
+    log: list[dict[str, Any]] = []
+
+    def listen(name: str, facts: dict[str, Any], seconds: float) -> None:
+        log.append({"step": name, "seconds": seconds, **facts})
+        if not as_json:
+            _show_step(name, facts, seconds)
+            if name == "evaluate":
+                _show_report(run)
+
+    make(recipe, run, only=only, listener=listen)
+    if as_json:
+        print(json.dumps({"run": str(run.folder), "steps": log}, ensure_ascii=False))
+    elif only in (None, "deploy"):
+        out.print(say("cli.run.done", bundle=run.step("deploy")))
+    return run
+
+
+def _show_report(run: Run) -> None:
+    from zhumo.evaluate import read_report, summary
+
+    out.print(summary(read_report(run)))
+
+
+@app.command()
+def run(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+    """Make a bundle: prepare, build, train, evaluate, deploy. Steps that stand are skipped."""
+    _make(recipe, overrides, runs, as_json)
+
+
+def _verb(name: str, text: str) -> Callable[..., None]:
+    def verb(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+        _make(recipe, overrides, runs, as_json, only=name)
+
+    verb.__doc__ = text
+    app.command(name)(verb)
+    return verb
+
+
+_verb("prepare", "Step 1: read, clean, split and encode the data.")
+_verb("build", "Step 2: make the model, fresh or from published weights.")
+_verb("train", "Step 3: learn; goes on where it was interrupted.")
+_verb("evaluate", "Step 4: measure on the test rows, beside an honest baseline.")
+_verb("deploy", "Step 5: make the bundle and prove that it serves what was measured.")
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+    """Show what a recipe will make: every default filled in, parameters, steps."""
+    from zhumo.plan import plan as make_plan
+
+    resolved = _recipe(recipe, overrides)
+    result = make_plan(resolved, Run.of(resolved, runs))
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    out.print(escape(resolved.dump()))
+    unknown = say("cli.plan.unknown")
+    for name in ("parameters", "examples", "steps"):
+        value = result[name]
+        if name == "examples" and value is not None:
+            value = value["train"]
+        out.print(f"{say(f'cli.plan.{name}')}: {unknown if value is None else f'{value:,}'}")
+
+
+@app.command()
+def new(
+    task: Annotated[str, typer.Argument(help="recommend, classify, write or embed.")],
+    data: Annotated[str, typer.Argument(help="Your file, or any other source.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: NAME-OF-DATA.yaml here.")] = None,
+) -> None:
+    """Look at your data and write a recipe for it, saying what was guessed and why."""
+    from zhumo.errors import RecipeError, nearest
+    from zhumo.prepare.guess import guess
+    from zhumo.tasks import TASKS
+
+    if task not in TASKS:
+        raise RecipeError("recipe.unknown_task", task=task, near=nearest(task, TASKS) or "-", known=", ".join(TASKS))
+    target = output or Path(Path(data).name.split(".")[0] + ".yaml")
+    if target.exists():
+        raise RecipeError("recipe.exists", path=target)
+    found = guess(task, data)
+    target.write_text(found.recipe, encoding="utf-8")
+    for reason in found.reasons:
+        out.print(f"- {escape(reason)}")
+    out.print(escape(say("cli.new.done", path=target)))
+
+
+@app.command()
+def serve(
+    bundles: Annotated[list[Path], typer.Argument(help="One or several bundles (runs/NAME/deploy).")],
+    host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
+    port: Port = 8010,
+    key_file: Annotated[Path | None, typer.Option(help="File holding the API key. Default: a fresh one, printed.")] = None,
+) -> None:
+    """Serve bundles over HTTP with a console page, until Ctrl-C."""
+    from zhumo.deploy import serve as serve_bundles
+
+    serve_bundles(bundles, host=host, port=port, key_file=key_file)
+
+
+@app.command()
+def answer(
+    bundle: Annotated[Path, typer.Argument(help="A bundle (runs/NAME/deploy).")],
+    rows: Annotated[str, typer.Argument(help="A file of rows, or any other source.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the answers go, one JSON a line.")] = Path("answers.jsonl"),
+) -> None:
+    """Answer a file of rows with a bundle, by the same path that serves."""
+    from zhumo.deploy import answer_file
+
+    counts = answer_file(bundle, rows, output)
+    out.print(escape(say("cli.answer.done", **counts, output=output)))
+
+
+@app.command()
+def pull(
+    name: Annotated[str | None, typer.Argument(help="A name of the catalogue; without one the catalogue is listed.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Fill this folder, to be carried to a machine without network.")] = None,
+) -> None:
+    """Fetch weights or data of the catalogue into the cache, or into a folder to carry away."""
+    from zhumo.sources import CATALOGUE
+    from zhumo.sources import pull as fetch_entry
+
+    if name is None:
+        table = Table(box=None, header_style="bold")
+        for heading in ("name", "about", "licence"):
+            table.add_column(say(f"cli.pull.{heading}"))
+        for entry in CATALOGUE.values():
+            table.add_row(entry.name, entry.about(language()), entry.licence)
+        out.print(table)
+        return
+    for path in fetch_entry(name, to):
+        out.print(escape(str(path)))
+
+
+@app.command()
+def demo(
+    check: Annotated[bool, typer.Option("--check", help="Start, ask, compare, stop; for machines.")] = False,
+    runs: Runs = Path("runs"),
+    port: Port = 8010,
+) -> None:
+    """MovieLens through all five steps, the report card, and the console in your browser."""
+    from zhumo.deploy import serve as serve_bundles
+
+    started = time.perf_counter()
+    result = _make("recommend", None, runs, as_json=False)
+    seconds = time.perf_counter() - started
+    parity = json.loads((result.step("deploy") / "parity.json").read_text(encoding="utf-8"))
+    out.print(escape(say("cli.demo.parity", rows=parity["rows"], difference=f"{parity['largest_difference']:.1e}")))
+    out.print(say("cli.demo.ready", seconds=f"{seconds:.0f}"))
+    if check:
+        return
+    browser = webbrowser.open if sys.stdout.isatty() and os.environ.get("DISPLAY") else None
+    serve_bundles([result.step("deploy")], host="127.0.0.1", port=port, key_file=None, opened=browser)
+
+
+def main() -> None:
+    """Run a command; errors a user can act on are one sentence, not a trace. Exit codes: 0, 1, 2 (usage), 130 (Ctrl-C)."""
+    try:
+        app()
+    except GateError as error:
+        err.print(f"[bold red]✗[/bold red] {escape(str(error))}")
+        raise SystemExit(1) from error
+    except ZhumoError as error:
+        err.print(f"[bold red]{say('cli.error')}[/bold red] {escape(str(error))}")
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None

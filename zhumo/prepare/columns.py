@@ -1,0 +1,141 @@
+"""A record of the source -> a row in the task's own words, or the reason why not."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from zhumo.errors import DataError, nearest
+from zhumo.tasks import Field, Row
+
+_DATE_FORMS = ("%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%d.%m.%Y", "%Y年%m月%d日", "%Y%m%d")
+_BLANKS = re.compile(r"[ \t\u3000]+")
+
+
+class Unusable(Exception):
+    """A row cannot be used; the message says why, in plain words for the quarantine."""
+
+
+class Columns:
+    """Turns records into rows.
+
+    fields: what the task needs; mapping: field -> column or columns of the source; extra: columns kept as they are.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, Field], mapping: Mapping[str, str | Sequence[str]], extra: Sequence[str], form: str
+    ) -> None:
+        for name in mapping:
+            if name not in fields:
+                raise DataError(
+                    "data.unknown_field", name=name, near=nearest(name, fields) or "-", known=", ".join(fields)
+                )
+        self.fields = fields
+        self.extra = extra
+        self.form = form
+        self.columns = {name: _listed(mapping.get(name, name)) for name in fields}
+
+    def check(self, record: Mapping[str, Any], source: str) -> None:
+        """See on the first record that the mapped columns are there.
+
+        Raises:
+            DataError: a needed column is missing; names the nearest one.
+        """
+        for name, field in self.fields.items():
+            for column in self.columns[name] if field.needed else []:
+                if column not in record:
+                    near = nearest(column, record) or "-"
+                    raise DataError(
+                        "data.no_column", field=name, column=column, source=source, near=near, known=", ".join(record)
+                    )
+
+    def row(self, record: Mapping[str, Any]) -> Row:
+        """The row of one record.
+
+        Raises:
+            Unusable: a needed value is missing or is not what it should be.
+        """
+        row: Row = {}
+        for name, field in self.fields.items():
+            values = [record[column] for column in self.columns[name] if record.get(column) not in (None, "")]
+            if not values:
+                if field.needed:
+                    raise Unusable(f"{name}: no value")
+                continue
+            row[name] = self._convert(name, field, values)
+        for column in self.extra:
+            row[column] = record.get(column)
+        return row
+
+    def _convert(self, name: str, field: Field, values: list[Any]) -> Any:
+        if field.kind is list:
+            return values[0] if isinstance(values[0], list) else values
+        if field.kind is float:
+            return as_time(values[0]) if name == "time" else as_number(name, values[0])
+        if name == "label" and isinstance(values[0], list):
+            return [self.text(str(value)) for value in values[0]]
+        text = "\n".join(self.text(_plain(name, value)) for value in values).strip()
+        if not text:
+            raise Unusable(f"{name}: empty")
+        return text
+
+    def text(self, text: str) -> str:
+        """A text in the recipe's Unicode form, blanks folded, control characters gone."""
+        if self.form != "none":
+            text = unicodedata.normalize(self.form.upper(), text)
+        text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+        return "\n".join(_BLANKS.sub(" ", line).strip() for line in text.splitlines()).strip()
+
+
+def _listed(columns: str | Sequence[str]) -> list[str]:
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _plain(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Unusable(f"{name}: {value}")
+        return str(int(value)) if value.is_integer() else str(value)
+    if isinstance(value, str | int):
+        return str(value)
+    raise Unusable(f"{name}: a {type(value).__name__} where a text should be")
+
+
+def as_number(name: str, value: Any) -> float:
+    """A finite number from what a file holds."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise Unusable(f"{name}: {str(value)[:40]!r} is not a number") from None
+    if not math.isfinite(number):
+        raise Unusable(f"{name}: {number} is not finite")
+    return number
+
+
+def as_time(value: Any) -> float:
+    """Seconds since 1970 from a number, an ISO date or one of the forms people write; dates without a zone are UTC."""
+    if isinstance(value, datetime):
+        moment = value
+    else:
+        try:
+            return as_number("time", value)
+        except Unusable:
+            moment = _date(str(value).strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    for form in _DATE_FORMS:
+        try:
+            return datetime.strptime(text, form)
+        except ValueError:
+            continue
+    raise Unusable(f"time: {text[:40]!r} is not a date")
