@@ -55,3 +55,15 @@ def shared() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("ZHUMO_DATA is not set to the folder of shared data sets")
     return Path(folder)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where skips are strict, as in CI, a skip that `may_skip.txt` does not list fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("ZHUMO_STRICT_SKIPS") or reporter is None or hasattr(session.config, "workerinput"):
+        return
+    allowed = (Path(__file__).parent / "may_skip.txt").read_text(encoding="utf-8").split()
+    forbidden = [report.nodeid for report in reporter.stats.get("skipped", []) if report.nodeid not in allowed]
+    if forbidden:
+        reporter.write_line(f"skipped, and not listed in tests/may_skip.txt: {', '.join(forbidden)}", red=True)
+        session.exitstatus = 1
