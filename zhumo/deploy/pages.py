@@ -1,0 +1,91 @@
+"""What the console needs: its own static files and words, which are open, and behind the key reports and catalogues."""
+
+import mimetypes
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import FastAPI, Query
+from fastapi.responses import Response
+
+from zhumo.deploy.refusals import Refusal
+from zhumo.deploy.served import Served
+from zhumo.words import LANGUAGES, words
+
+Name = Annotated[str, Query(min_length=1, max_length=128)]
+MOST_ITEMS = 50
+
+
+@cache
+def console() -> Mapping[str, tuple[bytes, str]]:
+    """Every static file of the console by name, read once: no path from a request ever reaches the disk."""
+    folder = files("zhumo.deploy").joinpath("console")
+    found = {file.name: (file.read_bytes(), _kind(file.name)) for file in folder.iterdir() if file.is_file()}
+    for language in LANGUAGES:
+        page = {key: sentence for key, sentence in words(language).items() if key.startswith(("page.", "report."))}
+        found[f"words/{language}.json"] = (orjson.dumps(page), "application/json")
+    return found
+
+
+def _kind(name: str) -> str:
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def add_pages(app: FastAPI, served: Mapping[str, Served]) -> None:
+    """Add the console and what it asks for."""
+
+    def static(name: str) -> Response:
+        if name not in console():
+            raise Refusal(404, "no_path", path=name[:200])
+        body, kind = console()[name]
+        return Response(body, media_type=kind, headers={"cache-control": "no-cache"})
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return static("index.html")
+
+    @app.get("/console/{name:path}", include_in_schema=False)
+    async def file(name: str) -> Response:
+        return static(name)
+
+    @app.get("/v1/reports/{model}")
+    async def report(model: str) -> Response:
+        """The report card of a bundle as data."""
+        found = find(served, model).report()
+        if found is None:
+            raise Refusal(404, "no_report", name=model[:128])
+        return Response(orjson.dumps(found), media_type="application/json")
+
+    @app.get("/v1/reports/{model}/page")
+    async def page(model: str, lang: Literal["en", "zh"] = "en") -> Response:
+        """The report card of a bundle as a page of its own, to be saved."""
+        found = find(served, model).card(lang)
+        if found is None:
+            raise Refusal(404, "no_report", name=model[:128])
+        return Response(found, media_type="text/html", headers={"content-disposition": "attachment"})
+
+    @app.get("/v1/items")
+    async def items(
+        model: Name,
+        q: Annotated[str, Query(max_length=200)] = "",
+        limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 20,
+    ) -> dict[str, Any]:
+        """Items of a catalogue whose title or id holds `q`, in the catalogue's order."""
+        one = find(served, model, "recommend")
+        return {"object": "list", "model": model, "data": one.items(q, limit)}
+
+
+def find(served: Mapping[str, Served], name: str, task: str | None = None) -> Served:
+    """The bundle of a name.
+
+    Raises:
+        Refusal: 404 no such bundle, with the names there are; 400 it has another task.
+    """
+    if name not in served:
+        raise Refusal(404, "model_not_found", param="model", name=name[:128], known=", ".join(served))
+    one = served[name]
+    if task is not None and one.task.name != task:
+        raise Refusal(400, "wrong_task", param="model", name=name, task=one.task.name, wanted=task)
+    return one
