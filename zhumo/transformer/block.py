@@ -58,7 +58,7 @@ class Config:
     def __post_init__(self) -> None:
         derived = {
             "kv_heads": self.kv_heads or self.heads,
-            "head_dim": self.head_dim or self.width // self.heads,
+            "head_dim": self.head_dim or self.width // max(self.heads, 1),
             "hidden": self.hidden or 4 * self.width,
         }
         for name, value in derived.items():
@@ -107,22 +107,25 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.append(key, value)
         asked, known = query.size(2), key.size(2)
-        if self.causal and mask is None and 1 < asked < known:
-            # torch aligns is_causal to the top left; a later chunk of a prompt needs the bottom right.
-            mask = torch.ones(asked, known, dtype=torch.bool, device=x.device).tril(known - asked)
+        is_causal = self.causal and mask is None
+        if is_causal and asked < known:
+            # torch aligns is_causal to the top left; a later chunk needs the bottom right, and a single query nothing.
+            is_causal = False
+            if asked > 1:
+                mask = torch.ones(asked, known, dtype=torch.bool, device=x.device).tril(known - asked)
         y = F.scaled_dot_product_attention(
             query,
             key,
             value,
             mask,
-            is_causal=self.causal and mask is None and asked == known,
+            is_causal=is_causal,
             enable_gqa=query.size(1) != key.size(1),
         )
         merged: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return merged
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (batch, heads, time, head_dim)
+        return torch.unflatten(x, -1, (-1, self.head_dim)).transpose(1, 2)  # (batch, heads, time, head_dim)
 
 
 class FeedForward(nn.Module):
@@ -161,8 +164,9 @@ class Block(nn.Module):
         if self.norm_first:
             y = self.attention(self.attention_norm(x), mask=mask, rope=rope, cache=cache)
             x = x + self.attention_dropout(y)
-            return x + self.feed_forward_dropout(self.feed_forward(self.feed_forward_norm(x)))
-        y = self.attention(x, mask=mask, rope=rope, cache=cache)
-        x = self.attention_norm(x + self.attention_dropout(y))
-        y = self.feed_forward_norm(x + self.feed_forward_dropout(self.feed_forward(x)))
-        return y
+            x = x + self.feed_forward_dropout(self.feed_forward(self.feed_forward_norm(x)))
+        else:
+            y = self.attention(x, mask=mask, rope=rope, cache=cache)
+            x = self.attention_norm(x + self.attention_dropout(y))
+            x = self.feed_forward_norm(x + self.feed_forward_dropout(self.feed_forward(x)))
+        return x

@@ -20,6 +20,11 @@ def _mix(x: Tensor) -> Tensor:
     return x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
 
 
+def _low(x: Tensor) -> Tensor:
+    """The low 31 bits of int64 numbers, as int32."""
+    return (x & 0x7FFFFFFF).to(torch.int32)
+
+
 class Dropout(nn.Module):
     """Inverted dropout (Srivastava et al. 2014) over (batch, time, width), keyed per sample when `keys` is set."""
 
@@ -39,8 +44,8 @@ class Dropout(nn.Module):
     def _mask(self, x: Tensor) -> Tensor:
         assert self.keys is not None
         batch, time, width = x.shape
-        rows = (self.keys + self.place * 0x9E3779B1).view(batch, 1) + torch.arange(time, device=x.device) * 0x85EBCA77
-        rows = _mix((rows & 0x7FFFFFFF).to(torch.int32))
+        seeds = _mix(_low(self.keys) ^ _mix(_low(self.keys >> 31))).long() + self.place * 0x9E3779B1
+        rows = _mix(_low(seeds.view(batch, 1) + torch.arange(time, device=x.device) * 0x85EBCA77))
         columns = _mix(torch.arange(1, width + 1, device=x.device, dtype=torch.int32))
         # Rows and columns are already mixed, so one more round over the whole tensor is enough.
         coins = (rows.unsqueeze(-1) ^ columns).mul_(_MIX_1)
@@ -52,7 +57,8 @@ class Dropout(nn.Module):
 def key_dropout(model: nn.Module, keys: Tensor | None) -> None:
     """Give every `Dropout` of `model` the keys of the next batch's samples.
 
-    keys: (batch,) int64, one number per sample (seed, epoch and global index already mixed in); None: a random stream.
+    keys: (batch,) int64, one number per sample (seed, epoch and global index already mixed in; 62 bits count); None: a
+    random stream.
     """
     for place, layer in enumerate(m for m in model.modules() if isinstance(m, Dropout)):
         layer.place, layer.keys = place, keys

@@ -86,10 +86,11 @@ class Transformer(nn.Module):
 def initialise(model: Transformer, seed: int) -> Transformer:
     """Fresh weights: normal(0, .02), the residual outputs scaled down by sqrt(2 depth) as in GPT-2; biases zero."""
     generator = torch.Generator().manual_seed(seed)
-    quiet = {id(block.attention.out) for block in model.blocks} | {id(block.feed_forward.down) for block in model.blocks}
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    quiet = {id(layer) for block in blocks for layer in (block.attention.out, block.feed_forward.down)}
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
-            scale = 0.02 / math.sqrt(2 * len(model.blocks)) if id(module) in quiet else 0.02
+            scale = 0.02 / math.sqrt(2 * len(blocks)) if id(module) in quiet else 0.02
             nn.init.normal_(module.weight, std=scale, generator=generator)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -11,13 +11,15 @@ from zhumo.transformer.positions import sinusoids
 class TokenStem(nn.Module):
     """Ids of tokens, or of items of a catalogue, to embeddings, with the positions that are added."""
 
+    table: Tensor | None
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.tokens = nn.Embedding(config.vocabulary, config.width)
         self.types = nn.Embedding(config.types, config.width) if config.types else None
         self.positions = nn.Embedding(config.length, config.width) if config.positions == "learned" else None
-        if config.positions == "sinusoidal":
-            self.register_buffer("table", sinusoids(config.length, config.width), persistent=False)
+        table = sinusoids(config.length, config.width) if config.positions == "sinusoidal" else None
+        self.register_buffer("table", table, persistent=False)
         self.norm = nn.Identity() if config.norm_first else norm_layer(config, config.width)
         self.dropout = Dropout(config.dropout)
 
@@ -26,7 +28,7 @@ class TokenStem(nn.Module):
         x: Tensor = self.tokens(ids)
         if self.positions is not None:
             x = x + self.positions(positions)
-        elif hasattr(self, "table"):
+        elif self.table is not None:
             x = x + self.table[positions]
         if self.types is not None:
             x = x + self.types(torch.zeros_like(ids) if types is None else types)

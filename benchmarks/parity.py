@@ -1,0 +1,218 @@
+"""Parity: largest difference between our logits and those of `transformers`, for each family, in both directions.
+
+    python benchmarks/parity.py            a Markdown table
+    python benchmarks/parity.py --json     one row a line
+
+Random weights, norms and biases jittered too, in odd shapes; plain and padded batches. The tests use the same cases.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from zhumo.transformer import Config, Transformer
+from zhumo.transformer.families import from_disk, read_config, to_disk, write_config
+
+LIMIT = 1e-5
+LENGTHS = (9, 4, 1)  # real tokens of the three padded rows
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny model of one family, in the words of `transformers`."""
+
+    name: str
+    family: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+    bare: bool = False  # no language-model head
+
+    @property
+    def auto(self) -> Any:
+        return transformers.AutoModel if self.bare or self.family == "bert" else transformers.AutoModelForCausalLM
+
+
+_BERT = {"vocab_size": 67, "num_hidden_layers": 2, "max_position_embeddings": 16, "pad_token_id": 0}
+_GPT2 = {"vocab_size": 67, "n_layer": 2, "n_positions": 16, "bos_token_id": 1, "eos_token_id": 1}
+_LLAMA = {"vocab_size": 67, "num_hidden_layers": 2, "max_position_embeddings": 16, "rms_norm_eps": 1e-5}
+_BERT_ODD = {"hidden_size": 21, "num_attention_heads": 3, "intermediate_size": 50}
+_ROPE = {"rope_type": "default", "rope_theta": 500_000.0}
+
+CASES = (
+    Case("odd width", "bert", _BERT | _BERT_ODD),
+    Case(
+        "tanh gelu, one type",
+        "bert",
+        _BERT | _BERT_ODD | {"hidden_act": "gelu_new", "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    ),
+    Case("tied", "gpt2", _GPT2 | {"n_embd": 21, "n_head": 3}),
+    Case(
+        "own head, odd hidden", "gpt2", _GPT2 | {"n_embd": 20, "n_head": 5, "n_inner": 33, "tie_word_embeddings": False}
+    ),
+    Case("no head, exact gelu", "gpt2", _GPT2 | {"n_embd": 24, "n_head": 2, "activation_function": "gelu"}, bare=True),
+    Case(
+        "grouped 3:1, own head",
+        "llama",
+        _LLAMA | {"hidden_size": 24, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 50},
+    ),
+    Case(
+        "tied, free head_dim",
+        "llama",
+        _LLAMA
+        | {"hidden_size": 18, "num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 44}
+        | {"head_dim": 10, "tie_word_embeddings": True, "rope_parameters": _ROPE},
+    ),
+    Case(
+        "no head",
+        "llama",
+        _LLAMA | {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 30},
+        bare=True,
+    ),
+    Case(
+        "grouped 3:1, tied",
+        "qwen2",
+        _LLAMA
+        | {"hidden_size": 24, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 50}
+        | {"tie_word_embeddings": True, "rope_parameters": _ROPE},
+    ),
+    Case(
+        "heads do not divide the width",
+        "qwen2",
+        _LLAMA
+        | {"hidden_size": 20, "num_attention_heads": 3, "num_key_value_heads": 3, "intermediate_size": 50}
+        | {"head_dim": 8},
+    ),
+    Case(
+        "grouped 3:1, heads do not divide the width",
+        "qwen3",
+        _LLAMA
+        | {"hidden_size": 20, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 50}
+        | {"head_dim": 10, "rope_parameters": _ROPE},
+    ),
+    Case(
+        "tied, one kv head",
+        "qwen3",
+        _LLAMA
+        | {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 1, "intermediate_size": 30}
+        | {"head_dim": 6, "tie_word_embeddings": True},
+    ),
+)
+
+
+def jitter(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Random weights everywhere, norms and biases included, so that no tensor can be left out or swapped unseen."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.copy_(weight + 0.3 * noise if weight.dim() == 1 else 0.25 * noise)
+    return model.eval()
+
+
+def their_folder(case: Case, folder: Path) -> nn.Module:
+    """A model made and saved by `transformers`."""
+    config = transformers.AutoConfig.for_model(case.family, **case.numbers)
+    model = jitter(case.auto.from_config(config))
+    model.save_pretrained(folder)
+    return model
+
+
+def our_config(case: Case) -> Config:
+    """The same sizes as our configuration."""
+    hf = transformers.AutoConfig.for_model(case.family, **case.numbers).to_dict()
+    return read_config(hf | {"architectures": ["Model" if case.bare else "ForCausalLM"]})
+
+
+def our_folder(config: Config, family: str, folder: Path) -> Transformer:
+    """A model made and saved by us."""
+    model = jitter(Transformer(config), seed=1)
+    assert isinstance(model, Transformer)
+    hf = write_config(config, family)
+    (folder / "config.json").write_text(json.dumps(hf), encoding="utf-8")
+    save_file(to_disk(model.state_dict(), config, family), folder / "model.safetensors", metadata={"format": "pt"})
+    return model
+
+
+def load_ours(folder: Path) -> Transformer:
+    """A Hugging Face folder as our model."""
+    hf = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(hf)
+    model = Transformer(config)
+    model.load_state_dict(from_disk(load_file(folder / "model.safetensors"), config, hf["model_type"]))
+    return model.eval()
+
+
+@torch.no_grad()
+def difference(theirs: nn.Module, ours: Transformer) -> float:
+    """Largest difference of logits (hidden states without a head): a plain batch, then a right-padded one."""
+    time = max(LENGTHS)
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(0, ours.config.vocabulary, (len(LENGTHS), time), generator=generator)
+    mask = (torch.arange(time) < torch.tensor(LENGTHS).unsqueeze(1)).long()
+    types: dict[str, Tensor] = {}
+    if ours.config.types:
+        types = {"types": torch.randint(0, ours.config.types, ids.shape, generator=generator)}
+    kinds = {"token_type_ids": types["types"]} if types else {}
+    plain = theirs(ids, **kinds)[0] - ours(ids, **types)
+    padded = theirs(ids, attention_mask=mask, **kinds)[0] - ours(ids, segments=mask, **types)
+    return max(plain.abs().max().item(), padded[mask.bool()].abs().max().item())
+
+
+def theirs_to_ours(case: Case) -> float:
+    """Their folder loads in ours."""
+    with tempfile.TemporaryDirectory() as name:
+        theirs = their_folder(case, Path(name))
+        return difference(theirs, load_ours(Path(name)))
+
+
+def ours_to_theirs(case: Case) -> float:
+    """Our folder loads in theirs, by `AutoModel*.from_pretrained`."""
+    with tempfile.TemporaryDirectory() as name:
+        ours = our_folder(our_config(case), case.family, Path(name))
+        return difference(case.auto.from_pretrained(name).eval(), ours)
+
+
+DIRECTIONS = {"theirs to ours": theirs_to_ours, "ours to theirs": ours_to_theirs}
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """One row for each case and direction."""
+    for case in CASES:
+        for direction, measure in DIRECTIONS.items():
+            value = measure(case)
+            yield {
+                "name": f"{case.family}, {case.name}, {direction}",
+                "value": value,
+                "unit": "largest difference",
+                "peer": f"transformers {transformers.__version__}",
+                "holds": value <= LIMIT,
+            }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON row a line")
+    parser.add_argument("--quick", action="store_true", help="the same: all of it is quick")
+    parser.add_argument("--peers", action="store_true", help="the same: the peer runs beside it every time")
+    arguments = parser.parse_args()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if arguments.json:
+        for row in rows():
+            print(json.dumps(row), flush=True)
+        return
+    print("| family, shapes, direction | largest difference |\n|---|---|")
+    for row in rows():
+        print(f"| {row['name']} | {row['value']:.1e} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

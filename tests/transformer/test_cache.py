@@ -1,0 +1,75 @@
+"""A cache changes how often things are computed, never what comes out."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from benchmarks.parity import CASES, Case, jitter, our_config
+from zhumo.transformer import Cache, Config, Transformer
+
+TIME = 6
+
+
+def chunkings(total: int) -> Iterator[tuple[int, ...]]:
+    """Every way to write `total` as a sum in order."""
+    if total == 0:
+        yield ()
+    for first in range(1, total + 1):
+        yield from ((first, *rest) for rest in chunkings(total - first))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.family != "bert"], ids=lambda c: f"{c.family}, {c.name}")
+@torch.no_grad()
+def test_cached_is_whole_for_every_chunking(case: Case) -> None:
+    config = our_config(case)
+    model = jitter(Transformer(config))
+    ids = torch.randint(0, config.vocabulary, (2, TIME), generator=torch.Generator().manual_seed(1))
+    whole = model(ids)
+    ways = list(chunkings(TIME))
+    assert len(ways) == 2 ** (TIME - 1)
+    for way in ways:
+        cache = Cache(config, batch=2)
+        parts = torch.cat([model(chunk, cache=cache) for chunk in ids.split(way, dim=1)], dim=1)  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0, msg=lambda text, way=way: f"{way}: {text}")
+        assert cache.used == TIME
+
+
+def _small() -> tuple[Transformer, torch.Tensor]:
+    model = jitter(Transformer(Config(vocabulary=11, width=8, depth=2, heads=2, length=8)))
+    assert isinstance(model, Transformer)
+    return model, torch.tensor([[1, 2, 3, 4, 5, 6]])
+
+
+@torch.no_grad()
+def test_a_prefix_is_used_again_after_rewind() -> None:
+    model, ids = _small()
+    cache = Cache(model.config)
+    model(ids, cache=cache)
+    cache.rewind(3)
+    other = torch.tensor([[7, 8]])
+    torch.testing.assert_close(model(other, cache=cache), model(torch.cat((ids[:, :3], other), dim=1))[:, 3:])
+
+
+@torch.no_grad()
+def test_a_full_cache_is_refused() -> None:
+    model, ids = _small()
+    cache = Cache(model.config, length=4)
+    with pytest.raises(ValueError, match="room for 4 positions, asked for 6"):
+        model(ids, cache=cache)
+
+
+@torch.no_grad()
+def test_positions_count_on_in_a_cache() -> None:
+    model, ids = _small()
+    cache = Cache(model.config, length=20)
+    model(ids, cache=cache)
+    with pytest.raises(ValueError, match="12 positions, but the model was made for 8"):
+        model(ids, cache=cache)
+
+
+@torch.no_grad()
+def test_a_cache_and_segments_are_refused_together() -> None:
+    model, ids = _small()
+    with pytest.raises(ValueError, match="segments"):
+        model(ids, cache=Cache(model.config), segments=torch.ones_like(ids))

@@ -1,0 +1,201 @@
+"""Published families: their folders load here, ours load in `transformers`.
+
+`FAMILIES` is the whole registry, by the `model_type` of `config.json`. A family is data (`family.Family`); what follows
+is all the code there is, and the same for each.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from zhumo.transformer.block import Config
+from zhumo.transformer.families.bert import BERT
+from zhumo.transformer.families.family import Family, Json, check_keys, differences, listed, numbers
+from zhumo.transformer.families.gpt2 import GPT2
+from zhumo.transformer.families.llama import LLAMA, QWEN2, QWEN3
+from zhumo.transformer.model import Transformer
+
+__all__ = ["FAMILIES", "Family", "from_disk", "read_config", "shapes", "to_disk", "write_config"]
+
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (BERT, GPT2, LLAMA, QWEN2, QWEN3)}
+
+Shape = tuple[int, ...]
+_BLOCK = re.compile(r"(?<=^blocks\.)\d+(?=\.)")
+_OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # what TensorFlow called them, still in BERT's first checkpoints
+
+
+def _family(name: object) -> Family:
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise ValueError(f"model_type is {name!r}; known are {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def read_config(hf: Json) -> Config:
+    """The `Config` of a Hugging Face `config.json`.
+
+    Raises:
+        ValueError: an unknown family, a key or a value that asks for maths we do not have, a size out of all bounds.
+    """
+    family = _family(hf.get("model_type"))
+    check_keys(family, hf)
+    config = Config(**(numbers(family, hf) | family.read(hf)))
+    if config.depth * config.heads * config.head_dim > 2**31:
+        raise ValueError("the sizes together are beyond any model")
+    return config
+
+
+def write_config(config: Config, family: str) -> Json:
+    """The `config.json` that makes `transformers` build the same model, in its old and its new spellings.
+
+    Token ids and the number format are left to whoever writes the folder: it says float32 and no ids.
+
+    Raises:
+        ValueError: the family cannot say what `config` asks for.
+    """
+    kind = _family(family)
+    hf: Json = {"model_type": family, **{key.theirs: getattr(config, key.ours) for key in kind.keys}}
+    hf |= kind.write(config) | {"dtype": "float32", "torch_dtype": "float32"}
+    told = read_config(hf)
+    if told != config:
+        raise ValueError(f"{family} cannot be configured so: {differences(config, told)}")
+    return hf
+
+
+def shapes(config: Config) -> dict[str, Shape]:
+    """Name and shape of every tensor of `Transformer(config)`, a tied head left out; nothing is allocated."""
+    with torch.device("meta"):
+        state = Transformer(replace(config, depth=1)).state_dict()
+    if config.head == "tied":
+        del state["head.weight"]
+    found: dict[str, Shape] = {}
+    for name, tensor in state.items():
+        blocks = range(config.depth) if name.startswith("blocks.0.") else range(1)
+        found |= {name.replace("blocks.0.", f"blocks.{block}."): tuple(tensor.shape) for block in blocks}
+    return found
+
+
+def from_disk(tensors: Mapping[str, Tensor], config: Config, family: str) -> dict[str, Tensor]:
+    """A published checkpoint under our names, ready for `Transformer(config).load_state_dict`.
+
+    tensors: as they lie on disk, with or without the family's prefix. Their number format is kept. Where the
+    configuration has no head, tensors named `head.` belong to a task and stay as they are.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape, or a tied head is not the embedding.
+    """
+    kind = _family(family)
+    theirs, task_head = _plain(tensors, kind, config)
+    wanted = _grouped(shapes(config), kind)
+    missing = [name for name in wanted if name not in theirs]
+    extra = [name for name in theirs if name not in wanted and not (name == "lm_head.weight" and config.head != "own")]
+    bad = [
+        f"{name} {tuple(theirs[name].shape)} instead of {place.shape}"
+        for name, place in wanted.items()
+        if name in theirs and tuple(theirs[name].shape) != place.shape
+    ]
+    whole = [name for name in wanted if name in theirs and not theirs[name].is_floating_point()]
+    _complain(missing=missing, unknown=extra, misshapen=bad, quantised=whole)
+    state = dict(task_head)
+    for name, place in wanted.items():
+        tensor = theirs[name].t() if place.turned else theirs[name]
+        parts = torch.split(tensor, place.rows)
+        state |= dict(zip(place.ours, (part.contiguous() for part in parts), strict=True))
+    if config.head == "tied":
+        state["head.weight"] = _tied_head(state["stem.tokens.weight"], theirs.get("lm_head.weight"))
+    return state
+
+
+def to_disk(state: Mapping[str, Tensor], config: Config, family: str) -> dict[str, Tensor]:
+    """The tensors of `Transformer(config)` as the family keeps them on disk; a tied head is left out.
+
+    Where the configuration has no head, tensors named `head.` belong to a task and stay as they are.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape, or the family has no place for it.
+    """
+    kind = _family(family)
+    wanted = shapes(config)
+    given = {name: tensor.detach() for name, tensor in state.items() if not _of_task(name, config)}
+    if config.head == "tied":
+        given.pop("head.weight", None)
+    _complain(
+        missing=[name for name in wanted if name not in given],
+        unknown=[name for name in given if name not in wanted],
+        misshapen=[name for name, tensor in given.items() if wanted.get(name, tensor.shape) != tuple(tensor.shape)],
+    )
+    result = {name: tensor.detach().contiguous() for name, tensor in state.items() if _of_task(name, config)}
+    for name, place in _grouped(wanted, kind, prefix=True).items():
+        parts = [given[ours] for ours in place.ours]
+        joined = torch.cat(parts) if len(parts) > 1 else parts[0]  # one part stays where it is, uncopied
+        result[name] = (joined.t() if place.turned else joined).contiguous()
+    return result
+
+
+class _Place:
+    """One tensor on disk: which of ours lie in it, how many rows each, and whether it is turned."""
+
+    def __init__(self, turned: bool) -> None:
+        self.ours: list[str] = []
+        self.rows: list[int] = []
+        self.turned = turned
+        self.rest: Shape = ()
+
+    def add(self, name: str, shape: Shape) -> None:
+        self.ours.append(name)
+        self.rows.append(shape[0])
+        self.rest = shape[1:]
+
+    @property
+    def shape(self) -> Shape:
+        whole = (sum(self.rows), *self.rest)
+        return whole[::-1] if self.turned else whole
+
+
+def _grouped(wanted: Mapping[str, Shape], kind: Family, *, prefix: bool = False) -> dict[str, _Place]:
+    """Our tensors by the name on disk, without the family's prefix unless `prefix`."""
+    places: dict[str, _Place] = {}
+    for name, shape in wanted.items():
+        module, _, leaf = name.rpartition(".")
+        template = kind.names.get(_BLOCK.sub("{}", module))
+        if template is None:
+            raise ValueError(f"{kind.name} has no place for {name}")
+        number = _BLOCK.search(module)
+        theirs = f"{template.format(number[0]) if number else template}.{leaf}"
+        theirs = theirs if prefix else theirs.removeprefix(kind.prefix)
+        turned = template in kind.turned and len(shape) == 2
+        places.setdefault(theirs, _Place(turned)).add(name, shape)
+    return places
+
+
+def _plain(tensors: Mapping[str, Tensor], kind: Family, config: Config) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors on disk without prefix, old leaves and what is to be ignored; and those of a task's head."""
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if _of_task(name, config):
+            continue
+        module, dot, leaf = name.removeprefix(kind.prefix).rpartition(".")
+        short = f"{module}{dot}{_OLD_LEAVES.get(leaf, leaf)}"
+        if short in plain:
+            raise ValueError(f"{short} stands there twice, with and without {kind.prefix!r}")
+        if not kind.ignored.fullmatch(short):
+            plain[short] = tensor
+    return plain, {name: tensor for name, tensor in tensors.items() if _of_task(name, config)}
+
+
+def _of_task(name: str, config: Config) -> bool:
+    return config.head == "none" and name.startswith("head.")
+
+
+def _tied_head(embedding: Tensor, head: Tensor | None) -> Tensor:
+    if head is not None and not torch.equal(head, embedding):
+        raise ValueError("lm_head.weight is not the embedding, though tie_word_embeddings says so")
+    return embedding
+
+
+def _complain(**problems: list[str]) -> None:
+    said = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
+    if said:
+        raise ValueError("; ".join(said))
