@@ -1,0 +1,45 @@
+"""Ranking measures against scikit-learn and numbers by hand."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import ndcg_score
+
+from zhumo.metrics import rank
+
+LISTS = [["a", "b", "c"], ["b", "c", "d"], ["a", "b"], []]
+WANTED = ["a", "d", "d", "a"]
+
+
+def test_places_count_from_zero_and_nowhere_is_far() -> None:
+    assert rank.places(LISTS, WANTED).tolist() == [0, 2, rank.NOWHERE, rank.NOWHERE]
+
+
+def test_by_hand() -> None:
+    where = rank.places(LISTS, WANTED)
+    assert rank.hit(where, 2).value == 0.25
+    assert rank.hit(where, 3).value == 0.5
+    assert rank.mrr(where, 10).value == pytest.approx((1 + 1 / 3) / 4)
+    assert rank.ndcg(where, 10).value == pytest.approx((1 + 1 / np.log2(4)) / 4)
+    assert rank.ndcg(where, 2).value == 0.25
+
+
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_ndcg_is_that_of_scikit_learn(k: int) -> None:
+    generator = np.random.default_rng(k)
+    scores = generator.normal(size=(50, 30))
+    wanted = generator.integers(0, 30, 50)
+    lists = [[str(item) for item in line[:10]] for line in np.argsort(-scores, axis=1)]
+    where = rank.places(lists, [str(item) for item in wanted])
+    assert rank.ndcg(where, k).value == pytest.approx(ndcg_score(np.eye(30)[wanted], scores, k=k))
+
+
+def test_coverage_is_the_share_of_the_catalogue_and_lies_in_its_interval() -> None:
+    measure = rank.coverage(LISTS, 8, 2)
+    assert measure.value == pytest.approx(3 / 8)  # a, b and c; d stands third
+    low, high = measure.interval()
+    assert low <= measure.value <= high
+
+
+def test_novelty_is_the_surprise_in_bits() -> None:
+    measure = rank.novelty([["a", "b"], ["b", "?"], ["?"]], {"a": 1.0, "b": 0.25}, 10)
+    assert measure.values.tolist() == [1.0, 2.0, 0.0]

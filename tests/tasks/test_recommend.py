@@ -1,0 +1,228 @@
+"""recommend: from rows to answers, on real shop histories and on a pattern that can be learned by heart."""
+
+import gzip
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import load, save
+
+from zhumo.errors import DataError
+from zhumo.metrics import rank
+from zhumo.tasks import Answer, Row
+from zhumo.tasks.examples import IGNORE, collate
+from zhumo.tasks.recommend import WEIGHTS, Recommend
+from zhumo.transformer import Config, Transformer, initialise
+
+LENGTH = 16
+
+
+def model_for(task: Recommend, width: int = 32, depth: int = 2) -> Transformer:
+    config = Config(vocabulary=task.vocabulary, width=width, depth=depth, heads=2, length=task.length)
+    return initialise(Transformer(config), 0)
+
+
+def fit(task: Recommend, model: Transformer, rows: list[Row], steps: int) -> list[float]:
+    examples = [example for row in rows for example in task.encode(row)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    generator = np.random.default_rng(0)
+    losses = []
+    for _ in range(steps):
+        batch = collate([examples[index] for index in generator.integers(0, len(examples), 32)])
+        loss = task.loss(model, batch)
+        (loss.total / loss.count).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.total.item() / loss.count)
+    model.eval()
+    return losses
+
+
+def names(answer: Answer) -> list[str]:
+    return [item["id"] for item in answer["items"]]
+
+
+@pytest.fixture(scope="module")
+def users(shared: Path) -> list[list[str]]:
+    with gzip.open(shared / "amazon-beauty" / "sequences.txt.gz", "rt") as file:
+        return [line.split()[1:] for line in islice(file, 400)]
+
+
+@pytest.fixture(scope="module")
+def task(users: list[list[str]]) -> Recommend:
+    task = Recommend(None, LENGTH, {"titles": {users[0][0]: "护手霜"}})
+    task.learn([{"items": items[:-2]} for items in users])
+    return task
+
+
+@pytest.fixture(scope="module")
+def model(task: Recommend, users: list[list[str]]) -> Transformer:
+    model = model_for(task)
+    losses = fit(task, model, [{"items": items[:-2]} for items in users], 60)
+    assert np.mean(losses[-5:]) < 0.9 * losses[0]
+    return model
+
+
+@pytest.fixture(scope="module")
+def rows(users: list[list[str]]) -> list[Row]:
+    return [{"items": items[:-2], "next": items[-2]} for items in users]
+
+
+def test_the_catalogue_begins_with_the_bestseller(task: Recommend, users: list[list[str]]) -> None:
+    known = [item for items in users for item in set(items[:-2])]
+    assert set(task.state["items"]) == set(known)
+    assert known.count(task.state["items"][0]) == max(known.count(item) for item in set(known))
+    assert task.vocabulary == len(set(known)) + 1
+
+
+def test_every_item_but_the_first_is_a_target_once(task: Recommend) -> None:
+    items = task.state["items"][:50]
+    examples = task.encode({"items": items})
+    targets = [target for example in reversed(examples) for target in example["targets"]]
+    assert targets == list(range(2, 51))
+    assert all(len(example["ids"]) == len(example["targets"]) <= LENGTH for example in examples)
+    assert [target - 1 for example in examples for target in example["targets"]] == [
+        place for example in examples for place in example["ids"]
+    ]  # each follows its own input in this catalogue order
+
+
+def test_what_cannot_be_learned_from_makes_no_example(task: Recommend) -> None:
+    first, second = task.state["items"][:2]
+    assert task.encode({"items": []}) == task.encode({"items": [first]}) == []
+    assert task.encode({"items": [first, "never sold"]}) == []
+    assert task.encode({"items": [first], "next": "never sold"}) == []
+    assert task.encode({"items": ["never sold"], "next": first}) == []
+    assert task.encode({"items": [first, "never sold", second]}) == [{"ids": [1], "targets": [2]}]
+
+
+def test_a_row_with_next_asks_only_for_it(task: Recommend) -> None:
+    items = task.state["items"]
+    (example,) = task.encode({"items": items[:30], "next": items[40]})
+    assert example["ids"] == list(range(30 - LENGTH + 1, 31))
+    assert example["targets"] == [IGNORE] * (LENGTH - 1) + [41]
+
+
+def test_loss_is_cross_entropy_of_the_next_item_whatever_the_padding(task: Recommend, model: Transformer) -> None:
+    examples = [*task.encode({"items": task.state["items"][:9]}), *task.encode({"items": task.state["items"][20:23]})]
+    with torch.no_grad():
+        together = task.loss(model, collate(examples))
+        apart = 0.0
+        for example in examples:
+            logits = model(torch.tensor([example["ids"]]))[0]
+            apart += F.cross_entropy(logits, torch.tensor(example["targets"]), reduction="sum").item()
+    assert together.count == 8 + 2
+    assert together.total.item() == pytest.approx(apart, rel=1e-5)
+
+
+def test_answers_leave_out_what_was_seen_unless_asked(task: Recommend, model: Transformer, rows: list[Row]) -> None:
+    for row, answer in zip(rows, task.answer(model, rows), strict=True):
+        assert len(names(answer)) == 10 == len(set(names(answer)))
+        assert not set(names(answer)) & set(row["items"])
+        scores = [item["score"] for item in answer["items"]]
+        assert scores == sorted(scores, reverse=True)
+        assert 0 <= sum(scores) <= 1
+    kept = task.answer(model, [{**row, "seen": True} for row in rows])
+    assert any(set(names(answer)) & set(row["items"]) for row, answer in zip(rows, kept, strict=True))
+
+
+def test_k_is_obeyed_up_to_the_whole_catalogue(task: Recommend, model: Transformer) -> None:
+    first, catalogue = task.state["items"][0], len(task.state["items"])
+    few, many = {"items": [first], "k": 3}, {"items": [first], "k": 10**6}
+    short, long, whole = task.answer(model, [few, many, many | {"seen": True}])
+    assert names(long)[:3] == names(short)
+    assert len(names(long)) == catalogue - 1
+    assert len(names(whole)) == catalogue
+    with pytest.raises(DataError, match="k must be at least 1"):
+        task.answer(model, [{"items": [first], "k": 0}])
+
+
+def test_unknown_items_say_nothing_and_a_stranger_gets_bestsellers(task: Recommend, model: Transformer) -> None:
+    first = task.state["items"][5]
+    known, mixed = task.answer(model, [{"items": [first]}, {"items": ["never sold", first, "nor this"]}])
+    assert names(known) == names(mixed)
+    for stranger in task.answer(model, [{"items": []}, {"items": ["never sold"]}]):
+        assert names(stranger) == task.state["items"][:10]
+
+
+def test_answers_do_not_depend_on_their_batch(task: Recommend, model: Transformer, rows: list[Row]) -> None:
+    together = task.answer(model, rows[:60])
+    for row, answer in zip(rows[:60:7], together[::7], strict=True):
+        (alone,) = task.answer(model, [row])
+        assert [item["score"] for item in alone["items"]] == pytest.approx(
+            [item["score"] for item in answer["items"]], abs=1e-6
+        )
+
+
+def test_titles_are_said_where_they_are_known(task: Recommend, model: Transformer) -> None:
+    (answer,) = task.answer(model, [{"items": task.state["items"][:1], "k": 10**6, "seen": True}])
+    titles = {item["id"]: item["title"] for item in answer["items"] if "title" in item}
+    assert titles == task.state["titles"]
+
+
+def test_the_weight_is_the_best_for_the_rows_it_is_learned_on(
+    task: Recommend, model: Transformer, rows: list[Row]
+) -> None:
+    task.calibrate(model, rows)
+    served = {measure.name: measure for measure in task.score(task.answer(model, rows), rows)}["ndcg@10"].value
+    found = []
+    asked = [row for row in rows if row["next"] in task.state["items"]]
+    for weight in WEIGHTS:
+        answers = task.ranked(asked, [(weight, task.transformer(model)), (1 - weight, task.neighbours)])
+        where = rank.places([names(answer) for answer in answers], [row["next"] for row in asked])
+        found.append(rank.ndcg(where, 10).value)
+    assert dict(zip(WEIGHTS.tolist(), found, strict=True))[task.state["weight"]] == pytest.approx(max(found))
+    assert served == pytest.approx(max(found) * len(asked) / len(rows))
+
+
+def test_parts_and_baselines_answer_in_the_same_form(task: Recommend, model: Transformer, rows: list[Row]) -> None:
+    answers = {name: baseline(task, [], rows) for name, baseline in task.baselines.items()}
+    answers |= task.variants(model, rows)
+    assert set(answers) == {"popularity", "neighbours", "transformer"}
+    for part in answers.values():
+        assert task.score(part, rows)[0].name == task.metric
+        assert not any(set(names(answer)) & set(row["items"]) for row, answer in zip(rows, part, strict=True))
+    task.state["weight"] = 0.0
+    assert task.answer(model, rows) == answers["neighbours"]
+    task.state["weight"] = 1.0
+    assert task.answer(model, rows) == answers["transformer"]
+
+
+def test_scores_are_those_of_the_lists(task: Recommend) -> None:
+    catalogue = task.state["items"]
+    answers: list[Answer] = [{"items": [{"id": item} for item in catalogue[:10]]}] * 2
+    rows: list[Row] = [{"items": [], "next": catalogue[1]}, {"items": [], "next": "never sold"}]
+    values = {measure.name: measure.value for measure in task.score(answers, rows)}
+    assert values["hit@10"] == 0.5
+    assert values["mrr@10"] == 0.25
+    assert values["ndcg@10"] == pytest.approx(0.5 / np.log2(3))
+    assert values["coverage@10"] == pytest.approx(10 / len(catalogue))
+
+
+def test_a_task_told_in_json_and_tensors_answers_the_same(
+    task: Recommend, model: Transformer, rows: list[Row]
+) -> None:
+    again = Recommend(None, LENGTH, json.loads(json.dumps(task.state)), load(save(task.arrays)))
+    assert again.answer(model, rows[:20]) == task.answer(model, rows[:20])
+
+
+def test_rows_without_items_are_refused() -> None:
+    with pytest.raises(DataError, match="no item"):
+        Recommend(None, LENGTH).learn([{"items": []}])
+
+
+def test_a_pattern_is_learned_by_heart() -> None:
+    catalogue = [f"第{number}件" for number in range(30)]
+    rows = [{"items": [catalogue[(start + step * 7) % 30] for step in range(12)]} for start in range(30)]
+    task = Recommend(None, LENGTH)
+    task.learn(rows)
+    model = model_for(task)
+    fit(task, model, rows, 120)
+    asked = [{"items": row["items"][:-1], "next": row["items"][-1]} for row in rows]
+    transformer = task.score(task.variants(model, asked)["transformer"], asked)
+    bestsellers = task.score(task.baselines["popularity"](task, rows, asked), asked)
+    assert transformer[0].value > 0.95
+    assert transformer[0].beats(bestsellers[0]) < 0.01

@@ -1,0 +1,270 @@
+"""recommend: what a user will want next, from what they took so far.
+
+A causal Transformer over items (SASRec, Kang & McAuley 2018) with the full softmax over the catalogue at every
+position, and beside it the neighbours of the newest items, which are hard to beat on small data. The answer is a mix of
+the two; its weight is learned on validation rows and may leave one of them out.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import scipy.sparse as sparse
+import torch
+import torch.nn.functional as F
+
+from zhumo.baselines import rank as shop
+from zhumo.errors import DataError
+from zhumo.metrics import rank
+from zhumo.metrics.measure import Measure
+from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
+from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate
+from zhumo.transformer import Transformer
+
+SHOWN = 10  # items of an answer whose row does not say k
+ROWS_AT_ONCE = 128
+SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
+CALIBRATED_ON = 5_000  # rows are plenty for one weight
+WEIGHTS = np.linspace(0, 1, 21)
+
+Ask = Callable[[Sequence[shop.History]], np.ndarray]
+"""Histories -> how likely each item comes next, (histories, items), each line adding up to 1."""
+
+
+def bestsellers(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
+    """The same list for everyone, less what they have seen. The task has counted the training rows already."""
+    assert isinstance(task, Recommend)
+    return task.ranked(test, [(1.0, task.popularity)])
+
+
+def neighbours(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
+    """The neighbours alone, which need no training."""
+    assert isinstance(task, Recommend)
+    return task.ranked(test, [(1.0, task.neighbours)])
+
+
+class Recommend(Task):
+    """Items out of a catalogue. Item i of the catalogue is id i + 1 of the model; 0 is padding.
+
+    state: `items`, the catalogue, bestsellers first; `titles` by item where `prepare` found some; `weight`, the part of
+    the Transformer in the answer. arrays: `popularity`, share of users by item; `neighbours.*`, one sparse matrix.
+    """
+
+    name: ClassVar[str] = "recommend"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "user": Field(str, guess=("user", "customer", "member", "client", "buyer", "session", "visitor",
+                                  "用户", "会员", "客户", "顾客", "买家", "访客")),
+        "item": Field(str, guess=("item", "product", "sku", "article", "movie", "goods", "stockcode", "asin", "isbn",
+                                  "商品", "产品", "物品", "货号", "电影", "课程")),
+        "time": Field(float, needed=False, guess=("time", "date", "timestamp", "ordered", "created",
+                                                  "时间", "日期", "下单")),
+        "title": Field(str, needed=False, guess=("title", "item_name", "product_name", "description",
+                                                 "商品名称", "产品名称", "名称", "标题")),
+    }  # fmt: skip
+    metric: ClassVar[str] = "ndcg@10"
+    protocol: ClassVar[str] = "report.protocol.recommend"
+    baselines: ClassVar[Mapping[str, Baseline]] = {"popularity": bestsellers, "neighbours": neighbours}
+    histories: ClassVar[bool] = True
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Collect the catalogue; count who has what and what follows what.
+
+        Raises:
+            DataError: no row holds an item.
+        """
+        taken = [row["items"] for row in rows]
+        users = Counter(item for items in taken for item in set(items))
+        if not users:
+            raise DataError("recommend.no_items")
+        self.state["items"] = sorted(users, key=lambda item: (-users[item], item))
+        self._index = _places_of(self.state["items"])
+        known = [self._history(items) for items in taken]
+        matrix = shop.neighbours(known, len(users))
+        self.arrays |= {
+            "popularity": shop.popularity(known, len(users)),
+            "neighbours.data": matrix.data,
+            "neighbours.indices": matrix.indices,
+            "neighbours.indptr": matrix.indptr,
+        }
+
+    def encode(self, row: Row) -> list[Example]:
+        """A training row: every item is the target of the one before it, in as many examples as its length needs.
+
+        A row with `next`: only that is a target, so that the validation loss is about the question asked later.
+        """
+        ids = (self._history(row["items"]) + 1).tolist()
+        if "next" not in row:
+            return [{"ids": part[:-1], "targets": part[1:]} for part in _windows(ids, self.length)]
+        wanted = self._index.get(row["next"])
+        if wanted is None or not ids:
+            return []
+        ids = ids[-self.length :]
+        return [{"ids": ids, "targets": [IGNORE] * (len(ids) - 1) + [wanted + 1]}]
+
+    @property
+    def vocabulary(self) -> int:
+        """The catalogue and padding."""
+        return len(self.state["items"]) + 1
+
+    def head(self, width: int) -> None:
+        """The embeddings of the items are the head."""
+
+    def loss(self, model: Transformer, batch: Batch) -> Loss:
+        """Cross-entropy over the whole catalogue at every position that has a target."""
+        assert model.head is not None
+        asked = batch["targets"] != IGNORE
+        # No mask: what pads a row on the right is never in sight of a causal model.
+        logits = model.head(model.hidden(batch["ids"])[asked])
+        return Loss(F.cross_entropy(logits.float(), batch["targets"][asked], reduction="sum"), int(asked.sum()))
+
+    def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
+        """The weight of the Transformer with the best NDCG@10; of equals the one that asks both most evenly."""
+        rows = [row for row in rows if row["next"] in self._index]
+        rows = rows[:: 1 + len(rows) // CALIBRATED_ON]
+        if not rows:
+            return
+        asks: list[Ask] = [self.transformer(model), self.neighbours]
+        places = []
+        for indices, tables in self._tables(rows, asks):
+            wanted = np.array([self._index[rows[index]["next"]] for index in indices])
+            places.append(np.stack([_place(_mix(tables, [w, 1 - w]), wanted) for w in WEIGHTS]))
+        gains = np.array([rank.ndcg(where, 10).value for where in np.concatenate(places, axis=1)])
+        best = np.flatnonzero(gains == gains.max())
+        self.state["weight"] = float(WEIGHTS[best[np.abs(WEIGHTS[best] - 0.5).argmin()]])
+
+    def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
+        """The Transformer alone; the neighbours alone stand among the baselines."""
+        return {"transformer": self.ranked(rows, [(1.0, self.transformer(model))])}
+
+    def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
+        """The `k` (10) most likely items of each row, those in its history left out unless `seen`.
+
+        Items nobody had in training say nothing; a history without any known item gets the bestsellers.
+
+        Raises:
+            DataError: a row asks for fewer than one item.
+        """
+        weight = self.state.get("weight", 0.5)
+        return self.ranked(rows, [(weight, self.transformer(model)), (1 - weight, self.neighbours)])
+
+    def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
+        """Was the next item found, and how high; how much of the catalogue is shown, and how far from bestsellers."""
+        lists = [[item["id"] for item in answer["items"]] for answer in answers]
+        where = rank.places(lists, [row["next"] for row in rows])
+        popularity = dict(zip(self.state["items"], self.arrays["popularity"].tolist(), strict=True))
+        return [
+            rank.ndcg(where, 10),
+            rank.hit(where, 10),
+            rank.mrr(where, 10),
+            rank.coverage(lists, len(popularity), 10),
+            rank.novelty(lists, popularity, 10),
+        ]
+
+    def ranked(self, rows: Sequence[Row], parts: Sequence[tuple[float, Ask]]) -> list[Answer]:
+        """The best items of each row by the weighted sum of what the parts say; what weighs nothing is not asked."""
+        parts = [(weight, ask) for weight, ask in parts if weight > 0]
+        answers: list[Answer] = [{} for _ in rows]
+        for indices, tables in self._tables(rows, [ask for _, ask in parts]):
+            scores = _mix(tables, [weight for weight, _ in parts])
+            for index, line in zip(indices, scores, strict=True):
+                answers[index] = self._say(line, rows[index].get("k", SHOWN))
+        return answers
+
+    def popularity(self, histories: Sequence[shop.History]) -> np.ndarray:
+        """What an Ask says that looks at no history."""
+        share = self.arrays["popularity"] / self.arrays["popularity"].sum()
+        return np.tile(share, (len(histories), 1))
+
+    def neighbours(self, histories: Sequence[shop.History]) -> np.ndarray:
+        """What the neighbours of each history say."""
+        names = ("neighbours.data", "neighbours.indices", "neighbours.indptr")
+        size = len(self.arrays["popularity"])
+        matrix = sparse.csr_array(tuple(self.arrays[name] for name in names), shape=(size, size))
+        return shop.ask(matrix, self.arrays["popularity"], histories)
+
+    def transformer(self, model: Transformer) -> Ask:
+        """An Ask of the Transformer; it cannot be asked with an empty history, so that gets the bestsellers."""
+
+        def ask(histories: Sequence[shop.History]) -> np.ndarray:
+            scores = self.popularity(histories)
+            known = [index for index, history in enumerate(histories) if len(history)]
+            if known:
+                scores[known] = self._probabilities(model, [histories[index] for index in known])
+            return scores
+
+        return ask
+
+    def _probabilities(self, model: Transformer, histories: Sequence[shop.History]) -> np.ndarray:
+        assert model.head is not None
+        recent = [(history[-self.length :] + 1).tolist() for history in histories]
+        device = next(model.parameters()).device
+        with torch.inference_mode():
+            hidden = model.hidden(collate([{"ids": ids} for ids in recent], device)["ids"])
+            ends = torch.tensor([len(ids) - 1 for ids in recent], device=device)
+            logits = model.head(hidden[torch.arange(len(recent), device=device), ends])[:, 1:]
+            likely: np.ndarray = logits.float().softmax(dim=-1).cpu().numpy()
+        return likely
+
+    def _tables(self, rows: Sequence[Row], asks: Sequence[Ask]) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+        """What each part says of some rows at a time, and the indices of these rows; what may not be shown is -1."""
+        histories = [self._history(row["items"]) for row in rows]
+        size = max(1, min(ROWS_AT_ONCE, SCORES_AT_ONCE // self.vocabulary))
+        for indices, _ in batches([{"ids": history.tolist()} for history in histories], size):
+            some = [histories[index] for index in indices]
+            hidden = [histories[index][: 0 if rows[index].get("seen", False) else None] for index in indices]
+            yield indices, [_without(ask(some), hidden) for ask in asks]
+
+    def _say(self, scores: np.ndarray, k: int) -> Answer:
+        if k < 1:
+            raise DataError("recommend.bad_k", k=k)
+        items, titles = self.state["items"], self.state.get("titles", {})
+        least = np.partition(scores, -k)[-k] if k < len(scores) else 0.0
+        able = np.flatnonzero(scores >= max(least, 0.0))  # more than k where several are equal to the last
+        best = able[np.argsort(-scores[able], kind="stable")][:k]
+        said: list[Row] = [{"id": items[place], "score": float(scores[place])} for place in best]
+        return {"items": [item | {"title": titles[item["id"]]} if item["id"] in titles else item for item in said]}
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return _places_of(self.state["items"])
+
+    def _history(self, items: Sequence[str]) -> shop.History:
+        """Places of the known items in the catalogue."""
+        return np.array([self._index[item] for item in items if item in self._index], dtype=np.int64)
+
+
+def _places_of(items: Sequence[str]) -> dict[str, int]:
+    return {item: place for place, item in enumerate(items)}
+
+
+def _windows(ids: list[int], length: int) -> Iterator[list[int]]:
+    """Parts of up to length + 1 ids, newest first, that overlap by one: each id but the first is a target once."""
+    for end in range(len(ids), 1, -length):
+        yield ids[max(0, end - length - 1) : end]
+
+
+def _without(scores: np.ndarray, hidden: Sequence[shop.History]) -> np.ndarray:
+    """The scores with some items of each line ruled out, which is -1, and the rest adding up to 1 again."""
+    rows = np.repeat(np.arange(len(hidden)), [len(items) for items in hidden])
+    columns = np.concatenate(hidden)
+    scores[rows, columns] = 0
+    scores /= np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
+    scores[rows, columns] = -1
+    return scores
+
+
+def _mix(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    mixed = np.zeros_like(tables[0])
+    for weight, table in zip(weights, tables, strict=True):
+        mixed += weight * table
+    return mixed
+
+
+def _place(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where the wanted item of each line stands, counted from 0; of equals the earlier item comes first."""
+    own = scores[np.arange(len(wanted)), wanted][:, None]
+    before = np.arange(scores.shape[1]) < wanted[:, None]
+    place: np.ndarray = ((scores > own) | ((scores == own) & before)).sum(axis=1)
+    return place
