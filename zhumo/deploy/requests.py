@@ -4,14 +4,14 @@ The fields OpenAI publishes and we do not have are of two kinds. A hint changes 
 would change the answer, so it is accepted only at a value that asks for nothing, and refused by name otherwise.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 MAX_TEXT = 1_000_000  # characters of one text
 MAX_TEXTS = 256  # texts of one request
-MAX_ITEMS = 5_000  # items of one history
+MAX_ITEMS = 20_000  # items of one history
 MAX_TOKENS = 8_192  # tokens of one generated answer
 MAX_CHOICES = 8
 
@@ -20,6 +20,7 @@ Input = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 Inputs = Annotated[list[Input], Field(min_length=1, max_length=MAX_TEXTS)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
+OPTIONS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "seed")
 HINTS = frozenset(
     ("user", "metadata", "store", "service_tier", "parallel_tool_calls", "prediction", "prompt_cache_key",
      "prompt_cache_retention", "safety_identifier", "reasoning_effort", "verbosity")
@@ -55,7 +56,7 @@ class Ask(BaseModel):
 class Recommend(Ask):
     """A history, oldest item first; an empty one is a new user."""
 
-    items: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(max_length=MAX_ITEMS)
+    items: list[Annotated[str, Field(max_length=512)]] = Field(max_length=MAX_ITEMS)
     k: int = Field(10, ge=1, le=1_000, description="How many to recommend.")
     seen: bool = Field(False, description="Whether items of the history may be recommended again.")
 
@@ -63,7 +64,11 @@ class Recommend(Ask):
 class Classify(Ask):
     """One text or several."""
 
-    input: Input | Inputs
+    input: Text | Inputs
+
+
+class Likelihood(Classify):
+    """One text or several, of which is asked how likely the model finds them."""
 
 
 class Embed(Ask):
@@ -71,8 +76,9 @@ class Embed(Ask):
 
     hints = frozenset(("user",))
     features = frozenset(("dimensions",))
-    input: Input | Inputs
+    input: Text | Inputs
     encoding_format: Literal["float", "base64"] = "float"
+    input_type: Literal["query", "document"] = Field("query", description="What looks, or what it looks for.")
 
 
 class StreamOptions(BaseModel):
@@ -102,11 +108,7 @@ class Sampling(Ask):
 
     def options(self) -> dict[str, Any]:
         """The row's part that says how to write."""
-        names = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
-        options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.stop:
-            options["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
-        return options
+        return {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
 
 
 class Part(BaseModel):
@@ -135,7 +137,19 @@ class Chat(Sampling):
     """A chat to be continued, as OpenAI's /v1/chat/completions."""
 
     messages: list[Message] = Field(min_length=1, max_length=1_024)
-    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
+    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="The newer name of max_tokens.")
+
+    @field_validator("messages")
+    @classmethod
+    def _asks(cls, messages: list[Message]) -> list[Message]:
+        if messages[-1].role == "assistant":
+            raise ValueError("the last message must be one to answer, not the assistant's own")
+        return messages
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        self.max_tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        return self
 
 
 class Complete(Sampling):

@@ -13,10 +13,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from zhumo.deploy.requests import Ask, Chat, Classify, Complete, Embed, Recommend
+from zhumo.deploy.requests import OPTIONS, Ask, Chat, Classify, Complete, Embed, Likelihood, Recommend
 from zhumo.tasks import Answer, Row
 
 Json = dict[str, Any]
+WRITTEN = frozenset(("text", "finish_reason", "prompt_tokens", "completion_tokens"))
 A = TypeVar("A", bound=Ask)
 
 
@@ -35,6 +36,7 @@ class Route(Generic[A]):
 
     rows, response: request -> rows, (request, answers) -> response.
     request, answer: row -> request, response -> what it says of the row.
+    told: the names of an answer the response carries; empty: all.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Route(Generic[A]):
     response: Callable[[A, Sequence[Answer]], Json]
     request: Callable[[Row], Json]
     answer: Callable[[Json], Answer]
+    told: frozenset[str] = frozenset()
     stream: Stream | None = None
 
 
@@ -55,7 +58,7 @@ def _first(response: Json) -> Answer:
     return answer
 
 
-def _texts(ask: Classify | Embed) -> list[Row]:
+def _texts(ask: Classify | Embed | Likelihood) -> list[Row]:
     return [{"text": text} for text in ([ask.input] if isinstance(ask.input, str) else ask.input)]
 
 
@@ -71,9 +74,16 @@ def _ask_recommend(row: Row) -> Json:
 
 # embed
 
+def _embed(ask: Embed) -> list[Row]:
+    """A document is asked as what a query looks for: some weights want another prefix before it."""
+    rows = _texts(ask)
+    return [{**row, "match": row["text"]} for row in rows] if ask.input_type == "document" else rows
+
+
 def _embeddings(ask: Embed, answers: Sequence[Answer]) -> Json:
+    name = "match_embedding" if ask.input_type == "document" else "embedding"
     data = [
-        {"object": "embedding", "index": index, "embedding": _packed(answer["embedding"], ask.encoding_format)}
+        {"object": "embedding", "index": index, "embedding": _packed(answer[name], ask.encoding_format)}
         for index, answer in enumerate(answers)
     ]
     tokens = sum(int(answer.get("tokens", 0)) for answer in answers)
@@ -88,33 +98,41 @@ def _packed(vector: Sequence[float], form: str) -> Sequence[float] | str:
 # write
 
 def _chat(ask: Chat) -> list[Row]:
-    options = ask.options()
-    if ask.max_completion_tokens is not None:
-        options["max_tokens"] = ask.max_completion_tokens
-    return _choices(ask, {"messages": [message.plain() for message in ask.messages], **options})
+    return _choices(ask, {"messages": [message.plain() for message in ask.messages], **ask.options()})
 
 
 def _complete(ask: Complete) -> list[Row]:
     prompts = [ask.prompt] if isinstance(ask.prompt, str) else ask.prompt
-    return [row for prompt in prompts for row in _choices(ask, {"text": prompt, **ask.options()})]
+    return [row for prompt in prompts for row in _choices(ask, {"prompt": prompt, **ask.options()})]
 
 
 def _choices(ask: Chat | Complete, row: Row) -> list[Row]:
-    """n answers to one row, each with a seed of its own."""
-    if ask.n in (None, 1):
-        return [row]
-    first = ask.seed if ask.seed is not None else secrets.randbelow(2**62)
-    return [{**row, "seed": first + index} for index in range(ask.n or 1)]
+    """n answers to one row, each drawn with a seed of its own; one that draws nothing needs none."""
+    if not ask.temperature:
+        return [row] * (ask.n or 1)
+    first = secrets.randbelow(2**62) if ask.seed is None else ask.seed
+    return [{**row, "seed": (first + index) % 2**63} for index in range(ask.n or 1)]
 
 
 def _ask_write(row: Row) -> Json:
-    sampling = {name: value for name, value in row.items() if name in Chat.model_fields and name != "model"}
-    return sampling if "messages" in row else {**sampling, "prompt": row["text"]}
+    """A reference reply at the end of an evaluated chat is what the model was not shown."""
+    request = {name: row[name] for name in (*OPTIONS, "prompt") if name in row}
+    if "messages" in row:
+        messages = row["messages"]
+        request["messages"] = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+    return request
+
+
+def _written(response: Json) -> Answer:
+    choice, used = response["choices"][0], response["usage"]
+    text = choice["message"]["content"] if "message" in choice else choice["text"]
+    counts = {name: used[name] for name in ("prompt_tokens", "completion_tokens")}
+    return {"text": text, "finish_reason": choice["finish_reason"], **counts}
 
 
 def usage(answers: Sequence[Answer]) -> Json:
     """Tokens read and written."""
-    read, wrote = (sum(int(answer.get(name, 0)) for answer in answers) for name in ("prompt_tokens", "tokens"))
+    read, wrote = (sum(answer[name] for answer in answers) for name in ("prompt_tokens", "completion_tokens"))
     return {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}
 
 
@@ -126,7 +144,7 @@ def envelope(ask: Ask, kind: str, prefix: str) -> Json:
 def _chat_response(ask: Chat, answers: Sequence[Answer]) -> Json:
     choices = [
         {"index": index, "message": {"role": "assistant", "content": answer["text"], "refusal": None},
-         "logprobs": None, "finish_reason": answer.get("finish", "stop")}
+         "logprobs": None, "finish_reason": answer["finish_reason"]}
         for index, answer in enumerate(answers)
     ]  # fmt: skip
     return {**envelope(ask, "chat.completion", "chatcmpl"), "choices": choices, "usage": usage(answers)}
@@ -134,7 +152,7 @@ def _chat_response(ask: Chat, answers: Sequence[Answer]) -> Json:
 
 def _complete_response(ask: Complete, answers: Sequence[Answer]) -> Json:
     choices = [
-        {"index": index, "text": answer["text"], "logprobs": None, "finish_reason": answer.get("finish", "stop")}
+        {"index": index, "text": answer["text"], "logprobs": None, "finish_reason": answer["finish_reason"]}
         for index, answer in enumerate(answers)
     ]
     return {**envelope(ask, "text_completion", "cmpl"), "choices": choices, "usage": usage(answers)}
@@ -150,25 +168,30 @@ def _complete_piece(text: str | None) -> Json:
 
 RECOMMEND = Route("/v1/recommendations", Recommend, _history, _data, _ask_recommend, _first)
 CLASSIFY = Route("/v1/classify", Classify, _texts, _data, lambda row: {"input": row["text"]}, _first)
-EMBED = Route("/v1/embeddings", Embed, _texts, _embeddings, lambda row: {"input": row["text"]}, _first)
+EMBED = Route(
+    "/v1/embeddings", Embed, _embed, _embeddings, lambda row: {"input": row["text"]},
+    lambda response: {"embedding": _first(response)["embedding"]}, frozenset(("embedding",)),
+)  # fmt: skip
+LIKELIHOOD = Route("/v1/likelihood", Likelihood, _texts, _data, lambda row: {"input": row["text"]}, _first)
 CHAT = Route(
     "/v1/chat/completions", Chat, _chat, _chat_response, _ask_write,
-    lambda response: {"text": response["choices"][0]["message"]["content"]},
-    Stream("chat.completion.chunk", "chatcmpl", _chat_piece),
+    _written, WRITTEN, Stream("chat.completion.chunk", "chatcmpl", _chat_piece),
 )  # fmt: skip
 COMPLETE = Route(
     "/v1/completions", Complete, _complete, _complete_response, _ask_write,
-    lambda response: {"text": response["choices"][0]["text"]}, Stream("text_completion", "cmpl", _complete_piece),
+    _written, WRITTEN, Stream("text_completion", "cmpl", _complete_piece),
 )  # fmt: skip
 
 ROUTES: Mapping[str, Sequence[Route[Any]]] = {
     "recommend": (RECOMMEND,),
     "classify": (CLASSIFY,),
     "embed": (EMBED,),
-    "write": (CHAT, COMPLETE),
+    "write": (CHAT, COMPLETE, LIKELIHOOD),
 }
 
 
 def route_of(task: str, row: Row) -> Route[Any]:
     """The endpoint that answers a row of a task."""
-    return next(route for route in ROUTES[task] if route is not CHAT or "messages" in row)
+    if task == "write":
+        return CHAT if "messages" in row else COMPLETE if "prompt" in row else LIKELIHOOD
+    return ROUTES[task][0]

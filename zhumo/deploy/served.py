@@ -88,5 +88,5 @@ class Served:
 
     def count(self, answers: list[Answer]) -> None:
         """Add to the meters what answers say of their tokens."""
-        for kind, name in (("prompt", "prompt_tokens"), ("completion", "tokens")):
+        for kind, name in (("prompt", "prompt_tokens"), ("completion", "completion_tokens")):
             self.meters.tokens.labels(self.name, kind).inc(sum(int(answer.get(name, 0)) for answer in answers))

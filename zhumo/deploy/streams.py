@@ -32,7 +32,7 @@ async def events(
                 yield _event({**head, "choices": [_choice(stream, index, piece, None)]})
             else:
                 answers.append(piece)
-                yield _event({**head, "choices": [_choice(stream, index, None, piece.get("finish", "stop"))]})
+                yield _event({**head, "choices": [_choice(stream, index, None, piece["finish_reason"])]})
     except Exception:  # told to the client and raised again for the log
         message = say("error.serve.broken_stream", "en")
         yield _event({"error": {"message": message, "type": "server_error", "param": None, "code": "broken_stream"}})

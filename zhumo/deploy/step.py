@@ -1,0 +1,118 @@
+"""Step 5, deploy: the bundle, complete and held to its sums, and the proof that it serves what was measured."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from zhumo.bundle import load_task
+from zhumo.deploy import parity
+from zhumo.deploy.sums import write_sums
+from zhumo.prepare import read_rows
+from zhumo.recipe import STEPS, Recipe
+from zhumo.run import Run, link, read_json, write_json, write_text
+from zhumo.tasks import Task
+from zhumo.words import LANGUAGES, say
+
+FORMAT = 1
+MODEL = (
+    "config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "chat_template.jinja", "task.json", "task.safetensors", "adapter_config.json", "adapter_model.safetensors",
+)  # fmt: skip
+CARDS = {"report.json": "report.json", "report.en.html": "report.en.html", "report.zh.html": "report.zh.html",
+         "card.en.md": "README.md", "card.zh.md": "README.zh-CN.md"}  # fmt: skip
+PACKAGES = ("zhumo", "torch", "numpy", "safetensors", "tokenizers", "pydantic", "scikit-learn", "pyarrow")
+
+
+def deploy(recipe: Recipe, run: Run) -> None:
+    """Make `runs/NAME/deploy/`, the bundle. It passes the parity gate and ends; it never blocks.
+
+    Raises:
+        RunError: a step before it is not finished.
+        GateError: a served answer is not the evaluated one.
+    """
+    step = run.begin("deploy", recipe)
+    if step.done:
+        return
+    task = _gather(recipe, run, step.folder)
+    write_sums(step.folder)
+    evaluated = run.step("evaluate")
+    rows, answers = read_rows(evaluated / "rows.jsonl"), read_rows(evaluated / "answers.jsonl")
+    found = parity.check(step.folder, task.name, rows, answers, recipe.deploy.parity)
+    write_json(step.folder / "parity.json", found)
+    write_sums(step.folder)
+    size = sum(path.stat().st_size for path in step.folder.rglob("*"))
+    said = say("cli.step.deployed", rows=found["rows"], difference=f"{found['largest_difference']:.1e}")
+    step.finish(said=said, bytes=size, parity=found)
+
+
+def _gather(recipe: Recipe, run: Run, folder: Path) -> Task:
+    """Put everything a bundle holds into its folder."""
+    for name in MODEL:
+        if (run.step("train") / name).is_file():
+            link(run.step("train") / name, folder / name)
+    for source, target in CARDS.items():
+        link(run.step("evaluate") / source, folder / target)
+    task = load_task(folder)
+    write_text(folder / "recipe.yaml", recipe.dump())
+    write_json(folder / "run.json", _facts(recipe, run))
+    write_text(folder / "LICENSE", _licence(run, recipe.build.start))
+    if task.name == "write" and not (folder / "generation_config.json").is_file():
+        write_json(folder / "generation_config.json", _generation(task))
+    if task.name == "embed":
+        _write_sentence_transformer(folder, task)
+    return task
+
+
+def _facts(recipe: Recipe, run: Run) -> dict[str, Any]:
+    """Where the bundle comes from: all that is needed to make it again."""
+    built, trained = run.facts("build"), run.facts("train")
+    return {
+        "format": FORMAT,
+        "name": recipe.name or recipe.task,
+        "task": recipe.task,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": recipe.seed,
+        "threads": trained.get("threads"),
+        "versions": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "data": read_json(run.step("prepare") / "card.json")["sources"],
+        "start": {"source": recipe.build.start, "licence": built.get("licence")},
+        "steps": {name: run.facts(name)["hash"] for name in STEPS[:-1]},
+    }
+
+
+def _licence(run: Run, start: str | None) -> str:
+    """The licence of the start weights in their own words where they came with some; else whose the weights are."""
+    own = run.step("build") / "LICENSE"
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    facts = {"start": start, "licence": run.facts("build").get("licence") or "-"}
+    key = "deploy.licence.own" if start is None else "deploy.licence.start"
+    return "\n\n".join(say(key, language, **facts) for language in LANGUAGES) + "\n"
+
+
+def _generation(task: Task) -> dict[str, Any]:
+    """What `transformers` needs to write with the model as we do by default: greedily, until the end token."""
+    assert task.tokenizer is not None
+    ids = {f"{role}_token_id": task.tokenizer.special(role) for role in ("bos", "eos", "pad")}
+    return {"do_sample": False, **{name: token for name, token in ids.items() if token is not None}}
+
+
+def _write_sentence_transformer(folder: Path, task: Task) -> None:
+    """The files by which sentence-transformers makes the same vectors of the same folder."""
+    pooling, width = task.state.get("pooling", "mean"), read_json(folder / "config.json")["hidden_size"]
+    parts = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for index, (name, path) in enumerate(parts)
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": task.length, "do_lower_case": False})
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    modes = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, **modes})
+    prompts = {"query": task.state.get("prefix", ""), "document": task.state.get("match_prefix", "")}
+    write_json(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": "query"})
