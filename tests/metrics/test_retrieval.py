@@ -1,0 +1,19 @@
+"""Places and what is made of them."""
+
+import numpy as np
+import pytest
+
+from zhumo.metrics.retrieval import place_of, recall, reciprocal_rank
+
+
+def test_place_counts_from_one_and_ties_win_nothing() -> None:
+    scores = np.array([0.2, 0.9, 0.5, 0.5])
+    assert [place_of(scores, own) for own in range(4)] == [4, 1, 3, 3]
+
+
+def test_measures_of_places() -> None:
+    places = [1, 2, 10, 11]
+    assert recall(places, 1).value == 0.25
+    assert recall(places, 5).value == 0.5
+    assert reciprocal_rank(places).value == pytest.approx((1 + 1 / 2 + 1 / 10) / 4)
+    assert (recall(places, 5).name, reciprocal_rank(places).name) == ("recall@5", "mrr@10")

@@ -1,0 +1,199 @@
+"""classify: which label a text carries, or which labels, each with a probability that can be trusted."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zhumo.baselines.classify import majority, tfidf
+from zhumo.errors import DataError
+from zhumo.metrics import calibration
+from zhumo.metrics.classify import accuracy, auc, exact_match, log_loss, macro_f1, micro_f1, unseen
+from zhumo.metrics.measure import Measure
+from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
+from zhumo.tasks.examples import Batch, Example, batches, collate
+from zhumo.tasks.pooling import pool
+from zhumo.transformer import Transformer
+
+ANSWERED_AT_ONCE = 64  # texts in one pass of the model
+
+
+class Classify(Task):
+    """Text in, label out. Labels that are lists in the training rows make it multi-label.
+
+    state: `labels` sorted, `multi`, `temperature` and `threshold` from calibration, and, from the start weights,
+    `pooling` and the `prefix` their texts were trained with.
+    """
+
+    name: ClassVar[str] = "classify"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "text": Field(str, guess=("text", "review", "content", "sentence", "message", "question", "title",
+                                  "文本", "内容", "评论", "评价", "问题", "正文", "描述", "标题")),
+        "label": Field(str, guess=("label", "class", "category", "intent", "sentiment", "target", "tag",
+                                   "标签", "类别", "分类", "意图", "情感", "类型")),
+    }  # fmt: skip
+    metric: ClassVar[str] = "accuracy"
+    protocol: ClassVar[str] = "report.protocol.classify"
+    baselines: ClassVar[Mapping[str, Baseline]] = {"majority": majority, "tfidf": tfidf}
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Collect the labels.
+
+        Raises:
+            DataError: fewer than two labels, which leaves nothing to tell apart.
+        """
+        found = [row["label"] for row in rows]
+        labels = sorted({label for entry in found for label in label_set(entry)})
+        if len(labels) < 2:
+            raise DataError("classify.one_label", labels=", ".join(labels) or "-")
+        self.state |= {"labels": labels, "multi": any(isinstance(entry, list) for entry in found)}
+
+    def encode(self, row: Row) -> list[Example]:
+        """One example; none for a label that training has never seen."""
+        index = {label: place for place, label in enumerate(self.labels)}
+        wanted = [index[label] for label in label_set(row["label"]) if label in index]
+        if self.multi:
+            return [{"ids": self._ids(row), "labels": [int(place in wanted) for place in range(len(index))]}]
+        return [{"ids": self._ids(row), "labels": wanted}] if wanted else []
+
+    @property
+    def vocabulary(self) -> int:
+        """Ids of the tokenizer."""
+        assert self.tokenizer is not None
+        return self.tokenizer.size
+
+    def head(self, width: int) -> nn.Module:
+        """One score a label."""
+        return nn.Linear(width, len(self.labels))
+
+    def loss(self, model: Transformer, batch: Batch) -> Loss:
+        """Cross-entropy; of each label by itself where a text may carry several."""
+        logits, labels = self._logits(model, batch), batch["labels"]
+        if self.multi:
+            losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+            return Loss(losses.mean(1).sum(), len(labels))
+        return Loss(F.cross_entropy(logits, labels[:, 0], reduction="sum"), len(labels))
+
+    def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
+        """Temperature scaling (Guo et al. 2017), and the threshold of best micro-F1 where a text may carry several."""
+        known = [row for row in rows if self.encode(row)]
+        if not known:
+            return
+        logits = self._scores(model, known)
+        truth = np.stack([self._hits(row["label"]) for row in known])
+        self.state["temperature"] = temperature(logits, truth, self._probabilities)
+        if self.multi:
+            self.state["threshold"] = best_threshold(self._probabilities(logits / self.state["temperature"]), truth)
+
+    def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
+        """The label, or the labels above the threshold, and the probability of every label, most likely first."""
+        if not rows:
+            return []
+        scores = self._probabilities(self._scores(model, rows) / self.state.get("temperature", 1.0))
+        return [self._say(row) for row in scores]
+
+    def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
+        """Accuracy, F1, log-loss, calibration and what abstention buys; a label never trained on counts as wrong."""
+        scores = np.array([[answer["scores"].get(label, 0.0) for label in self.labels] for answer in answers])
+        if self.multi:
+            wanted = [label_set(row["label"]) for row in rows]
+            said = [set(answer["labels"]) for answer in answers]
+            return [exact_match(said, wanted), micro_f1(said, wanted), *unseen(wanted, self.labels)]
+        truth = [str(row["label"]) for row in rows]
+        said_one = [str(answer["label"]) for answer in answers]
+        right = np.array([said == wanted for said, wanted in zip(said_one, truth, strict=True)])
+        return [
+            accuracy(said_one, truth),
+            macro_f1(said_one, truth),
+            *auc(scores, truth, self.labels),
+            log_loss(scores, truth, self.labels),
+            calibration.expected_error(scores.max(1), right),
+            calibration.error_at(scores.max(1), right, 0.8),
+            *unseen([{label} for label in truth], self.labels),
+        ]
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels, sorted."""
+        labels: list[str] = self.state["labels"]
+        return labels
+
+    @property
+    def multi(self) -> bool:
+        """Whether a text may carry several labels, or none."""
+        return bool(self.state["multi"])
+
+    def _ids(self, row: Row) -> list[int]:
+        assert self.tokenizer is not None
+        # An empty text still needs one position to be asked at.
+        return self.tokenizer.encode(self.state.get("prefix", "") + row["text"], length=self.length) or [0]
+
+    def _logits(self, model: Transformer, batch: Batch) -> Tensor:
+        assert model.head is not None
+        logits: Tensor = model.head(pool(model, batch["ids"], batch["segments"], self.state.get("pooling", "mean")))
+        return logits.float()
+
+    def _scores(self, model: Transformer, rows: Sequence[Row]) -> np.ndarray:
+        """What the head says before it is made a probability, (rows, labels)."""
+        examples: list[Example] = [{"ids": self._ids(row)} for row in rows]
+        scores = np.empty((len(rows), len(self.labels)))
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            for indices, part in batches(examples, ANSWERED_AT_ONCE):
+                scores[indices] = self._logits(model, collate(part, device)).cpu().numpy()
+        return scores
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        if self.multi:
+            certain: np.ndarray = np.exp(-np.logaddexp(0, -logits))
+            return certain
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        result: np.ndarray = powers / powers.sum(1, keepdims=True)
+        return result
+
+    def _say(self, scores: np.ndarray) -> Answer:
+        order = np.argsort(-scores, kind="stable")
+        named = {self.labels[place]: float(scores[place]) for place in order}
+        if not self.multi:
+            return {"label": self.labels[order[0]], "scores": named}
+        threshold = self.state.get("threshold", 0.5)
+        return {"labels": [label for label, score in named.items() if score >= threshold], "scores": named}
+
+    def _hits(self, entry: str | list[str]) -> np.ndarray:
+        wanted = label_set(entry)
+        return np.array([label in wanted for label in self.labels], dtype=float)
+
+
+def label_set(entry: str | list[str]) -> set[str]:
+    """The labels of a row, one or several."""
+    return set(entry) if isinstance(entry, list) else {entry}
+
+
+def temperature(logits: np.ndarray, truth: np.ndarray, link: Callable[[np.ndarray], np.ndarray]) -> float:
+    """What to divide logits by so that `link` of them gives the least log-loss of `truth`; both (rows, labels).
+
+    The log-loss is convex in 1/temperature, and its slope is the sum of (probability - truth) * logit, so the root is
+    found by halving. Few rows, or rows all answered right, would drive it to an end: it stays within [1/10, 10].
+    """
+    low, high = math.log(0.1), math.log(10.0)
+    for _ in range(50):
+        middle = (low + high) / 2
+        slope = ((link(logits * math.exp(middle)) - truth) * logits).sum()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return math.exp(-(low + high) / 2)
+
+
+def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The threshold on scores with the best micro-F1 of `truth`; both (rows, labels). Halfway between two scores."""
+    order = np.argsort(-scores, axis=None)
+    ranked, hits = scores.ravel()[order], truth.ravel()[order].cumsum()
+    said = np.arange(1, len(ranked) + 1)
+    ends = np.append(ranked[1:] < ranked[:-1], True)  # a threshold cannot part equal scores
+    f1 = np.where(ends, 2 * hits / (said + truth.sum()), -1.0)
+    best = int(f1.argmax())
+    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + below) / 2)
