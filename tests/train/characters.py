@@ -1,0 +1,90 @@
+"""A small real task for the tests of this room: the next character of Shakespeare."""
+
+import gzip
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import nn
+
+from zhumo import bundle
+from zhumo.metrics.measure import Measure
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.tasks import TASKS, Answer, Loss, Row, Task
+from zhumo.tasks.examples import IGNORE, Batch, Example, Examples, collate
+from zhumo.transformer import Config, Transformer, initialise
+
+TASKS["characters"] = "characters:Characters"  # type: ignore[index]
+
+
+class Characters(Task):
+    """A text of bytes; each position says the next one."""
+
+    name = "characters"
+    metric = "loss"
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Nothing."""
+
+    def encode(self, row: Row) -> list[Example]:
+        """One example, its length taken from the text."""
+        ids = list(row["text"].encode("ascii"))
+        return [{"ids": ids[:-1], "targets": ids[1:]}]
+
+    @property
+    def vocabulary(self) -> int:
+        """ASCII."""
+        return 128
+
+    def head(self, width: int) -> nn.Module | None:
+        """The language model's own."""
+        return None
+
+    def loss(self, model: Transformer, batch: Batch) -> Loss:
+        """Cross-entropy of each next character."""
+        logits = model(batch["ids"], segments=batch["segments"])
+        total = F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].flatten(), reduction="sum")
+        return Loss(total, int((batch["targets"] != IGNORE).sum()))
+
+    def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
+        """Remember the loss of the rows: proof of which weights were asked."""
+        total, count = self.loss(model, collate([self.encode(row)[0] for row in rows]))
+        self.state["calibrated"] = total.item() / count
+
+    def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
+        """Not asked here."""
+        return [{} for _ in rows]
+
+    def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
+        """Not asked here."""
+        return []
+
+
+def lines(count: int, skip: int = 0) -> list[Row]:
+    """Lines of Shakespeare, each 12 to 64 characters long."""
+    text = gzip.decompress((Path(os.environ["ZHUMO_DATA"]) / "tiny-shakespeare" / "input.txt.gz").read_bytes()).decode()
+    return [{"text": line} for line in text.splitlines() if 12 <= len(line) <= 64][skip : skip + count]
+
+
+def make_run(
+    folder: Path, train: dict[str, Any], *, rows: Sequence[Row], valid: Sequence[Row] = (), dropout: float = 0.0
+) -> tuple[Recipe, Run]:
+    """A run whose first two steps stand: encoded rows, and a model of 30 thousand parameters."""
+    settings = {"threads": 1, "lr": 3e-3, "batch": 8, **train}
+    recipe = Recipe.check({"task": "write", "seed": 7, "prepare": {"source": "-"}, "train": settings}, "test")
+    run = Run(folder)
+    task = Characters(None, 64)
+    if not (run.step("build") / "step.json").is_file():
+        step = run.begin("prepare", recipe)
+        Examples.write(step.folder / "train.safetensors", (example for row in rows for example in task.encode(row)))
+        Examples.write(step.folder / "valid.safetensors", (example for row in valid for example in task.encode(row)))
+        (step.folder / "valid.jsonl").write_bytes(b"".join(b'{"text": "%s"}\n' % r["text"].encode() for r in valid))
+        step.finish()
+        step = run.begin("build", recipe)
+        config = Config(vocabulary=128, width=32, depth=2, heads=2, length=64, dropout=dropout, activation="gelu_tanh")
+        bundle.save(step.folder, initialise(Transformer(config), 7), "gpt2", None, task)
+        step.finish()
+    return recipe, run

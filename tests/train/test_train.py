@@ -1,0 +1,270 @@
+"""Training as a whole: it learns, it goes on exactly where it was, it does not depend on how a batch is cut."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import characters
+import numpy as np
+import pytest
+import torch
+from characters import Characters, lines, make_run
+from safetensors.torch import load_file
+
+from zhumo import bundle
+from zhumo.errors import DataError
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.tasks import TASKS, Loss
+from zhumo.tasks.examples import Batch, Examples
+from zhumo.train import Interrupted, TrainError, train
+from zhumo.train.learner import Learner
+from zhumo.train.order import Order, sample_keys
+from zhumo.transformer import Transformer
+
+pytestmark = pytest.mark.usefixtures("shared")
+
+
+def metrics(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.step("train") / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run: Run, step: str = "train") -> dict[str, torch.Tensor]:
+    return load_file(run.step(step) / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Eventful(Characters):
+    """Characters to whom something happens at certain calls of `loss` in training mode."""
+
+    name = "eventful"
+    calls = 0
+    nan: tuple[int, ...] = ()
+    signals: tuple[int, ...] = ()
+    crash: tuple[int, ...] = ()
+
+    def loss(self, model: Transformer, batch: Batch) -> Loss:
+        """That of the class above, after the event."""
+        total, count = super().loss(model, batch)
+        if model.training:
+            Eventful.calls += 1
+            if Eventful.calls in self.signals:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if Eventful.calls in self.crash:
+                raise ConnectionError("the power is gone")
+            if Eventful.calls in self.nan:
+                total = total * float("nan")
+        return Loss(total, count)
+
+
+@pytest.fixture()
+def eventful(monkeypatch: pytest.MonkeyPatch) -> type[Eventful]:
+    """The class, with nothing planned, in the place of `Characters`."""
+    monkeypatch.setitem(TASKS, "eventful", "test_train:Eventful")  # type: ignore[arg-type]
+    monkeypatch.setattr(characters, "Characters", Eventful)
+    for name, value in {"calls": 0, "nan": (), "signals": (), "crash": ()}.items():
+        monkeypatch.setattr(Eventful, name, value)
+    return Eventful
+
+
+def test_it_learns_and_leaves_a_model_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    recipe, run = make_run(tmp_path, {"epochs": 6}, rows=lines(400), valid=lines(40, 400))
+    train(recipe, run)
+    seen = [line["loss"] for line in metrics(run) if "loss" in line]
+    valid = [line["valid_loss"] for line in metrics(run) if "valid_loss" in line]
+    assert seen[0] > 4.5 and np.mean(seen[-20:]) < 2.7 and valid[-1] < 2.7
+    facts = run.facts("train")
+    assert facts["steps"] == len(seen) == 300 and len(valid) == 6 and facts["epochs"] == 6
+    assert facts["best_loss"] == min(valid) and facts["threads"] == 1 and facts["skipped"] == 0
+    assert facts["tokens_per_second"] > 0 and facts["seconds"] > 0 and facts["predicted_seconds"] is None
+    made = bundle.load(run.step("train"))
+    assert isinstance(made.task, Characters)
+    # The best weights were saved, and calibrated on the validation rows.
+    assert made.task.state["calibrated"] == pytest.approx(min(valid), abs=1e-4)
+    picture = (run.step("train") / "loss.svg").read_text()
+    assert "<text" in picture and "validation" in picture
+    assert len(list((run.step("train") / "checkpoints").iterdir())) == 1
+    assert list((run.step("train") / "tensorboard").glob("events*"))
+    assert "step 300 of 300" in capfd.readouterr().err
+    stamp = (run.step("train") / "step.json").stat().st_mtime_ns
+    train(recipe, run)  # it stands
+    assert (run.step("train") / "step.json").stat().st_mtime_ns == stamp
+
+
+MATRIX: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dropout": {"dropout": 0.2},
+    "accumulate": {"accumulate": 3, "dropout": 0.1},
+    "bf16": {"precision": "bf16", "dropout": 0.1},
+    "linear": {"schedule": "linear", "validate_every": 3},
+}
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_exact_resume(tmp_path: Path, eventful: type[Eventful], case: str) -> None:
+    """Interrupted by a signal at one step and by a crash soon after: the same bits, and no line of metrics twice."""
+    settings = {**MATRIX[case], "epochs": 2.2, "save_every": 0.001}
+    dropout, parts = settings.pop("dropout", 0.0), settings.get("accumulate", 1)
+    rows, valid = lines(84), lines(10, 100)  # 11 batches an epoch, the last of 4
+    recipe, whole = make_run(tmp_path / "whole", settings, rows=rows, valid=valid, dropout=dropout)
+    train(recipe, whole, progress=False)
+    for stop in (1, 7, 20):
+        recipe, cut = make_run(tmp_path / f"cut {stop}", settings, rows=rows, valid=valid, dropout=dropout)
+        eventful.calls, eventful.signals, eventful.crash = 0, (stop * parts,), ((stop + 3) * parts,)
+        with pytest.raises(Interrupted, match=f"step {stop} of 25"):
+            train(recipe, cut, progress=False)
+        with pytest.raises(ConnectionError):
+            train(recipe, cut, progress=False)
+        train(recipe, cut, progress=False)
+        assert same(weights(whole), weights(cut))
+        assert timeless(metrics(whole)) == timeless(metrics(cut))
+
+
+def timeless(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+
+
+def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
+    results = []
+    for parts in (1, 2, 4):
+        settings = {"steps": 15, "accumulate": parts, "lr": 1e-3}
+        recipe, run = make_run(tmp_path / str(parts), settings, rows=lines(84), dropout=0.2)
+        train(recipe, run, progress=False)
+        results.append(weights(run))
+    start = weights(Run(tmp_path / "1"), "build")
+    for other in results[1:]:
+        for name, tensor in results[0].items():
+            assert (tensor - start[name]).abs().max() > 1e-3 or name.endswith("bias")
+            torch.testing.assert_close(other[name], tensor, atol=2e-4, rtol=0)
+
+
+def learner(run: Run, recipe: Recipe) -> Learner:
+    loaded = bundle.load(run.step("build"))
+    assert loaded.task is not None
+    return Learner(loaded.model, loaded.task, Examples(run.step("prepare") / "train.safetensors"), recipe.train)
+
+
+def test_workers_add_up_to_the_global_batch(tmp_path: Path) -> None:
+    """One worker with 8 samples, or three with 3, 3 and 2, parted in their own ways: the same gradient."""
+    recipe, run = make_run(tmp_path, {"steps": 1}, rows=lines(84), dropout=0.3)
+    one, many = learner(run, recipe), learner(run, recipe)
+    indices = np.arange(20, 28)
+    keys = sample_keys(7, 0, indices)
+    whole = one.gradient(indices, keys, 1)
+    shares = [many.gradient(indices[part], keys[part], parts) for part, parts in
+              ((slice(0, 3), 1), (slice(3, 6), 2), (slice(6, 8), 2))]  # fmt: skip
+    assert sum(total for total, _ in shares) == pytest.approx(whole[0], rel=1e-6)
+    assert sum(count for _, count in shares) == whole[1]
+    for name, parameter in one.parameters.items():
+        assert parameter.grad is not None
+        torch.testing.assert_close(many.parameters[name].grad, parameter.grad, rtol=1e-4, atol=2e-4)
+    # Without the keys of the samples dropout would differ: the same samples under other keys do.
+    one.optimizer.zero_grad()
+    assert one.gradient(indices, keys + 1, 1)[0] != pytest.approx(whole[0], rel=1e-6)
+
+
+def test_a_single_nan_is_skipped_and_counted(tmp_path: Path, eventful: type[Eventful]) -> None:
+    recipe, run = make_run(tmp_path, {"steps": 8}, rows=lines(84))
+    eventful.nan = (3, 4, 6)
+    train(recipe, run, progress=False)
+    assert run.facts("train")["skipped"] == 3
+    assert [line["step"] for line in metrics(run) if line["loss"] is None] == [3, 4, 6]
+    assert all(tensor.isfinite().all() for tensor in weights(run).values())
+
+
+def test_a_skipped_update_leaves_everything_as_it_was(tmp_path: Path, eventful: type[Eventful]) -> None:
+    recipe, run = make_run(tmp_path, {"steps": 8}, rows=lines(84))
+    made = learner(run, recipe)
+    samples = Order(made.examples.lengths(), 8, 0).after(0)
+    assert made.update(samples, 0.1).finite
+    before, memory = ({name: t.clone() for name, t in part.items()} for part in (made.weights(), made.memory()))
+    eventful.nan = (2,)
+    assert not made.update(samples, 0.1).finite
+    assert same(before, made.weights()) and same(memory, made.memory())
+    assert all(parameter.grad is None for parameter in made.parameters.values())
+
+
+def test_nan_three_times_in_a_row_stops(tmp_path: Path, eventful: type[Eventful]) -> None:
+    recipe, run = make_run(tmp_path, {"steps": 20}, rows=lines(84))
+    eventful.nan = tuple(range(5, 20))
+    with pytest.raises(TrainError, match="Step 7"):
+        train(recipe, run, progress=False)
+
+
+def test_measuring_changes_nothing(tmp_path: Path) -> None:
+    """With the threads measured, and under a time budget: the same weights as with the outcome given."""
+    rows, valid = lines(84), lines(10, 100)
+    recipe, measured = make_run(tmp_path / "a", {"minutes": 0.1, "threads": None}, rows=rows, valid=valid, dropout=0.1)
+    train(recipe, measured, progress=False)
+    plan = json.loads((measured.step("train") / "plan.json").read_text())
+    assert 1 <= plan["threads"] <= len(os.sched_getaffinity(0)) and plan["steps"] >= 1
+    assert 0 < plan["predicted_seconds"] <= 6 and plan["steps"] == measured.facts("train")["steps"]
+    given = {"steps": plan["steps"], "threads": plan["threads"]}
+    recipe, told = make_run(tmp_path / "b", given, rows=rows, valid=valid, dropout=0.1)
+    train(recipe, told, progress=False)
+    assert same(weights(measured), weights(told))
+
+
+def test_the_plan_is_kept(tmp_path: Path, eventful: type[Eventful]) -> None:
+    recipe, run = make_run(tmp_path, {"steps": 400, "threads": None}, rows=lines(84))
+    eventful.crash = (200,)  # well after whatever is measured
+    with pytest.raises(ConnectionError):
+        train(recipe, run, progress=False)
+    path = run.step("train") / "plan.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "steps": 30}))  # which nobody would measure
+    train(recipe, run, progress=False)
+    assert run.facts("train")["steps"] == 30
+
+
+def test_no_epochs_copies_the_model_and_calibrates(tmp_path: Path) -> None:
+    recipe, run = make_run(tmp_path, {"epochs": 0}, rows=lines(20), valid=lines(10, 100))
+    train(recipe, run, progress=False)
+    assert same(weights(run), weights(run, "build"))
+    task = bundle.load(run.step("train")).task
+    assert task is not None and task.state["calibrated"] > 4
+    recipe, empty = make_run(tmp_path / "empty", {"epochs": 0}, rows=[])
+    train(recipe, empty, progress=False)
+    assert same(weights(empty), weights(empty, "build"))
+
+
+def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
+    recipe, run = make_run(tmp_path, {"epochs": 1}, rows=[])
+    with pytest.raises(DataError, match="nothing to learn"):
+        train(recipe, run, progress=False)
+
+
+def test_patience_stops_and_the_best_weights_stay(tmp_path: Path) -> None:
+    """Twelve lines are soon known by heart, and the loss on others rises."""
+    settings = {"epochs": 200, "lr": 1e-2, "patience": 3, "schedule": "constant"}
+    recipe, run = make_run(tmp_path, settings, rows=lines(12), valid=lines(30, 100))
+    train(recipe, run, progress=False)
+    valid = [line["valid_loss"] for line in metrics(run) if "valid_loss" in line]
+    facts = run.facts("train")
+    assert facts["steps"] < 400 and facts["steps"] == facts["best_step"] + 3 * 2
+    assert facts["best_loss"] == min(valid) < valid[-1]
+    task = bundle.load(run.step("train")).task
+    assert task is not None and task.state["calibrated"] == pytest.approx(min(valid), abs=1e-4)
+
+
+def test_without_validation_rows_the_last_weights_stay(tmp_path: Path) -> None:
+    recipe, run = make_run(tmp_path, {"steps": 5}, rows=lines(84))
+    train(recipe, run, progress=False)
+    assert run.facts("train")["best_loss"] is None
+    assert "calibrated" not in json.loads((run.step("train") / "task.json").read_text())["state"]
+
+
+def test_nothing_is_left_behind(tmp_path: Path, eventful: type[Eventful]) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    recipe, run = make_run(tmp_path, {"steps": 10, "threads": 2}, rows=lines(84), dropout=0.1)
+    random, threads = torch.get_rng_state(), torch.get_num_threads()
+    eventful.signals = (4,)
+    with pytest.raises(Interrupted):
+        train(recipe, run, progress=False)
+    train(recipe, run, progress=False)
+    assert torch.equal(torch.get_rng_state(), random) and torch.get_num_threads() == threads
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -1,0 +1,116 @@
+"""One update: the gradient of a global batch, the guard, the optimiser; and the loss on examples not learned from."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from zhumo.recipe import Train
+from zhumo.tasks import Loss, Task
+from zhumo.tasks.examples import Examples, batches, collate
+from zhumo.train.optimizer import learning, make_optimizer
+from zhumo.train.order import Indices, Samples
+from zhumo.transformer import Transformer, key_dropout
+
+
+class Outcome(NamedTuple):
+    """What an update saw. loss: mean over the positions that count; norm: of the gradient, before clipping."""
+
+    loss: float
+    norm: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the update was made; one that is not finite leaves the weights alone."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
+class Learner:
+    """A model that learns a task from examples."""
+
+    def __init__(self, model: Transformer, task: Task, examples: Examples, train: Train) -> None:
+        self.model, self.task, self.examples, self.train = model, task, examples, train
+        self.device = torch.device(train.device)
+        self.model.to(self.device).train()
+        self.parameters = learning(model)
+        self.renew()
+
+    def renew(self) -> None:
+        """A fresh optimiser."""
+        self.optimizer = make_optimizer(self.model, self.train.weight_decay)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What training changes, by name, not copied."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def put(self, weights: dict[str, Tensor]) -> None:
+        """Take over weights of those names."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+
+    def memory(self) -> dict[str, Tensor]:
+        """What the optimiser remembers of each parameter, as `parameter/quantity`."""
+        names = {id(parameter): name for name, parameter in self.parameters.items()}
+        return {
+            f"{names[id(parameter)]}/{quantity}": tensor
+            for parameter, state in self.optimizer.state.items()
+            for quantity, tensor in state.items()
+        }
+
+    def take_up(self, weights: dict[str, Tensor], memory: dict[str, Tensor]) -> None:
+        """Go on from what `weights` and `memory` returned."""
+        self.put(weights)
+        self.renew()
+        for key, tensor in memory.items():
+            name, _, quantity = key.rpartition("/")
+            self.optimizer.state[self.parameters[name]][quantity] = tensor.to(self.device)
+
+    def gradient(self, indices: Indices, keys: Indices, parts: int) -> tuple[float, int]:
+        """Add the gradient of the summed loss of some examples to `.grad`; returns that sum and its count.
+
+        Sums, not means: so parts, and workers, add up to exactly the gradient of the global batch.
+        """
+        total, count = 0.0, 0
+        for part in np.array_split(np.arange(len(indices)), min(parts, len(indices))):
+            batch = collate([self.examples[index] for index in indices[part]], self.device)
+            key_dropout(self.model, torch.from_numpy(keys[part]).to(self.device))
+            loss = self._loss(batch)
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            total, count = total + loss.total.item(), count + loss.count
+        return total, count
+
+    def _loss(self, batch: dict[str, Tensor]) -> Loss:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
+            return self.task.loss(self.model, batch)
+
+    def update(self, samples: Samples, learning_rate: float) -> Outcome:
+        """Learn from one global batch, unless loss or gradient are not finite."""
+        total, count = self.gradient(samples.indices, samples.keys, self.train.accumulate)
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        count = max(count, 1)
+        outcome = Outcome(total / count, get_total_norm(gradients).item() / count)
+        if outcome.finite:
+            scale = min(1.0, self.train.clip / (outcome.norm + 1e-6)) / count
+            for gradient in gradients:
+                gradient.mul_(scale)
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return outcome
+
+    def validate(self, examples: Examples) -> float:
+        """Mean loss over all examples, without dropout."""
+        total, count = 0.0, 0
+        size = max(1, self.train.batch // self.train.accumulate)
+        self.model.eval()
+        with torch.no_grad():
+            for _, some in batches(examples, size):
+                loss = self._loss(collate(some, self.device))
+                total, count = total + loss.total.item(), count + loss.count
+        self.model.train()
+        return total / max(count, 1)

@@ -1,0 +1,213 @@
+"""Step 3, learn: from the first weights in `build/` and the examples in `prepare/` to the final weights in `train/`.
+
+- All that is random is a function of (seed, step, sample); all that is measured is settled before the first update.
+  So a run that is killed and started again ends, on the same machine, with the same bits.
+- A checkpoint holds the weights, the best weights so far, the optimiser's memory and a `State`.
+- Where there are validation rows, the weights of the lowest validation loss are kept, with or without `patience`:
+  those rows were set apart to choose with, and the last weights are never better for having come last.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from zhumo.bundle import Bundle, load
+from zhumo.bundle import save as save_bundle
+from zhumo.errors import DataError, ModelError, ZhumoError
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.tasks import Row
+from zhumo.tasks.examples import Examples
+from zhumo.train import checkpoint
+from zhumo.train.learner import Learner
+from zhumo.train.order import Order, mix
+from zhumo.train.pace import Pace, settle
+from zhumo.train.plot import plot_loss
+from zhumo.train.schedule import learning_rate
+from zhumo.train.stop import Interrupted, Stop, listening
+from zhumo.train.watch import Watch
+
+PATIENCE_WITH_NONSENSE = 3  # updates in a row that are not finite
+
+
+class TrainError(ZhumoError):
+    """Learning cannot go on."""
+
+
+@dataclass
+class State:
+    """Where a training stands: all of it that is not tensors."""
+
+    step: int = 0
+    samples: int = 0  # consumed; the whole state of the data order
+    tokens: int = 0
+    seconds: float = 0.0
+    skipped: int = 0  # updates that were not finite
+    skipped_in_a_row: int = 0
+    best_loss: float | None = None
+    best_step: int = 0
+    stale: int = 0  # validations since the best one
+    metrics: int = 0  # bytes of metrics.jsonl
+
+
+def train(recipe: Recipe, run: Run, progress: bool = True) -> None:
+    """Make `train/` of a run, or go on making it. progress: say on stderr how it goes.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; all is saved.
+        TrainError: loss or gradient are not finite, again and again.
+        DataError: there are no examples to learn from.
+    """
+    step = run.begin("train", recipe, resume=True)
+    if step.done:
+        return
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        try:
+            step.finish(**_train(recipe, run, step.folder, progress))
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, Any]:
+    began = time.monotonic()
+    bundle = load(run.step("build"))
+    prepared = run.step("prepare")
+    examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
+    training = Training(recipe, bundle, examples, valid, folder)
+    training.begin(began)
+    with listening() as stop:
+        training.learn(stop, progress)
+    finish(training, bundle, read_rows(prepared / "valid.jsonl"))
+    return training.facts()
+
+
+class Training:
+    """A learner on its way through the data."""
+
+    def __init__(self, recipe: Recipe, bundle: Bundle, examples: Examples, valid: Examples, folder: Path) -> None:
+        if bundle.task is None:
+            raise ModelError("model.no_task", folder=bundle.folder)
+        self.seed, self.train, self.folder = recipe.seed, recipe.train, folder
+        self.valid, self.checkpoints = valid, folder / "checkpoints"
+        self.order = Order(examples.lengths(), recipe.train.batch, recipe.seed)
+        self.learner = Learner(bundle.model, bundle.task, examples, recipe.train)
+        self.state, self.best = State(), dict[str, torch.Tensor]()
+        self.saved_step, self.saved_at = 0, time.monotonic()
+        self.pace = Pace(threads=torch.get_num_threads(), steps=0)
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are made, or patience is at its end."""
+        tired = self.train.patience is not None and self.state.stale >= self.train.patience
+        return tired or self.state.step >= self.pace.steps
+
+    def begin(self, began: float) -> None:
+        """Settle the pace and take up the newest checkpoint."""
+        if len(self.order.lengths):
+            self.pace = settle(self.folder / "plan.json", self.learner, self.order, self.valid, began)
+        elif self.train.epochs != 0 and self.train.steps != 0:
+            raise DataError("train.no_examples", folder=self.folder)
+        checkpoint.sweep(self.checkpoints, keep=checkpoint.KEEP)
+        found = checkpoint.newest(self.checkpoints)
+        if found is not None:
+            tensors, state = checkpoint.read(found)
+            self.state, self.best = State(**state), tensors.get("best", {})
+            self.learner.take_up(tensors["model"], tensors["optimizer"])
+            self.saved_step = self.state.step
+
+    def learn(self, stop: Stop, progress: bool) -> None:
+        """Make all steps that are left."""
+        state = self.state
+        with Watch(self.folder, self.pace.steps, state.step, state.metrics, progress) as watch:
+            while not self.done:
+                began = time.monotonic()
+                self._step(watch)
+                if self._validation_due():
+                    self._validate(watch)
+                state.seconds += time.monotonic() - began
+                if state.step == 1 or stop.asked or time.monotonic() - self.saved_at > self.train.save_every:
+                    self._save(watch)
+                if stop.asked and not self.done:
+                    raise Interrupted("train.interrupted", step=state.step, steps=self.pace.steps, folder=self.folder)
+            self._save(watch)
+
+    def _step(self, watch: Watch) -> None:
+        state = self.state
+        samples = self.order.after(state.samples)
+        rate = learning_rate(self.train, self.train.lr or 0.0, state.step, self.pace.steps)
+        # A task may draw at random; what it draws is a function of the step, so there is no state of it to save.
+        torch.manual_seed(int(mix(self.seed, state.samples)[0]))
+        outcome = self.learner.update(samples, rate)
+        tokens = int(self.order.lengths[samples.indices].sum())
+        state.step += 1
+        state.samples += len(samples.indices)
+        state.tokens += tokens
+        watch.step(state.step, outcome, rate, tokens, state.seconds)
+        state.skipped += not outcome.finite
+        state.skipped_in_a_row = 0 if outcome.finite else state.skipped_in_a_row + 1
+        if state.skipped_in_a_row == PATIENCE_WITH_NONSENSE:
+            raise TrainError("train.not_finite", step=state.step, times=PATIENCE_WITH_NONSENSE, rate=f"{rate:.2g}")
+
+    def _validation_due(self) -> bool:
+        every = self.train.validate_every or self.order.epoch_steps
+        return len(self.valid) > 0 and (self.state.step % every == 0 or self.state.step == self.pace.steps)
+
+    def _validate(self, watch: Watch) -> None:
+        state = self.state
+        loss = self.learner.validate(self.valid)
+        watch.validated(state.step, loss)
+        state.stale += 1
+        if loss < (float("inf") if state.best_loss is None else state.best_loss):
+            state.best_loss, state.best_step, state.stale = loss, state.step, 0
+            self.best = {name: tensor.to("cpu", copy=True) for name, tensor in self.learner.weights().items()}
+
+    def _save(self, watch: Watch) -> None:
+        if self.state.step > self.saved_step:
+            self.state.metrics = watch.mark()
+            tensors = {"model": self.learner.weights(), "optimizer": self.learner.memory()}
+            checkpoint.save(
+                self.checkpoints,
+                self.state.step,
+                tensors | ({"best": self.best} if self.best else {}),
+                asdict(self.state),
+            )
+            self.saved_step, self.saved_at = self.state.step, time.monotonic()
+
+    def facts(self) -> dict[str, Any]:
+        """What a person may want to know of it."""
+        state = self.state
+        return {
+            "steps": state.step,
+            "epochs": state.samples / max(1, len(self.order.lengths)),
+            "seconds": state.seconds,
+            "predicted_seconds": self.pace.predicted_seconds,
+            "threads": self.pace.threads,
+            "tokens_per_second": state.tokens / state.seconds if state.seconds else None,
+            "best_loss": state.best_loss,
+            "best_step": state.best_step,
+            "skipped": state.skipped,
+        }
+
+
+def finish(training: Training, bundle: Bundle, rows: list[Row]) -> None:
+    """The last act: the best weights, what the task settles on validation rows, the model folder, the picture."""
+    assert bundle.task is not None
+    if training.best:
+        training.learner.put(training.best)
+    bundle.model.eval()
+    if rows:
+        with torch.no_grad():
+            bundle.task.calibrate(bundle.model, rows)
+    save_bundle(training.folder, bundle.model, bundle.family, bundle.tokenizer, bundle.task)
+    plot_loss(training.folder / "metrics.jsonl", training.folder / "loss.svg")
+    checkpoint.sweep(training.checkpoints, keep=1)  # the last one, which holds the best weights too
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a JSON-lines file; none where there is no file."""
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []

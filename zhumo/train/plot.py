@@ -1,0 +1,30 @@
+"""The loss curve as a picture: SVG whose text stays text."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import orjson
+from matplotlib.figure import Figure
+
+POINTS = 400  # a longer curve is drawn as means of its parts
+
+
+def plot_loss(metrics: Path, target: Path) -> None:
+    """Draw training and validation loss over the steps."""
+    lines = [orjson.loads(line) for line in metrics.read_bytes().splitlines()]
+    seen = np.array([(line["step"], line["loss"]) for line in lines if line.get("loss") is not None])
+    valid = np.array([(line["step"], line["valid_loss"]) for line in lines if line.get("valid_loss") is not None])
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "zhumo", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        if len(seen):
+            parts = np.array([part.mean(axis=0) for part in np.array_split(seen, min(POINTS, len(seen)))])
+            axes.plot(parts[:, 0], parts[:, 1], color="#7a8ba6", linewidth=1, label="train")
+        if len(valid):
+            axes.plot(valid[:, 0], valid[:, 1], color="#c8452d", marker="o", markersize=3, label="validation")
+        axes.set(xlabel="step", ylabel="loss")
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(seen) or len(valid):
+            axes.legend(frameon=False)
+        figure.savefig(target, format="svg", metadata={"Date": None})

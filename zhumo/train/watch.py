@@ -1,0 +1,105 @@
+"""What can be seen of a training: a line of metrics.jsonl a step, progress on stderr, TensorBoard where it is there."""
+
+import os
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from zhumo.train.learner import Outcome
+from zhumo.words import say
+
+try:
+    from torch.utils.tensorboard import SummaryWriter
+except ImportError:  # the extra `track` is not installed
+    TENSORBOARD = False
+else:
+    TENSORBOARD = True
+
+TICK = 1.0  # seconds between two looks on a terminal, and between two points in TensorBoard
+LINE = 10.0  # seconds between two lines elsewhere
+
+
+class Watch:
+    """Records a training of `steps` steps that goes on after step `start`.
+
+    metrics: bytes of metrics.jsonl that belong to the steps done; what a killed process wrote beyond is cut off.
+    """
+
+    def __init__(self, folder: Path, steps: int, start: int, metrics: int, show: bool) -> None:
+        self.steps, self.start, self.show = steps, start, show
+        self.file = (folder / "metrics.jsonl").open("ab")
+        self.file.truncate(metrics)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1) if TENSORBOARD else None
+        console = Console(stderr=True)
+        self.live = console.is_terminal and show
+        self.bar = Progress(
+            BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), console=console, auto_refresh=False,
+            disable=not self.live,
+        )
+        self.row = self.bar.add_task("", total=steps, completed=start)
+        self.valid: float | None = None
+        self.began = self.ticked = self.said = time.monotonic()
+        self.tokens, self.losses = 0, [0.0, 0.0]
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.bar.stop()
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+    def step(self, step: int, outcome: Outcome, rate: float, tokens: int, seconds: float) -> None:
+        """One update was made, or skipped. rate: the learning rate; seconds: of training before it."""
+        now = time.monotonic()
+        self._write({"step": step, **outcome._asdict(), "rate": rate, "tokens": tokens, "seconds": seconds})
+        self.tokens += tokens
+        self.losses = [self.losses[0] + outcome.loss, self.losses[1] + 1]
+        if now - self.ticked > TICK or step == self.steps:
+            self._tick(step, now, rate)
+
+    def validated(self, step: int, loss: float) -> None:
+        """A validation was made."""
+        self.valid = loss
+        self._write({"step": step, "valid_loss": loss})
+        if self.board is not None:
+            self.board.add_scalar("valid_loss", loss, step)
+
+    def mark(self) -> int:
+        """Put what was recorded on the disk; returns its size in bytes."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return self.file.tell()
+
+    def _write(self, line: dict[str, float]) -> None:
+        self.file.write(orjson.dumps(line) + b"\n")
+
+    def _tick(self, step: int, now: float, rate: float) -> None:
+        loss, speed = self.losses[0] / self.losses[1], self.tokens / max(now - self.ticked, 1e-9)
+        if self.board is not None:
+            for name, value in (("loss", loss), ("rate", rate), ("tokens_per_second", speed)):
+                self.board.add_scalar(name, value, step)
+        left = (now - self.began) / (step - self.start) * (self.steps - step)
+        text = say(
+            "cli.train.progress",
+            step=step,
+            steps=self.steps,
+            loss=f"{loss:.4f}",
+            valid="-" if self.valid is None else f"{self.valid:.4f}",
+            speed=f"{speed:,.0f}",
+            left=timedelta(seconds=round(left)),
+        )
+        self.bar.update(self.row, completed=step, description=text, refresh=True)
+        if self.show and not self.live and (now - self.said > LINE or step == self.steps):
+            print(text, file=sys.stderr, flush=True)
+            self.said = now
+        self.ticked, self.tokens, self.losses = now, 0, [0.0, 0.0]
