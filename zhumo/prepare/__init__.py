@@ -6,7 +6,7 @@ Every row is accounted for: rows in = rows out + quarantined + deduplicated.
 import base64
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from zhumo.errors import DataError, RecipeError
 from zhumo.prepare.chats import to_messages
 from zhumo.prepare.columns import Columns, Unusable
 from zhumo.prepare.histories import gather, leave_one_out
-from zhumo.prepare.split import PARTS, Part, by_hash, by_time, cluster, fingerprint
+from zhumo.prepare.split import PARTS, Part, by_hash, by_time, cluster, key_of
 from zhumo.recipe import Recipe
 from zhumo.run import Run, write_json
-from zhumo.sources import Bad, Rows, fetch, licence_of, open_rows
+from zhumo.sources import Bad, fetch, fingerprint, licence_of, open_rows
 from zhumo.tasks import Row, Task, task_class
 from zhumo.tasks.examples import Examples, pack
 from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
-from zhumo.weights import read_tokenizer
+from zhumo.weights import read_weights
+from zhumo.words import say
 
 MIN_BAD = 10  # below this many, a bad row is an accident, whatever its share
 
@@ -60,7 +61,6 @@ class Reader:
         self.quarantine = quarantine.open("wb")
         self.counts = Counts()
         self.forms: Counter[str] = Counter()
-        self.fingerprints: dict[str, str] = {}
         self.seen: set[bytes] = set()
         self.held_out: set[bytes] = set()
 
@@ -68,24 +68,22 @@ class Reader:
         """The usable rows of one source, duplicates dropped."""
         section = self.recipe.prepare
         columns = Columns(self.task.fields, section.columns, self._extra(), section.normalise)
-        opened: Rows = open_rows(source)
-        for index, record in enumerate(opened):
+        for index, record in enumerate(open_rows(source)):
             if section.limit is not None and index >= section.limit:
                 break
             self.counts.read += 1
             if isinstance(record, Bad):
-                self._put_aside(record.source, record.line, record.raw, record.reason)
+                self._put_aside(record)
                 continue
             try:
                 row = self._row(columns, record.row, source, first=index == 0)
             except Unusable as error:
-                self._put_aside(record.source, record.line, record.raw, str(error))
+                self._put_aside(record.bad(error.reason), error.field)
                 continue
             if self._is_duplicate(row):
                 self.counts.duplicates += 1
                 continue
             yield row
-        self.fingerprints.update(opened.fingerprint)
 
     def _row(self, columns: Columns, record: dict[str, Any], source: str, *, first: bool) -> Row:
         if self.task.name == "write" and (chat := self._chat(columns, record)) is not None:
@@ -102,7 +100,7 @@ class Reader:
         self.forms[form] += 1
         cleaned = [{**message, "content": columns.text(message["content"])} for message in messages]
         if not all(message["content"] for message in cleaned):
-            raise Unusable("messages: one is empty")
+            raise Unusable("no_value", "messages")
         return {"messages": cleaned, **{name: record.get(name) for name in columns.extra}}
 
     def _extra(self) -> list[str]:
@@ -113,15 +111,15 @@ class Reader:
     def _is_duplicate(self, row: Row) -> bool:
         if not self.recipe.prepare.dedupe or (self.task.histories and "time" not in row):
             return False  # without times, the same item twice is a history, not a duplicate
-        key = fingerprint(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode())
+        key = key_of(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode())
         known = key in self.seen
         self.seen.add(key)
         return known
 
-    def _put_aside(self, source: str, line: int, raw: bytes, reason: str) -> None:
-        self.counts.quarantined[reason.split(":")[0] if reason.count(":") else reason] += 1
-        entry = {"source": source, "line": line, "reason": reason, "bytes": base64.b64encode(raw).decode()}
-        self.quarantine.write(orjson.dumps(entry) + b"\n")
+    def _put_aside(self, bad: Bad, field: str | None = None) -> None:
+        self.counts.quarantined[bad.reason] += 1
+        entry = {"source": bad.source, "line": bad.line, "field": field, "reason": bad.reason}
+        self.quarantine.write(orjson.dumps({**entry, "bytes": base64.b64encode(bad.raw).decode()}) + b"\n")
 
     def close(self) -> None:
         """End the quarantine file and give up if too much of the data is in it."""
@@ -130,21 +128,22 @@ class Reader:
         allowed = self.recipe.prepare.max_bad
         if bad >= MIN_BAD and bad > allowed * self.counts.read:
             reason, count = self.counts.quarantined.most_common(1)[0]
+            said = say(f"bad.{reason}")
             raise DataError(
-                "data.too_bad", bad=bad, read=self.counts.read, allowed=allowed, reason=reason, count=count,
+                "data.too_bad", bad=bad, read=self.counts.read, allowed=allowed, reason=said, count=count,
                 quarantine=self.quarantine.name,
             )
 
 
-def prepare(recipe: Recipe, run: Run, say: Callable[[str], None] = lambda _: None) -> None:
+def prepare(recipe: Recipe, run: Run) -> None:
     """Make `runs/NAME/prepare/`: the rows of each part, their encoded examples, what the task learned, a data card."""
     section = recipe.prepare
     named = [source for source in (section.source, section.items, section.valid, section.test) if source]
-    fingerprints: dict[str, str] = {}
-    for source in named:
-        fingerprints.update(open_rows(source).fingerprint)
+    prints = {source: open_rows(source).fingerprint for source in named}
     tokenizer_source = section.tokenizer if section.tokenizer not in (None, "bpe", "char") else None
-    step = run.begin("prepare", recipe, fingerprints)
+    if tokenizer_source is not None:
+        prints[tokenizer_source] = fingerprint(tokenizer_source)
+    step = run.begin("prepare", recipe, {name: sha for files in prints.values() for name, sha in files.items()})
     if step.done:
         return
     kind = task_class(recipe.task)
@@ -180,7 +179,7 @@ def prepare(recipe: Recipe, run: Run, say: Callable[[str], None] = lambda _: Non
         "parts": dict(reader.counts.parts),
         "examples": examples,
         "forms": dict(reader.forms),
-        "sources": {source: {"sha256": fingerprints.get(source), "licence": licence_of(source)} for source in named},
+        "sources": {source: {"sha256": prints[source], "licence": licence_of(source)} for source in named},
         **_describe(parts["train"]),
     }
     write_json(step.folder / "card.json", card)
@@ -195,11 +194,11 @@ def _deal(recipe: Recipe, kind: type[Task], reader: Reader, titles: dict[str, st
     parts: dict[Part, list[Row]] = {part: [] for part in PARTS}
     for part, source in (("test", section.test), ("valid", section.valid)):
         for row in reader.rows(source) if source else ():
-            reader.held_out.add(fingerprint(cluster(row)))
+            reader.held_out.add(key_of(cluster(row)))
             parts[part].append(row)  # type: ignore[index]
     rows = []
     for row in reader.rows(section.source):
-        if fingerprint(cluster(row)) in reader.held_out:
+        if key_of(cluster(row)) in reader.held_out:
             reader.counts.leaks += 1
         else:
             rows.append(row)
@@ -218,10 +217,10 @@ def _parts_of(rows: list[Row], recipe: Recipe) -> list[Part]:
     if split.by == "time":
         return by_time([float(row[split.column or ""] or math.nan) for row in rows], valid, test)
     if split.by == "group":
-        return [by_hash(fingerprint(str(row[split.column or ""])), valid, test) for row in rows]
+        return [by_hash(key_of(str(row[split.column or ""])), valid, test) for row in rows]
     if split.by == "last":
         raise RecipeError("recipe.split_last", task=recipe.task)
-    return [by_hash(fingerprint(cluster(row)), valid, test) for row in rows]
+    return [by_hash(key_of(cluster(row)), valid, test) for row in rows]
 
 
 def _deal_histories(recipe: Recipe, reader: Reader, titles: dict[str, str]) -> dict[Part, list[Row]]:

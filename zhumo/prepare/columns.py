@@ -15,7 +15,12 @@ _BLANKS = re.compile(r"[ \t\u3000]+")
 
 
 class Unusable(Exception):
-    """A row cannot be used; the message says why, in plain words for the quarantine."""
+    """A row cannot be used. reason: why, `bad.REASON` in the word lists; field: where in the row."""
+
+    def __init__(self, reason: str, field: str) -> None:
+        super().__init__(reason, field)
+        self.reason = reason
+        self.field = field
 
 
 class Columns:
@@ -62,7 +67,7 @@ class Columns:
             values = [record[column] for column in self.columns[name] if record.get(column) not in (None, "")]
             if not values:
                 if field.needed:
-                    raise Unusable(f"{name}: no value")
+                    raise Unusable("no_value", name)
                 continue
             row[name] = self._convert(name, field, values)
         for column in self.extra:
@@ -78,7 +83,7 @@ class Columns:
             return [self.text(str(value)) for value in values[0]]
         text = "\n".join(self.text(_plain(name, value)) for value in values).strip()
         if not text:
-            raise Unusable(f"{name}: empty")
+            raise Unusable("no_value", name)
         return text
 
     def text(self, text: str) -> str:
@@ -98,11 +103,11 @@ def _plain(name: str, value: Any) -> str:
         return str(int(value))
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise Unusable(f"{name}: {value}")
+            raise Unusable("not_finite", name)
         return str(int(value)) if value.is_integer() else str(value)
     if isinstance(value, str | int):
         return str(value)
-    raise Unusable(f"{name}: a {type(value).__name__} where a text should be")
+    raise Unusable("not_text", name)
 
 
 def as_number(name: str, value: Any) -> float:
@@ -110,9 +115,9 @@ def as_number(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise Unusable(f"{name}: {str(value)[:40]!r} is not a number") from None
+        raise Unusable("not_number", name) from None
     if not math.isfinite(number):
-        raise Unusable(f"{name}: {number} is not finite")
+        raise Unusable("not_finite", name)
     return number
 
 
@@ -138,4 +143,4 @@ def _date(text: str) -> datetime:
             return datetime.strptime(text, form)
         except ValueError:
             continue
-    raise Unusable(f"time: {text[:40]!r} is not a date")
+    raise Unusable("not_time", "time")

@@ -25,7 +25,7 @@ def cluster(row: Row) -> str:
     return folded or text
 
 
-def fingerprint(text: str) -> bytes:
+def key_of(text: str) -> bytes:
     """Sixteen bytes that stand for a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
