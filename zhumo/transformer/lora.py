@@ -1,0 +1,93 @@
+"""Low-rank adapters (Hu et al. 2021): small matrices beside frozen layers, put on and folded in from outside.
+
+A layer computes W x; with an adapter W x + (alpha / rank) B A x, where only A (rank, in) and B (out, rank) learn.
+"""
+
+import math
+from collections.abc import Collection, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zhumo.transformer.model import Transformer
+
+TARGETS = ("query", "key", "value", "out", "up", "gate", "down")
+"""The linear layers of a block, by the names they have in it."""
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with an adapter beside it. Fresh adapters change nothing: B begins at zero."""
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.scale = alpha / rank
+        bound = 1 / math.sqrt(base.in_features)  # PEFT's: Kaiming uniform with a = sqrt(5)
+        drawn = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
+        self.a = nn.Parameter(drawn.to(base.weight))
+        self.b = nn.Parameter(torch.zeros(base.out_features, rank).to(base.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x)
+        return y + self.scale * F.linear(F.linear(x, self.a), self.b)
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """The plain layer that computes the same; the sum is taken in float32."""
+        change = self.scale * (self.b.float() @ self.a.float())
+        self.base.weight.copy_(self.base.weight.float() + change)
+        return self.base
+
+
+def layers(model: Transformer) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
+    """Every layer an adapter may stand beside: its full name, its parent, its name there, itself."""
+    for index, block in enumerate(model.blocks):
+        for part in ("attention", "feed_forward"):
+            parent = block.get_submodule(part)
+            for name, layer in parent.named_children():
+                if name in TARGETS:
+                    yield f"blocks.{index}.{part}.{name}", parent, name, layer
+
+
+def add_lora(model: Transformer, rank: int, alpha: float, targets: Collection[str], seed: int) -> Transformer:
+    """Put adapters beside the layers `targets` of each block and freeze everything else but a task's own head.
+
+    A target the architecture lacks, such as `gate` where nothing is gated, is passed over.
+
+    Raises:
+        ValueError: an unknown target, a model with adapters already, or no layer at all to adapt.
+    """
+    if unknown := set(targets) - set(TARGETS):
+        raise ValueError(f"no layer of a block is called {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    chosen = [(parent, name, layer) for _, parent, name, layer in layers(model) if name in targets]
+    if not chosen:
+        raise ValueError("no layer of this model is among the targets")
+    generator = torch.Generator().manual_seed(seed)
+    for module in (model.stem, model.blocks, model.norm):
+        module.requires_grad_(False)
+    if model.head is not None and model.config.head != "none":
+        model.head.requires_grad_(False)
+    for parent, name, layer in chosen:
+        if not isinstance(layer, nn.Linear):
+            raise ValueError(f"{name} is a {type(layer).__name__}; adapters go beside plain linear layers")
+        setattr(parent, name, LoraLinear(layer, rank, alpha, generator))
+    return model
+
+
+def merge_lora(model: Transformer) -> Transformer:
+    """Fold every adapter into its layer: a plain model again, all of it able to learn. Without adapters, nothing."""
+    adapted = [(parent, name, layer) for _, parent, name, layer in layers(model) if isinstance(layer, LoraLinear)]
+    for parent, name, layer in adapted:
+        setattr(parent, name, layer.folded())
+    return model.requires_grad_(True) if adapted else model
+
+
+def lora_state(model: Transformer) -> dict[str, Tensor]:
+    """The adapters' own tensors by name: `blocks.0.attention.query.a` (rank, in) and `.b` (out, rank)."""
+    return {
+        f"{name}.{part}": getattr(layer, part).detach()
+        for name, _, _, layer in layers(model)
+        if isinstance(layer, LoraLinear)
+        for part in ("a", "b")
+    }

@@ -1,0 +1,157 @@
+"""Writing with a causal model, one token at a time.
+
+The order is the published one: repetition penalty, temperature, top-k, top-p, min-p. Every option left at its default
+does nothing, and temperature 0 takes the likeliest token.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zhumo.transformer.cache import Cache
+from zhumo.transformer.model import Transformer
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "top_k": (0, 2**24),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.01, 100),
+    "seed": (0, 2**63 - 1),
+    "alternatives": (0, 1000),
+}
+"""The least and the greatest value of each option."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen.
+
+    temperature: divides the logits; 0 is greedy.
+    top_k: only the k likeliest tokens; 0: all.
+    top_p: only the likeliest tokens that together reach this probability (Holtzman et al. 2020); 1: all.
+    min_p: only tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024); 0: all.
+    repetition_penalty: above 1, tokens already there become less likely (Keskar et al. 2019).
+    seed: of the draw; the same seed draws the same text.
+    alternatives: how many of the likeliest tokens to report beside the chosen one.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    alternatives: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in BOUNDS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # also false of a NaN
+                raise ValueError(f"{name} must lie in [{low}, {high}], not {value}")
+        if self.top_p == 0:
+            raise ValueError("top_p must be above 0: no token reaches nothing")
+
+
+class Token(NamedTuple):
+    """A token as it was written.
+
+    logprob: its log probability under the model itself, before any option of `Sampling`.
+    alternatives: the likeliest ids at this place with theirs, likeliest first.
+    """
+
+    id: int
+    logprob: float
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+def filtered(logits: Tensor, seen: Tensor, sampling: Sampling) -> Tensor:
+    """The logits the next token is drawn from; what may not be drawn is -inf.
+
+    logits: (vocabulary,) float32; seen: (time,) ids so far, prompt included; both stay as they are.
+    """
+    if sampling.repetition_penalty != 1:
+        logits = _penalised(logits, seen, sampling.repetition_penalty)
+    if sampling.temperature not in (0, 1):
+        logits = logits / sampling.temperature
+    if 0 < sampling.top_k < len(logits):
+        logits = _without(logits, logits < logits.topk(sampling.top_k).values[-1])
+    if sampling.top_p < 1:
+        logits = _without(logits, _tail(logits, sampling.top_p))
+    if sampling.min_p > 0:
+        chances = logits.softmax(-1)
+        logits = _without(logits, chances < sampling.min_p * chances.max())
+    return logits
+
+
+def _penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    there = logits[seen]
+    return logits.index_put((seen,), torch.where(there < 0, there * penalty, there / penalty))
+
+
+def _tail(logits: Tensor, top_p: float) -> Tensor:
+    """Which tokens lie outside the smallest set of likeliest ones whose probability reaches `top_p`."""
+    ascending, order = logits.sort()
+    outside = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
+    outside[-1] = False  # rounding must not take the last one
+    return torch.empty_like(outside).index_put((order,), outside)
+
+
+def _without(logits: Tensor, which: Tensor) -> Tensor:
+    return logits.masked_fill(which, -torch.inf)
+
+
+def choose(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator) -> Token:
+    """One token from (vocabulary,) logits; `seen` as in `filtered`."""
+    logits = logits.float()
+    allowed = filtered(logits, seen, sampling)
+    if sampling.temperature == 0:
+        index = int(allowed.argmax())
+    else:
+        index = int(torch.multinomial(allowed.softmax(-1), 1, generator=generator))
+    logprobs = logits.log_softmax(-1)
+    best = logprobs.topk(min(sampling.alternatives, len(logits)))
+    alternatives = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    return Token(index, float(logprobs[index]), alternatives)
+
+
+def generate(
+    model: Transformer, ids: Sequence[int], *, sampling: Sampling, max_tokens: int, stop_ids: Collection[int] = ()
+) -> Iterator[Token]:
+    """Continue `ids` token by token: the prompt is read once, then each token costs one step over the cache.
+
+    Ends after a token of `stop_ids`, which is yielded too, after `max_tokens`, or where the model's positions end.
+    model: causal, with a language-model head, in eval mode.
+
+    Raises:
+        ValueError: an empty prompt, one that fills the model, or a model that cannot write.
+    """
+    length = model.config.length
+    if not model.config.causal or model.head is None:
+        raise ValueError("only a causal model with a language-model head can write")
+    if not 1 <= len(ids) < length:
+        raise ValueError(f"a prompt must have 1 to {length - 1} tokens, not {len(ids)}")
+    weight = model.stem.tokens.weight
+    room = min(max_tokens, length - len(ids))
+    cache = Cache(model.config, length=len(ids) + room, dtype=weight.dtype, device=weight.device)
+    generator = torch.Generator(weight.device).manual_seed(sampling.seed)
+    seen = torch.tensor(ids, device=weight.device)
+    new = seen
+    for _ in range(room):
+        token = choose(_next(model, new, cache), seen, sampling, generator)
+        yield token
+        if token.id in stop_ids:
+            return
+        new = torch.tensor([token.id], device=weight.device)
+        seen = torch.cat((seen, new))
+
+
+@torch.inference_mode()
+def _next(model: Transformer, ids: Tensor, cache: Cache) -> Tensor:
+    """Logits after `ids`, (vocabulary,). Only the last position meets the head, a small model's dearest layer."""
+    assert model.head is not None
+    logits: Tensor = model.head(model.hidden(ids.unsqueeze(0), cache=cache)[0, -1])
+    return logits
