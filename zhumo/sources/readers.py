@@ -195,10 +195,10 @@ def _columns(source: str, heading: Sequence[str]) -> list[str]:
 
 
 def _no_blank_end(lines: Iterator[Line | Bad]) -> Iterator[Line | Bad]:
-    """All lines but the blank ones at the end of the file, which hold no row."""
+    """All lines but the blank ones at the end of the file (up to 1,000), which hold no row."""
     blank: list[Line] = []
     for line in lines:
-        if isinstance(line, Line) and not line.text.strip():
+        if isinstance(line, Line) and not line.text.strip() and len(blank) < MOST_LINES:
             blank.append(line)
             continue
         yield from blank
