@@ -1,0 +1,291 @@
+"""Step 4, evaluate: answer the test rows, measure them beside honest baselines, and write the report card.
+
+What a reader of the run finds: `rows.jsonl` and `answers.jsonl` (exactly what was asked and said, in order), the report
+as `report.json`, `report.en.html` and `report.zh.html`, and the model card `card.en.md` and `card.zh.md`.
+"""
+
+import platform
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from zhumo.bundle import Bundle, load
+from zhumo.errors import DataError, GateError
+from zhumo.evaluate.card import card
+from zhumo.evaluate.gate import parse
+from zhumo.evaluate.page import page
+from zhumo.evaluate.report import (
+    CURVE,
+    FORMAT,
+    SURE,
+    Contender,
+    Kind,
+    Report,
+    Rival,
+    Said,
+    Slice,
+    best,
+    calibration,
+    chances,
+    gates,
+    languages,
+    ranked,
+    said,
+    slices,
+    verdict,
+    weak_groups,
+)
+from zhumo.evaluate.summary import summary
+from zhumo.evaluate.voice import Voice, figure
+from zhumo.prepare import read_rows
+from zhumo.recipe import Recipe
+from zhumo.run import Run, file_digest, read_json, write_json, write_text
+from zhumo.tasks import Answer, Row, Task
+from zhumo.words import LANGUAGES, say
+
+__all__ = ["Report", "evaluate", "read_report", "summary"]
+
+TRANSFORMER, BLEND = "transformer", "blend"  # the model among contenders and variants; what answers for several of them
+AT_ONCE = 128  # rows answered between two steps of the progress bar
+PATIENCE = 2.0  # seconds of work that need no progress bar
+WEAK = 6  # weak groups that are named
+FEW = 300  # test rows below which the report warns
+
+
+def evaluate(recipe: Recipe, run: Run) -> None:
+    """Make `runs/NAME/evaluate/`. The step is finished only where its gate holds; the report is there either way.
+
+    Raises:
+        GateError: a rule of the gate does not hold.
+        DataError: there are no test rows.
+        RecipeError: a gate that is not in the grammar, or on a measure the task does not have.
+    """
+    for rule in recipe.evaluate.gate.values():
+        parse(rule)
+    step = run.begin("evaluate", recipe, resume=True)
+    if step.done:
+        return
+    if not (step.folder / "report.json").is_file():
+        _write(step.folder, _measure(recipe, run, step.folder))
+    report = read_report(run)
+    for gate in report["gate"]:
+        if not gate["holds"]:
+            raise GateError("gate.unmet", name=gate["name"], rule=gate["rule"], value=figure(gate["value"]),
+                            bound=figure(gate["bound"]), report=step.folder / "report.json")  # fmt: skip
+    lead = report["measures"][0]
+    step.finish(
+        said=f"{lead['name']} {figure(lead['value'])}",
+        rows=lead["n"],
+        winner=report["winner"],
+        verdict=report["verdict"],
+    )
+
+
+def read_report(run: Run) -> Report:
+    """The report of a run.
+
+    Raises:
+        RunError: it has none yet.
+    """
+    report: Report = read_json(run.step("evaluate") / "report.json")
+    return report
+
+
+def _write(folder: Path, report: Report) -> None:
+    """All forms of the report; the JSON comes last and says that the others are whole."""
+    for language in LANGUAGES:
+        write_text(folder / f"report.{language}.html", page(report, language))
+        write_text(folder / f"card.{language}.md", card(report, language))
+    write_json(folder / "report.json", report)
+
+
+def _measure(recipe: Recipe, run: Run, folder: Path) -> Report:
+    """Answer, score, compare."""
+    bundle = load(run.step("train"))
+    task = bundle.task
+    assert task is not None  # train leaves a bundle with its task
+    train = read_rows(run.step("prepare") / "train.jsonl")
+    rows = [_asked(recipe, row) for row in _chosen(read_rows(run.step("prepare") / "test.jsonl"), recipe.evaluate.rows)]
+    if not rows:
+        raise DataError("evaluate.no_rows", path=run.step("prepare") / "test.jsonl")
+    started = time.perf_counter()
+    answers = _in_parts(bundle.answer, rows)
+    seconds = time.perf_counter() - started
+    _write_lines(folder / "rows.jsonl", rows)
+    _write_lines(folder / "answers.jsonl", answers)
+    with torch.inference_mode():
+        variants = task.variants(bundle.model, rows)
+    alone = next((name for name, theirs in variants.items() if theirs == answers), BLEND)
+    name = alone if variants else TRANSFORMER
+    served = _contender(task, name, "model", answers, rows)
+    others = [_contender(task, other, "variant", theirs, rows) for other, theirs in variants.items() if other != name]
+    baselines = [
+        _contender(task, other, "baseline", fit(task, train, rows), rows) for other, fit in task.baselines.items()
+    ]
+    report = _report(recipe, run, task, rows, [served, *others, *baselines])
+    return {**report, "cost": _cost(run, bundle, seconds / len(rows))}
+
+
+def _report(recipe: Recipe, run: Run, task: Task, rows: Sequence[Row], all_: Sequence[Contender]) -> Report:
+    """What the answers of all contenders, the served ones first, say."""
+    served = all_[0]
+    variants, baselines = (
+        ranked([one for one in all_ if one.kind == kind], task.metric) for kind in ("variant", "baseline")
+    )
+    lead, rival = served.measures[task.metric], best(baselines, task.metric)
+    found = chances(all_, task.metric)
+    winner = ranked(all_, task.metric)[0].name
+    judged, sentence = verdict(served, baselines, task.metric, found)
+    # Where the answer is a blend, the Transformer in it is judged by itself as well.
+    parts = [verdict(one, baselines, task.metric, found, part=True)[1] for one in variants if one.name == TRANSFORMER]
+    groups = slices(rows, recipe.evaluate.slices, lead, rival.measures[task.metric] if rival else None)
+    return {
+        "format": FORMAT,
+        "task": task.name,
+        "name": recipe.name or recipe.task,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "lead": task.metric,
+        "protocol": {language: say(task.protocol, language) for language in LANGUAGES},
+        "served": served.name,
+        "measures": served.values(task.metric),
+        "rivals": [_rival(one, task.metric, found[served.name]) for one in (*variants, *baselines)],
+        "winner": winner,
+        "tied": [name for name, p in found[winner].items() if p >= SURE],
+        "chances": found,
+        "verdict": judged,
+        "sentence": sentence,
+        "parts": parts,
+        "gate": gates(recipe.evaluate.gate, served, baselines),
+        "slices": groups,
+        "calibration": calibration(served.measures.get("ece")),
+        "data": _data(run, rows),
+        "cost": {},
+        "model": _model(recipe, run, task),
+        "curve": _curve(run.step("train") / "metrics.jsonl"),
+        "reproduce": _reproduce(recipe, run),
+        "limits": _limits(task.name, len(rows), groups),
+    }
+
+
+def _rival(one: Contender, lead: str, against: Mapping[str, float]) -> Rival:
+    return {"name": one.name, "kind": one.kind, "measures": one.values(lead), "p_better": against.get(one.name)}
+
+
+def _contender(task: Task, name: str, kind: Kind, answers: Sequence[Answer], rows: Sequence[Row]) -> Contender:
+    return Contender(name, kind, {measure.name: measure for measure in task.score(answers, rows)})
+
+
+def _chosen(rows: list[Row], limit: int | None) -> list[Row]:
+    """All rows, or as many as asked for, drawn evenly from all and left in their order."""
+    if limit is None or limit >= len(rows):
+        return rows
+    return [rows[index] for index in sorted(random.Random(0).sample(range(len(rows)), limit))]
+
+
+def _asked(recipe: Recipe, row: Row) -> Row:
+    """A test row as it is asked."""
+    return {"max_tokens": recipe.evaluate.tokens, **row} if recipe.task == "write" else row
+
+
+def _in_parts(answer: Callable[[Sequence[Row]], list[Answer]], rows: Sequence[Row]) -> list[Answer]:
+    """The answers to all rows, with a progress bar on the error stream once it takes longer than a moment."""
+    answers: list[Answer] = []
+    started = time.monotonic()
+    bar = Progress(console=Console(stderr=True), transient=True)
+    asked = bar.add_task(say("report.answering"), total=len(rows))
+    try:
+        while len(answers) < len(rows):
+            answers += answer(rows[len(answers) : len(answers) + AT_ONCE])
+            bar.update(asked, completed=len(answers))
+            if time.monotonic() - started > PATIENCE:
+                bar.start()
+    finally:
+        bar.stop()
+    return answers
+
+
+def _write_lines(path: Path, values: Sequence[dict[str, Any]]) -> None:
+    with path.open("wb") as file:
+        for value in values:
+            file.write(orjson.dumps(value) + b"\n")
+
+
+def _data(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the model was made from and asked, from the data card."""
+    described = read_json(run.step("prepare") / "card.json")
+    texts = [row["text"] for row in rows if isinstance(row.get("text"), str)]
+    return {
+        "rows": described["rows"],
+        "quarantined": described["quarantined"],
+        "parts": described["parts"],
+        "sources": described["sources"],
+        "tested": len(rows),
+        "languages": languages(texts, described.get("chinese", 0.0)),
+    }
+
+
+def _cost(run: Run, bundle: Bundle, seconds: float) -> dict[str, Any]:
+    facts = run.facts("train")
+    return {
+        "parameters": sum(weights.numel() for weights in bundle.model.parameters()),
+        "bytes": (bundle.folder / "model.safetensors").stat().st_size,
+        "training_seconds": facts.get("seconds"),
+        "steps": facts.get("steps"),
+        "tokens_per_second": facts.get("tokens_per_second"),
+        "answer_seconds": seconds,
+    }
+
+
+def _model(recipe: Recipe, run: Run, task: Task) -> dict[str, Any]:
+    facts = run.facts("build")
+    return {"family": facts.get("family"), "start": recipe.build.start, "licence": facts.get("licence"),
+            "weight": task.state.get("weight"),
+        "lora": recipe.build.lora.rank if recipe.build.lora else None}  # fmt: skip
+
+
+def _curve(path: Path) -> dict[str, list[list[float]]]:
+    """The loss as it fell, (step, loss): in training as means over at most CURVE stretches, in validation as it is."""
+    found: dict[str, list[list[float]]] = {"loss": [], "valid_loss": []}
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        record = orjson.loads(line)
+        for name, points in found.items():
+            if record.get(name) is not None:
+                points.append([record["step"], record[name]])
+    stretches = np.array_split(np.array(found["loss"]), min(CURVE, len(found["loss"])) or 1)
+    found["loss"] = [stretch.mean(axis=0).tolist() for stretch in stretches if len(stretch)]
+    return found
+
+
+def _reproduce(recipe: Recipe, run: Run) -> dict[str, Any]:
+    return {
+        "seed": recipe.seed,
+        "threads": run.facts("train").get("threads"),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("zhumo", "torch", "numpy")},
+        },
+        "machine": f"{platform.system()} {platform.machine()}",
+        "steps": {name: run.facts(name)["hash"] for name in ("prepare", "build", "train")},
+        "weights": file_digest(run.step("train") / "model.safetensors"),
+    }
+
+
+def _limits(task: str, rows: int, parts: Sequence[Slice]) -> list[Said]:
+    """What a reader must not conclude from the report."""
+    limits = [said("limits.rows", rows=figure(rows)), said(f"limits.{task}")]
+    if rows < FEW:
+        limits.append(said("limits.few", rows=figure(rows)))
+    weak = {voice.language: voice.join(weak_groups(parts, voice)[:WEAK]) for voice in map(Voice, LANGUAGES)}
+    if any(weak.values()):
+        limits.append({language: Voice(language)("limits.weak", groups=groups) for language, groups in weak.items()})
+    return limits

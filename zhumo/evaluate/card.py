@@ -1,0 +1,127 @@
+"""The model card: Markdown with the front matter that Hugging Face reads (license, datasets, metrics, model-index)."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from zhumo.evaluate.page import blend, everyone, measure_of, rule, spread, winner
+from zhumo.evaluate.report import Report
+from zhumo.evaluate.voice import Voice, figure
+
+PIPELINES = {"classify": "text-classification", "write": "text-generation", "embed": "sentence-similarity"}
+
+
+def card(report: Report, language: str) -> str:
+    """The card in one language."""
+    voice = Voice(language)
+    front = yaml.safe_dump(_front(report), allow_unicode=True, sort_keys=False, width=110)
+    parts = [
+        f"# {_plain(report['name'])}",
+        voice(f"task.{report['task']}"),
+        f"**{_plain(report['sentence'][language])}**",
+        *(_plain(sentence[language]) for sentence in report["parts"]),
+        *(_plain(sentence) for sentence in (*blend(report, voice), winner(report, voice))),
+        report["protocol"][language],
+        _section("measures", _measures(report, voice), voice),
+        _section("slices", _slices(report, voice), voice) if report["slices"] else "",
+        _section("asked", _data(report, voice), voice),
+        _section("cost", _cost(report, voice), voice),
+        _section("repeat", _repeat(report, voice), voice),
+        _section("limits", voice(f"use.{report['task']}"), voice),
+        _list([sentence[language] for sentence in report["limits"]]),
+        _list([f"{'✓' if gate['holds'] else '✕'} {rule(gate, voice)}" for gate in report["gate"]]),
+    ]
+    return f"---\n{front}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front(report: Report) -> dict[str, Any]:
+    """What machines read. Names come from the user's data, so they stay data: YAML quotes what needs quoting."""
+    task = {"type": PIPELINES.get(report["task"], "other"), "name": report["task"]}
+    sources = list(report["data"]["sources"])
+    data = {"name": ", ".join(sources), "type": "private", "split": "test"}
+    metrics = [{"type": value["name"], "name": value["name"], "value": value["value"]} for value in report["measures"]]
+    front = {
+        "library_name": "zhumo",
+        "license": _licence_id(report["model"]["licence"]),
+        "language": report["data"]["languages"],
+        "pipeline_tag": PIPELINES.get(report["task"]),
+        "base_model": report["model"]["start"],
+        "datasets": sources,
+        "metrics": [value["name"] for value in report["measures"]],
+        "tags": ["zhumo", report["task"]],
+        "model-index": [{"name": report["name"], "results": [{"task": task, "dataset": data, "metrics": metrics}]}],
+    }
+    return {key: value for key, value in front.items() if value}
+
+
+def _licence_id(licence: str | None) -> str:
+    """The start weights' licence as Hugging Face spells it; a fresh model belongs to who made it: `other`."""
+    return re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") if licence else "other"
+
+
+def _plain(text: object) -> str:
+    """Text from data as text: no markup of Markdown or HTML, no end of a table cell."""
+    return re.sub(r"([\\`*_{}\[\]<>|#&])", r"\\\1", " ".join(str(text).split()))
+
+
+def _section(name: str, content: str, voice: Voice) -> str:
+    return f"## {voice(f'section.{name}')}\n\n{content}"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {_plain(line)}" for line in lines)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _measures(report: Report, voice: Voice) -> str:
+    rows = []
+    for measure in report["measures"]:
+        found = [measure_of(one, measure["name"]) for one in everyone(report)]
+        cells = [f"{figure(value['value'])} ({spread(value)})" if value else "–" for value in found]
+        rows.append([_plain(voice.metric(measure["name"])), *cells])
+    return _table(["", *(_plain(voice.who(one["name"])) for one in everyone(report))], rows)
+
+
+def _slices(report: Report, voice: Voice) -> str:
+    head = ["", voice("n"), _plain(voice.metric(report["lead"])), voice("kind.baseline")]
+    rows = []
+    for part in report["slices"]:
+        name = voice.column(part["name"], part["automatic"])
+        for group in part["groups"]:
+            value = f"{figure(group['score']['value'])} ({spread(group['score'])})"
+            rows.append([_plain(f"{name}: {group['value']}"), figure(group["n"]), value, figure(group["baseline"])])
+    return _table(head, rows)
+
+
+def _data(report: Report, voice: Voice) -> str:
+    data = report["data"]
+    lines = [f"{voice(f'rows.{name}')}: {figure(count)}" for name, count in {**data["rows"], **data["parts"]}.items()]
+    for name, facts in data["sources"].items():
+        licence = voice("licence", licence=facts.get("licence") or voice("unknown"))
+        lines.append(f"{name}. {licence}; sha256 {facts.get('sha256') or '–'}")
+    return _list(lines)
+
+
+def _cost(report: Report, voice: Voice) -> str:
+    cost = report["cost"]
+    facts = {
+        "parameters": figure(cost["parameters"]),
+        "training": voice.time(cost["training_seconds"]),
+        "answer": voice.time(cost["answer_seconds"]),
+    }
+    return _list(f"{voice(f'cost.{name}')}: {value}" for name, value in facts.items())
+
+
+def _repeat(report: Report, voice: Voice) -> str:
+    again = report["reproduce"]
+    versions = ", ".join(f"{name} {version}" for name, version in again["versions"].items())
+    return _list(
+        [versions, f"{voice('repeat.seed')}: {again['seed']}", f"{voice('repeat.weights')}: {again['weights']}"]
+    )

@@ -1,0 +1,291 @@
+"""The report as one HTML file for the person who must sign it: no script, nothing fetched, readable in print."""
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+
+from zhumo.evaluate import plots
+from zhumo.evaluate.markup import Markup, joined, tag
+from zhumo.evaluate.report import Gate, Report, Rival, Slice, Value
+from zhumo.evaluate.voice import Voice, chance, figure
+
+LANG = {"en": "en", "zh": "zh-CN"}
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+# A mould with its casting, drawn so that no font is needed.
+MARK = tag(
+    "svg",
+    tag("rect", x=1, y=1, width=30, height=30, rx=7, class_="seal"),
+    tag("path", d="M7 10h5.5v7.5a3.5 3.5 0 0 0 7 0V10H25M9 24.5h14", class_="mould"),
+    viewBox="0 0 32 32",
+    class_="mark",
+    aria_hidden="true",
+)
+
+
+def page(report: Report, language: str) -> str:
+    """The whole page in one language."""
+    voice = Voice(language)
+    parts = (_contenders, _measures, _slices, _calibration, _data, _cost, _repeat, _limits)
+    main = tag(
+        "main", _head(report, voice), _first(report, voice), *(part(report, voice) for part in parts), _foot(voice)
+    )
+    style = files("zhumo.evaluate").joinpath("report.css").read_text(encoding="utf-8")
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("title", f"{report['name']} · {voice('title')}"),
+        tag("style", Markup(style)),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', main), lang=LANG[language])}\n"
+
+
+def everyone(report: Report) -> list[Rival]:
+    """All contenders, the served answer first."""
+    name, measures = report["served"], report["measures"]
+    served: Rival = {"name": name, "kind": "model", "measures": measures, "p_better": None}
+    return [served, *report["rivals"]]
+
+
+def measure_of(one: Rival, name: str) -> Value | None:
+    """A contender's measure by name."""
+    return next((value for value in one["measures"] if value["name"] == name), None)
+
+
+def spread(value: Value) -> str:
+    """The 95% interval."""
+    return f"{figure(value['low'])} – {figure(value['high'])}"
+
+
+def _head(report: Report, voice: Voice) -> Markup:
+    gate = "none" if not report["gate"] else "holds" if all(one["holds"] for one in report["gate"]) else "unmet"
+    masthead = tag(
+        "div",
+        MARK,
+        tag("span", "Zhumo 铸模", class_="brand"),
+        tag("span", voice("title"), class_="kind"),
+        tag("span", voice(f"gate.{gate}"), class_=f"chip {gate}"),
+        class_="masthead",
+    )
+    date = tag("time", report["created"][:10])
+    subtitle = tag("p", voice(f"task.{report['task']}"), " · ", date, class_="subtitle")
+    return tag("header", masthead, tag("h1", report["name"]), subtitle)
+
+
+def _first(report: Report, voice: Voice) -> Markup:
+    """What a reader in a hurry takes away."""
+    lead = report["measures"][0]
+    hero = tag(
+        "div",
+        tag("span", voice.metric(lead["name"]), class_="label"),
+        tag("span", figure(lead["value"]), class_="big"),
+        tag("span", voice("interval", interval=spread(lead)), class_="label"),
+        class_="hero",
+    )
+    told = [*(sentence[voice.language] for sentence in report["parts"]), *blend(report, voice), winner(report, voice)]
+    protocol = tag("p", report["protocol"][voice.language], class_="protocol")
+    text = tag("div", *(tag("p", sentence) for sentence in told), protocol, class_="told")
+    sentence = tag("p", report["sentence"][voice.language], class_="sentence")
+    return tag("section", sentence, tag("div", hero, text, class_="answer"), class_="first")
+
+
+def winner(report: Report, voice: Voice) -> str:
+    """Who is best, and who may be as good."""
+    tied = [voice.who(name) for name in report["tied"]]
+    key = "tied" if tied else "alone" if report["rivals"] else "only"
+    return voice(f"winner.{key}", who=voice.who(report["winner"]), others=voice.join(tied))
+
+
+def blend(report: Report, voice: Voice) -> list[str]:
+    """What the answer is mixed of, where it is mixed."""
+    weight = report["model"]["weight"]
+    return [] if weight is None else [voice("blend", part=f"{weight:.0%}")]
+
+
+def _section(name: str, voice: Voice, *content: Markup | None) -> Markup:
+    about = tag("div", tag("h2", voice(f"section.{name}")), tag("p", voice(f"about.{name}")), class_="about")
+    return tag("section", about, tag("div", *content, class_="content"), class_=name)
+
+
+def _contenders(report: Report, voice: Voice) -> Markup:
+    """The forest plot of the leading measure."""
+    found = [(one, measure_of(one, report["lead"])) for one in everyone(report)]
+    scored = [(one, value) for one, value in found if value is not None]
+    along = plots.around(report["measures"][0], [value for _, value in scored[1:]])
+    line = report["measures"][0]["value"]
+    rows = [_contender(one, value, along, line, voice) for one, value in scored]
+    return _section("contenders", voice, tag("table", tag("tbody", *rows, _scale_row(along)), class_="forest"))
+
+
+def _contender(one: Rival, value: Value, along: plots.Axis, line: float | None, voice: Voice) -> Markup:
+    kind = one["kind"]
+    return tag(
+        "tr",
+        tag("th", voice.who(one["name"]), tag("span", voice(f"kind.{kind}"), class_="tag"), scope="row"),
+        tag("td", plots.strip(value, along, kind, line), class_="plot"),
+        _cell(value),
+        tag("td", None if kind == "model" else f"p {chance(one['p_better'])}", class_="number p"),
+        class_=kind,
+    )
+
+
+def _scale_row(along: plots.Axis) -> Markup:
+    return tag("tr", tag("td"), tag("td", plots.scale(along), class_="plot"), tag("td"), tag("td"), class_="scale")
+
+
+def _cell(value: Value | None, best: float | None = None) -> Markup:
+    """A value over its interval; bold where it is the best of its line."""
+    if value is None:
+        return tag("td", "–", class_="number")
+    bold = best is not None and value["value"] == best
+    return tag("td", tag("b" if bold else "span", figure(value["value"])), tag("small", spread(value)), class_="number")
+
+
+def _measures(report: Report, voice: Voice) -> Markup:
+    """Every measure of every contender."""
+    names = (tag("th", voice.who(one["name"]), scope="col", class_=one["kind"]) for one in everyone(report))
+    rows = [_line(report, measure, voice) for measure in report["measures"]]
+    table = tag("table", tag("thead", tag("tr", tag("th"), *names)), tag("tbody", *rows), class_="measures")
+    return _section("measures", voice, tag("div", table, class_="wide"))
+
+
+def _line(report: Report, measure: Value, voice: Voice) -> Markup:
+    found = [measure_of(one, measure["name"]) for one in everyone(report)]
+    known = [value["value"] for value in found if value is not None and value["value"] is not None]
+    best = (max if measure["higher_is_better"] else min)(known, default=None)
+    arrow = tag("span", "↑" if measure["higher_is_better"] else "↓", class_="arrow")
+    return tag(
+        "tr",
+        tag("th", voice.metric(measure["name"]), " ", arrow, scope="row"),
+        *(_cell(value, best if len(known) > 1 else None) for value in found),
+    )
+
+
+def _data(report: Report, voice: Voice) -> Markup:
+    """Where every row went, and where it came from."""
+    data = report["data"]
+    order = ("in", "out", "quarantined", "deduplicated")
+    flow = {**{name: data["rows"][name] for name in order}, **data["parts"], "tested": data["tested"]}
+    counts = (tag("li", tag("b", figure(count)), tag("span", voice(f"rows.{name}"))) for name, count in flow.items())
+    reasons = [f"{reason}: {figure(count)}" for reason, count in data["quarantined"].items()]
+    why = tag("p", voice("reasons", reasons=voice.join(reasons)), class_="note") if reasons else None
+    sources = (
+        tag(
+            "li",
+            tag("b", name),
+            tag("span", voice("licence", licence=facts.get("licence") or voice("unknown"))),
+            tag("code", f"sha256 {facts.get('sha256') or '–'}"),
+        )
+        for name, facts in data["sources"].items()
+    )
+    listed = tag("ul", *sources, class_="sources")
+    return _section("asked", voice, tag("ul", *counts, class_="counts"), why, listed)
+
+
+def _facts(pairs: Iterable[tuple[object, object]]) -> Markup:
+    known = ((name, value) for name, value in pairs if value not in (None, "", "–"))
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in known))
+
+
+def _slices(report: Report, voice: Voice) -> Markup | None:
+    if not report["slices"]:
+        return None
+    line = report["measures"][0]["value"]
+    return _section("slices", voice, *(_slice(part, line, voice) for part in report["slices"]))
+
+
+def _slice(part: Slice, line: float | None, voice: Voice) -> Markup:
+    groups = part["groups"]
+    along = plots.over([group["score"] for group in groups], [line, *(group["baseline"] for group in groups)])
+    rows = []
+    for group in groups:
+        weak = group["weak"]
+        drawn = plots.strip(group["score"], along, "weak" if weak else "group", line, group["baseline"])
+        name = tag("th", group["value"], tag("span", voice("weak"), class_="tag") if weak else None, scope="row")
+        rows.append(
+            tag(
+                "tr",
+                name,
+                tag("td", drawn, class_="plot"),
+                _cell(group["score"]),
+                tag("td", figure(group["n"]), class_="number p"),
+            )
+        )
+    title = tag("th", voice.column(part["name"], part["automatic"]), scope="col")
+    head = tag("thead", tag("tr", title, tag("th"), tag("th"), tag("th", voice("n"), scope="col", class_="number")))
+    others = tag("p", voice("others", n=figure(part["others"])), class_="note") if part["others"] else None
+    return joined(tag("table", head, tag("tbody", *rows, _scale_row(along)), class_="forest"), others)
+
+
+def _calibration(report: Report, voice: Voice) -> Markup | None:
+    found = report["calibration"]
+    if found is None:
+        return None
+    error = voice("ece", value=figure(found["error"]["value"]), interval=spread(found["error"]))
+    kept = [(100 * point["coverage"], 100 * point["error"]) for point in found["abstention"]]
+    figures = (
+        _figure("reliability", plots.reliability(found["bins"], error), voice),
+        _figure("abstention", plots.lines([("curve", kept)], voice("figure.abstention"), from_zero=True), voice),
+    )
+    return _section("calibration", voice, tag("p", error), tag("div", *figures, class_="figures"))
+
+
+def _figure(name: str, drawn: Markup, voice: Voice) -> Markup:
+    return tag("figure", tag("figcaption", voice(f"figure.{name}")), drawn)
+
+
+def _cost(report: Report, voice: Voice) -> Markup:
+    cost, model = report["cost"], report["model"]
+    facts = {
+        "family": model["family"],
+        "start": model["start"] or voice("fresh"),
+        "start_licence": model["licence"],
+        "lora": model["lora"],
+        "parameters": figure(cost["parameters"]),
+        "bytes": voice("unit.megabytes", n=figure(cost["bytes"] / 1e6)),
+        "training": voice.time(cost["training_seconds"]),
+        "steps": figure(cost["steps"]),
+        "speed": figure(cost["tokens_per_second"]),
+        "answer": voice.time(cost["answer_seconds"]),
+    }
+    table = _facts((voice(f"cost.{name}"), value) for name, value in facts.items())
+    return _section("cost", voice, table, _loss(report, voice))
+
+
+def _loss(report: Report, voice: Voice) -> Markup | None:
+    curves = [
+        (kind, [(step, loss) for step, loss in report["curve"][name]])
+        for kind, name in (("faint", "loss"), ("curve", "valid_loss"))
+        if len(report["curve"][name]) > 1
+    ]
+    if not curves:
+        return None
+    return tag("div", _figure("loss", plots.lines(curves, voice("figure.loss")), voice), class_="figures")
+
+
+def _repeat(report: Report, voice: Voice) -> Markup:
+    again = report["reproduce"]
+    facts: list[tuple[object, object]] = [
+        (voice(f"repeat.{name}"), again[name]) for name in ("seed", "threads", "machine")
+    ]
+    facts += again["versions"].items()
+    facts += [(voice("repeat.step", step=name), tag("code", hash_)) for name, hash_ in again["steps"].items()]
+    facts.append((voice("repeat.weights"), tag("code", again["weights"])))
+    return _section("repeat", voice, _facts(facts))
+
+
+def _limits(report: Report, voice: Voice) -> Markup:
+    limits: Sequence[Markup] = [tag("li", sentence[voice.language]) for sentence in report["limits"]]
+    rules = [tag("li", rule(gate, voice), class_="holds" if gate["holds"] else "unmet") for gate in report["gate"]]
+    return _section("limits", voice, tag("p", voice(f"use.{report['task']}")), tag("ul", *limits, *rules))
+
+
+def rule(gate: Gate, voice: Voice) -> str:
+    """One rule of the gate, and what came of it."""
+    facts = {"name": voice.metric(gate["name"]), "value": figure(gate["value"]), "bound": figure(gate["bound"])}
+    return voice(f"rule.{'holds' if gate['holds'] else 'unmet'}", rule=gate["rule"], **facts)
+
+
+def _foot(voice: Voice) -> Markup:
+    lines = (tag("div", tag("span", voice(f"sign.{name}"))) for name in ("name", "decision", "date"))
+    return tag("footer", tag("div", *lines, class_="signature"), tag("p", voice("foot")))

@@ -1,0 +1,39 @@
+"""The report as a table for the terminal."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from zhumo.evaluate.page import blend, everyone, measure_of, rule, winner
+from zhumo.evaluate.report import Report, Value
+from zhumo.evaluate.voice import Voice, chance, figure
+from zhumo.words import language
+
+
+def summary(report: Report) -> RenderableType:
+    """Every measure beside the baselines, the honest sentence and the gate, in the user's language."""
+    voice = Voice(language())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column()
+    for one in everyone(report):
+        table.add_column(Text(voice.who(one["name"])), justify="right", style="bold" if one["kind"] == "model" else "")
+    for measure in report["measures"]:
+        found = [measure_of(one, measure["name"]) for one in everyone(report)]
+        table.add_row(Text(voice.metric(measure["name"])), *(Text(_cell(value)) for value in found))
+    chances = [chance(one["p_better"]).removeprefix("= ") for one in report["rivals"]]
+    table.add_row(Text("p"), Text(), *map(Text, chances), style="dim")
+    told = [*(sentence[voice.language] for sentence in report["parts"]), *blend(report, voice), winner(report, voice)]
+    return Group(
+        Text(voice("summary", rows=figure(report["measures"][0]["n"])), style="dim"),
+        table,
+        Text(report["sentence"][voice.language], style="bold"),
+        *map(Text, told),
+        *(
+            Text(f"✓ {rule(g, voice)}" if g["holds"] else f"✗ {rule(g, voice)}", "" if g["holds"] else "red")
+            for g in report["gate"]
+        ),
+    )
+
+
+def _cell(value: Value | None) -> str:
+    return f"{figure(value['value'])} ({figure(value['low'])} – {figure(value['high'])})" if value else "–"
