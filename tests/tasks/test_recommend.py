@@ -202,9 +202,7 @@ def test_scores_are_those_of_the_lists(task: Recommend) -> None:
     assert values["coverage@10"] == pytest.approx(10 / len(catalogue))
 
 
-def test_a_task_told_in_json_and_tensors_answers_the_same(
-    task: Recommend, model: Transformer, rows: list[Row]
-) -> None:
+def test_a_task_told_in_json_and_tensors_answers_the_same(task: Recommend, model: Transformer, rows: list[Row]) -> None:
     again = Recommend(None, LENGTH, json.loads(json.dumps(task.state)), load(save(task.arrays)))
     assert again.answer(model, rows[:20]) == task.answer(model, rows[:20])
 

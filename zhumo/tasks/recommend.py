@@ -1,8 +1,9 @@
 """recommend: what a user will want next, from what they took so far.
 
 A causal Transformer over items (SASRec, Kang & McAuley 2018) with the full softmax over the catalogue at every
-position, and beside it the neighbours of the newest items, which are hard to beat on small data. The answer is a mix of
-the two; its weight is learned on validation rows and may leave one of them out.
+position, and beside it the neighbours of the newest items, which are hard to beat on small data. The answer is their
+product of experts (Hinton 2002), `transformer ** weight * neighbours ** (1 - weight)`; the weight is learned on
+validation rows and may leave one of them out.
 """
 
 from collections import Counter
@@ -26,6 +27,7 @@ from zhumo.transformer import Transformer
 SHOWN = 10  # items of an answer whose row does not say k
 ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
+LEAST = 1e-12  # below this a probability is noise
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
 WEIGHTS = np.linspace(0, 1, 21)
 
@@ -129,7 +131,7 @@ class Recommend(Task):
         places = []
         for indices, tables in self._tables(rows, asks):
             wanted = np.array([self._index[rows[index]["next"]] for index in indices])
-            places.append(np.stack([_place(_mix(tables, [w, 1 - w]), wanted) for w in WEIGHTS]))
+            places.append(np.stack([_place(_blend(tables, [w, 1 - w]), wanted) for w in WEIGHTS]))
         gains = np.array([rank.ndcg(where, 10).value for where in np.concatenate(places, axis=1)])
         best = np.flatnonzero(gains == gains.max())
         self.state["weight"] = float(WEIGHTS[best[np.abs(WEIGHTS[best] - 0.5).argmin()]])
@@ -163,11 +165,11 @@ class Recommend(Task):
         ]
 
     def ranked(self, rows: Sequence[Row], parts: Sequence[tuple[float, Ask]]) -> list[Answer]:
-        """The best items of each row by the weighted sum of what the parts say; what weighs nothing is not asked."""
+        """The best items of each row by the blend of what the parts say; what weighs nothing is not asked."""
         parts = [(weight, ask) for weight, ask in parts if weight > 0]
         answers: list[Answer] = [{} for _ in rows]
         for indices, tables in self._tables(rows, [ask for _, ask in parts]):
-            scores = _mix(tables, [weight for weight, _ in parts])
+            scores = _likely(_blend(tables, [weight for weight, _ in parts]))
             for index, line in zip(indices, scores, strict=True):
                 answers[index] = self._say(line, rows[index].get("k", SHOWN))
         return answers
@@ -208,7 +210,7 @@ class Recommend(Task):
         return likely
 
     def _tables(self, rows: Sequence[Row], asks: Sequence[Ask]) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-        """What each part says of some rows at a time, and the indices of these rows; what may not be shown is -1."""
+        """The logarithm of what each part says of some rows at a time, and the indices of these rows."""
         histories = [self._history(row["items"]) for row in rows]
         size = max(1, min(ROWS_AT_ONCE, SCORES_AT_ONCE // self.vocabulary))
         for indices, _ in batches([{"ids": history.tolist()} for history in histories], size):
@@ -221,7 +223,7 @@ class Recommend(Task):
             raise DataError("recommend.bad_k", k=k)
         items, titles = self.state["items"], self.state.get("titles", {})
         least = np.partition(scores, -k)[-k] if k < len(scores) else 0.0
-        able = np.flatnonzero(scores >= max(least, 0.0))  # more than k where several are equal to the last
+        able = np.flatnonzero((scores >= least) & (scores > 0))  # more than k where several are equal to the last
         best = able[np.argsort(-scores[able], kind="stable")][:k]
         said: list[Row] = [{"id": items[place], "score": float(scores[place])} for place in best]
         return {"items": [item | {"title": titles[item["id"]]} if item["id"] in titles else item for item in said]}
@@ -245,21 +247,24 @@ def _windows(ids: list[int], length: int) -> Iterator[list[int]]:
         yield ids[max(0, end - length - 1) : end]
 
 
-def _without(scores: np.ndarray, hidden: Sequence[shop.History]) -> np.ndarray:
-    """The scores with some items of each line ruled out, which is -1, and the rest adding up to 1 again."""
-    rows = np.repeat(np.arange(len(hidden)), [len(items) for items in hidden])
-    columns = np.concatenate(hidden)
-    scores[rows, columns] = 0
-    scores /= np.maximum(scores.sum(axis=1, keepdims=True), 1e-12)
-    scores[rows, columns] = -1
+def _without(likely: np.ndarray, hidden: Sequence[shop.History]) -> np.ndarray:
+    """Logarithms, with some items of each line ruled out, which is minus infinity."""
+    scores: np.ndarray = np.log(np.maximum(likely, LEAST))
+    scores[np.repeat(np.arange(len(hidden)), [len(items) for items in hidden]), np.concatenate(hidden)] = -np.inf
     return scores
 
 
-def _mix(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    mixed = np.zeros_like(tables[0])
-    for weight, table in zip(weights, tables, strict=True):
-        mixed += weight * table
-    return mixed
+def _blend(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    blended = [weight * table for table, weight in zip(tables, weights, strict=True) if weight > 0]
+    total: np.ndarray = np.add.reduce(blended)
+    return total
+
+
+def _likely(scores: np.ndarray) -> np.ndarray:
+    """Logarithms as probabilities, each line adding up to 1, or to 0 where everything is ruled out."""
+    powers: np.ndarray = np.exp(scores - np.maximum(scores.max(axis=1, keepdims=True), np.log(LEAST)))
+    likely: np.ndarray = powers / np.maximum(powers.sum(axis=1, keepdims=True), LEAST)
+    return likely
 
 
 def _place(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
