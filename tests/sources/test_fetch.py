@@ -276,16 +276,18 @@ def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
 def fetched(source: str, environment: dict[str, str]) -> str:
     code = "import sys; from zhumo.sources import fetch, licence_of; print(fetch(sys.argv[1]), licence_of(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, source], env=environment, capture_output=True, text=True)
-    return done.stdout.strip() or done.stderr
+    return done.stdout + done.stderr
 
 
 def test_a_model_of_the_hub_without_its_pickles(hub: dict[str, str]) -> None:
-    path, licence = fetched("hf:owner/name", hub).split()
+    said = fetched("hf:owner/name", hub)
+    path, licence = said.split()[:2]
+    assert "Licence of hf:owner/name: mit" in said
     names = sorted(file.relative_to(path).as_posix() for file in Path(path).rglob("*") if file.is_file())
     assert names == ["README.md", "config.json", "model.safetensors"]
     assert licence == "mit"
     hub["HF_ENDPOINT"] = "http://127.0.0.1:9"
-    assert fetched("hf:owner/name", hub) == f"{path} mit"
+    assert fetched("hf:owner/name", hub) == f"{path} mit\n"
     assert "zhumo pull hf:owner/other --to DIR" in fetched("hf:owner/other", hub)
 
 

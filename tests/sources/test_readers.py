@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import random
+import re
 import sqlite3
 import tracemalloc
 from collections import Counter
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from zhumo.errors import SourceError
 from zhumo.sources import Bad, Record, open_rows
-from zhumo.sources.lines import LONGEST, Text
+from zhumo.sources.lines import LONGEST, Encoding, Text
 from zhumo.sources.readers import TEXT_READERS, read_lines, read_paragraphs
 from zhumo.words import LANGUAGES, say
 
@@ -270,6 +271,20 @@ def test_no_byte_is_lost_whatever_a_file_holds(raw: bytes) -> None:
     for suffix, heading in ((".csv", b"a,b\n"), (".tsv", b"a\tb\n")):
         table = Text("x", partial(io.BytesIO, heading + raw), "utf-8")
         assert b"".join(result.raw for result in TEXT_READERS[suffix](table)) == kept
+
+
+@given(raw=st.lists(st.sampled_from([b"\n", b"\0", b"\r", b"\xd8", b"\xff\xfe", b"a", b"\n\n", b"{"])).map(b"".join))
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "gb18030"])
+def test_no_byte_is_lost_in_other_encodings(encoding: Encoding, raw: bytes) -> None:
+    assert b"".join(result.raw for result in read_paragraphs(Text("x", partial(io.BytesIO, raw), encoding))) == raw
+
+
+@given(pieces=st.lists(st.sampled_from(["[", "]", "{}", '{"a":', "1", ",", "\n", '"', "中", "\ufeff", "NaN"])))
+def test_json_gives_bad_and_never_fails(pieces: list[str]) -> None:
+    raw = "".join(pieces).encode()
+    results = list(TEXT_READERS[".json"](Text("x", partial(io.BytesIO, raw), "utf-8")))
+    outside = re.sub(rb"[\s,\[\]]|\xef\xbb\xbf", b"", raw)
+    assert re.sub(rb"[\s,\[\]]|\xef\xbb\xbf", b"", b"".join(result.raw for result in results)) == outside
 
 
 @pytest.mark.parametrize(

