@@ -156,10 +156,10 @@ def prepare(recipe: Recipe, run: Run) -> None:
     for part in PARTS:
         reader.counts.parts[part] = len(parts[part])
         _write_rows(step.folder / f"{part}.jsonl", parts[part])
-    tokenizer = _tokenizer(recipe, kind, tokenizer_source, parts["train"])
-    task = kind(tokenizer, section.length)
+    tokenizer, state = _tokenizer(recipe, kind, tokenizer_source, parts["train"])
     if titles:
-        task.state["titles"] = titles
+        state["titles"] = titles
+    task = kind(tokenizer, section.length, state)
     task.learn(parts["train"])
     examples = {}
     for part in ("train", "valid"):
@@ -255,14 +255,23 @@ def _titles(source: str, recipe: Recipe) -> dict[str, str]:
     return found
 
 
-def _tokenizer(recipe: Recipe, kind: type[Task], source: str | None, rows: list[Row]) -> Tokenizer | None:
+def _tokenizer(
+    recipe: Recipe, kind: type[Task], source: str | None, rows: list[Row]
+) -> tuple[Tokenizer | None, dict[str, Any]]:
+    """The tokenizer, and what published weights want to be asked like: their pooling, what stands before a text."""
     choice = recipe.prepare.tokenizer
     if choice is None or kind.histories:
-        return None
-    if source is not None:
-        return read_tokenizer(fetch(source))
-    texts = (text for row in rows for text in _texts(row))
-    return learn_bpe(texts, recipe.prepare.vocabulary) if choice == "bpe" else learn_characters(texts)
+        return None, {}
+    if source is None:
+        texts = (text for row in rows for text in _texts(row))
+        return (learn_bpe(texts, recipe.prepare.vocabulary) if choice == "bpe" else learn_characters(texts)), {}
+    weights = read_weights(fetch(source))
+    if weights.tokenizer is None:
+        raise DataError("data.no_tokenizer", source=source)
+    state: dict[str, Any] = {"pooling": weights.pooling} if weights.pooling else {}
+    if weights.prefixes is not None:
+        state |= {"prefix": weights.prefixes[0], "match_prefix": weights.prefixes[1]}
+    return weights.tokenizer, state
 
 
 def _texts(row: Row) -> Iterator[str]:

@@ -47,8 +47,8 @@ class Field:
     guess: tuple[str, ...] = ()  # column names, in English and Chinese, that usually mean this field
 
 
-Baseline = Callable[[Sequence[Row], Sequence[Row]], list[Answer]]
-"""An honest cheap rival: (train rows, test rows) -> answers of the same form as the task's own."""
+Baseline = Callable[["Task", Sequence[Row], Sequence[Row]], list[Answer]]
+"""An honest cheap rival: (task, train rows, test rows) -> answers of the same form as the task's own."""
 
 
 class Task(ABC):
@@ -60,8 +60,11 @@ class Task(ABC):
 
     name: ClassVar[str]
     fields: ClassVar[Mapping[str, Field]]
-    metric: ClassVar[str]  # the measure that decides, greater is better
+    metric: ClassVar[str]  # the measure that decides
+    protocol: ClassVar[str]  # the sentence of the word list that says how it is measured
     baselines: ClassVar[Mapping[str, Baseline]] = {}
+    histories: ClassVar[bool] = False  # a row is all one user took, gathered from single interactions
+    packed: ClassVar[bool] = False  # short examples share a row of `length`
 
     def __init__(
         self,
@@ -80,8 +83,8 @@ class Task(ABC):
         """prepare: take from the training rows what is not weights (labels, items), into `state` and `arrays`."""
 
     @abstractmethod
-    def encode(self, row: Row) -> Example | None:
-        """prepare: one row as an example, at most `length` long; None where there is nothing to learn in it."""
+    def encode(self, row: Row) -> list[Example]:
+        """prepare: one row as examples, each at most `length` long; none where there is nothing to learn in it."""
 
     @property
     @abstractmethod
@@ -98,6 +101,10 @@ class Task(ABC):
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
         """train, last act: settle on validation rows what answers need beyond weights (temperature, blend)."""
+
+    def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
+        """evaluate: answers of the parts an answer is blended from, by name; empty where there is but one part."""
+        return {}
 
     @abstractmethod
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
