@@ -97,8 +97,8 @@ class Tokenizer:
         except minijinja.TemplateError as error:
             raise ModelError("model.bad_template", problem=str(error).splitlines()[0]) from error
 
-    def encode_chat(self, messages: Sequence[Message], *, prompt: bool) -> list[tuple[int, bool]]:
-        """Ids of a chat, each with whether it was said by a message (True) or by the template (False).
+    def encode_chat(self, messages: Sequence[Message], *, prompt: bool) -> list[tuple[int, int | None]]:
+        """Ids of a chat, each with the number of the message that says it, or None where the template does.
 
         What a message says is encoded as plain text, so nobody can write a control token into a chat: each content is
         replaced by a mark before rendering, and the rendered text is cut at the marks.
@@ -106,14 +106,19 @@ class Tokenizer:
         marks = [f"\ue000{index}\ue001" for index in range(len(messages))]
         marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
         rest = self.render(marked, prompt=prompt)
-        result: list[tuple[int, bool]] = []
-        for message, mark in zip(messages, marks, strict=True):
+        result: list[tuple[int, int | None]] = []
+        for index, (message, mark) in enumerate(zip(messages, marks, strict=True)):
             head, found, rest = rest.partition(mark)
             if not found:
                 raise ModelError("model.bad_template", problem=f"the template drops message {message['role']}")
-            result += [(token, False) for token in self.encode_trusted(head)]
-            result += [(token, True) for token in self.encode(message["content"], special=False)]
-        return result + [(token, False) for token in self.encode_trusted(rest)]
+            result += [(token, None) for token in self.encode_trusted(head)]
+            result += [(token, index) for token in self.encode(message["content"], special=False)]
+        return result + [(token, None) for token in self.encode_trusted(rest)]
+
+    def is_control(self, token: int) -> bool:
+        """Whether an id is a control token, which no text becomes."""
+        added = self.backend.get_added_tokens_decoder().get(token)
+        return added is not None and added.special
 
     def _text(self, role: str) -> str:
         token = self.config.get(f"{role}_token") or ""
@@ -171,7 +176,7 @@ def learn_characters(texts: Iterable[str]) -> Tokenizer:
     specials = [PAD, BOS, EOS, "<unk>"]
     vocabulary = {token: index for index, token in enumerate([*specials, *alphabet])}
     backend = _Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex("(?s)."), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
     backend.add_special_tokens([AddedToken(token, special=True) for token in specials])
     return Tokenizer(backend, {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS})

@@ -1,4 +1,4 @@
-"""Each option leaves the very distribution that transformers' logits processor leaves; a cached text is a whole text."""
+"""Each option leaves the distribution that transformers' logits processor leaves; a cached text is a whole one."""
 
 from collections.abc import Callable
 
@@ -106,8 +106,11 @@ def tiny(**changes: object) -> Transformer:
     return model.eval()
 
 
-def written(model: Transformer, ids: list[int], *, stop: tuple[int, ...] = (), most: int = 8, **options: float) -> list[Token]:
-    return list(generate(model, ids, sampling=Sampling(**options), max_tokens=most, stop_ids=stop))  # type: ignore[arg-type]
+def written(
+    model: Transformer, ids: list[int], *, stop: tuple[int, ...] = (), most: int = 8, **options: float
+) -> list[Token]:
+    sampling = Sampling(**options)  # type: ignore[arg-type]
+    return list(generate(model, ids, sampling=sampling, max_tokens=most, stop_ids=stop))
 
 
 def test_greedy_is_the_likeliest_token_of_the_whole_text() -> None:

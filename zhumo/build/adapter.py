@@ -25,11 +25,11 @@ MAX_CONFIG = 1_000_000  # bytes
 PARTS = {"a": "lora_A", "b": "lora_B"}
 
 # What may stand in a file without changing what the adapter computes; a key not here must be empty.
-HARMLESS = frozenset(
-    ("peft_type", "task_type", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
-     "target_modules", "r", "lora_alpha", "lora_dropout", "use_rslora", "init_lora_weights", "auto_mapping", "megatron_core",
-     "qalora_group_size", "runtime_config")
-)  # fmt: skip
+_HARMLESS = """
+peft_type task_type peft_version base_model_name_or_path revision inference_mode target_modules r lora_alpha
+lora_dropout use_rslora init_lora_weights auto_mapping megatron_core qalora_group_size runtime_config
+"""
+HARMLESS = frozenset(_HARMLESS.split())
 
 
 def write_adapter(folder: Path, model: Transformer, family: str, base: str | None = None) -> None:

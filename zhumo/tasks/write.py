@@ -1,0 +1,324 @@
+"""write: language modelling, and chats of which only what the assistant says is learned.
+
+- A plain text stands between the tokenizer's `bos` and `eos` (only `eos` where there is no `bos`), so its first token
+  is learned and its end too.
+- A chat goes through the model's template. Learned are the assistant's words and the template's closing control token
+  after them: this is how the model learns to stop, and where it stops when it writes.
+- What is longer than `length` is cut into windows, none of its targets lost, each counted once.
+"""
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from zhumo.baselines.text import NGram, Pair, nearest
+from zhumo.errors import DataError, ModelError
+from zhumo.metrics.measure import Measure
+from zhumo.metrics.text import likelihood_measures, text_measures
+from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
+from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate, windows
+from zhumo.tasks.pieces import Decoder, Stops
+from zhumo.tokenizer import Message, Tokenizer
+from zhumo.transformer import Transformer
+from zhumo.transformer.sample import Sampling, generate
+
+MAX_TOKENS = 256  # of an answer whose row asks for no other length
+OPTIONS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+NLL_BATCH = 16
+LOGITS = 2**25  # logits held at once: 128 MiB in float32
+
+
+def ngram(task: Task, train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
+    """How likely an n-gram model of the same ids finds the references; it writes nothing."""
+    assert isinstance(task, Write)
+    model = NGram((_pair(example) for row in train for example in task.encode(row)), task.vocabulary)
+    examples = [(index, example) for index, row in enumerate(test) for example in task.reference(row)]
+    answers: list[Answer] = [{} for _ in test]
+    for (index, _), (nats, tokens) in zip(examples, model.nll(_pair(example) for _, example in examples), strict=True):
+        before = answers[index] or {"nll": 0.0, "tokens": 0}
+        answers[index] = {"nll": before["nll"] + float(nats), "tokens": before["tokens"] + int(tokens)}
+    return answers
+
+
+def nearest_reply(_task: Task, train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
+    """To each prompt the reply of the most similar training prompt; nothing where there are no chats."""
+    known = [row for row in train if _reply(row) is not None]
+    asked = [index for index, row in enumerate(test) if _reply(row) is not None]
+    answers: list[Answer] = [{} for _ in test]
+    if known and asked:
+        found = nearest([_question(row) for row in known], [_question(test[index]) for index in asked])
+        for index, place in zip(asked, found, strict=True):
+            answers[index] = {"text": _reply(known[place]), "finish_reason": "stop"}
+    return answers
+
+
+class Write(Task):
+    """Rows {"text"}, {"prompt"} or {"messages"}; beside them the options of `Sampling`, `max_tokens` and `stop`."""
+
+    name: ClassVar[str] = "write"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "text": Field(str, needed=False, guess=("text", "content", "review", "文本", "正文", "内容", "评论")),
+        "messages": Field(list, needed=False, guess=("messages", "conversations", "对话")),
+        "prompt": Field(str, needed=False, guess=("prompt", "question", "instruction", "问题", "提问", "指令")),
+        "reply": Field(str, needed=False, guess=("reply", "answer", "response", "output", "回答", "回复", "答案")),
+        "system": Field(str, needed=False, guess=("system",)),
+    }
+    metric: ClassVar[str] = "bits_per_byte"
+    protocol: ClassVar[str] = "report.protocol.write"
+    baselines: ClassVar[Mapping[str, Baseline]] = {"ngram": ngram, "nearest": nearest_reply}
+    packed: ClassVar[bool] = True
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Nothing is learned here; chats make sure that the template can be learned from.
+
+        Raises:
+            ModelError: there are chats, and the tokenizer has no template or one that closes no turn.
+        """
+        if any("messages" in row for row in rows):
+            _ = self.closing
+
+    def encode(self, row: Row) -> list[Example]:
+        """Windows of at most `length`; a chat's later windows begin with half a window of context."""
+        if row.get("messages"):
+            said = [index for index, message in enumerate(row["messages"]) if message["role"] == "assistant"]
+            return windows(*self._chat(row["messages"], said), self.length, context=self.length // 2)
+        if row.get("text"):
+            return windows(*self._plain(row["text"]), self.length)
+        return []
+
+    def reference(self, row: Row) -> list[Example]:
+        """What the reference of a row asks of the model, as it would be learned."""
+        if "messages" not in row:
+            return self.encode(row)
+        if _reply(row) is None:
+            return []
+        ids, learned = self._chat(row["messages"], [len(row["messages"]) - 1])
+        return windows(ids, learned, self.length, context=self.length // 2)
+
+    @property
+    def vocabulary(self) -> int:
+        return self._tokenizer.size
+
+    def head(self, width: int) -> nn.Module | None:
+        """None: the model's own language-model head."""
+        return None
+
+    def loss(self, model: Transformer, batch: Batch) -> Loss:
+        nats = target_nll(model, batch)
+        return Loss(nats.sum(), len(nats))
+
+    def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
+        """{"text", "finish_reason", "prompt_tokens", "completion_tokens"} for a row that asks for text, {"nll",
+        "tokens"} for one that holds a reference: the nats of all its tokens, and their number.
+
+        Rows that ask for text are `{"messages"}` and `{"prompt"}`. The reference is the assistant's message at the end
+        of a chat, which the model does not see when it writes, or a row's `text`.
+        """
+        answers = [_last(self.stream(model, row)) if _asks(row) else {} for row in rows]
+        references = [(index, example) for index, row in enumerate(rows) for example in self.reference(row)]
+        nats: dict[int, float] = {}
+        tokens: dict[int, int] = {}
+        for places, examples in batches([example for _, example in references], NLL_BATCH):
+            batch = collate(examples, model.stem.tokens.weight.device)
+            counts = (batch["targets"] != IGNORE).sum(1).tolist()
+            for place, part in zip(places, torch.split(target_nll(model, batch), counts), strict=True):
+                index = references[place][0]
+                nats[index] = nats.get(index, 0.0) + float(part.double().sum())
+                tokens[index] = tokens.get(index, 0) + len(part)
+        for index in nats:
+            answers[index] |= {"nll": nats[index], "tokens": tokens[index]}
+        return answers
+
+    def stream(self, model: Transformer, row: Row) -> Generator[str, None, Answer]:
+        """Write piece by piece; returns the answer, whose `text` is all pieces together.
+
+        No piece ends inside a character and none holds any part of a stop string. A prompt that leaves the model no
+        room gets an empty text with finish_reason "length".
+
+        Raises:
+            DataError: the row's options make no sense, or there is nothing to begin with.
+            ModelError: a chat, and the tokenizer has no template for it.
+        """
+        sampling, max_tokens, stops = _sampling(row), _max_tokens(row), Stops(_stop_strings(row))
+        prompt = self._prompt(row)
+        if not prompt:
+            raise DataError("data.empty_prompt")
+        decoder = Decoder(self._tokenizer)
+        told: list[str] = []
+        count, ended = 0, False
+        tokens = generate(model, prompt, sampling=sampling, max_tokens=max_tokens, stop_ids=self._stop_ids)
+        for token in tokens if len(prompt) < model.config.length else ():
+            count += 1
+            ended = token.id in self._stop_ids
+            piece = "" if ended else stops.add(decoder.add(token.id))
+            if piece:
+                told.append(piece)
+                yield piece
+            if stops.found:
+                break
+        if rest := stops.add(decoder.rest()) + stops.rest():
+            told.append(rest)
+            yield rest
+        return {
+            "text": "".join(told),
+            "finish_reason": "stop" if ended or stops.found else "length",
+            "prompt_tokens": len(prompt),
+            "completion_tokens": count,
+        }
+
+    def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
+        """How likely the references are; and for chats, how near what was written is to them."""
+        measures: list[Measure] = []
+        known = [index for index, answer in enumerate(answers) if "nll" in answer]
+        if known:
+            nats = [(answers[i]["nll"], answers[i]["tokens"], len(_reference_text(rows[i]).encode())) for i in known]
+            measures += likelihood_measures(nats)
+        told = [index for index, answer in enumerate(answers) if "text" in answer and _reply(rows[index]) is not None]
+        if told:
+            texts, replies = [answers[i]["text"] for i in told], [_reference_text(rows[i]) for i in told]
+            measures += text_measures(texts, replies, lambda text: self._tokenizer.encode(text, special=False))
+        return measures
+
+    # -- a row as ids
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ModelError("model.no_tokenizer", task=self.name)
+        return self.tokenizer
+
+    def _start(self) -> list[int]:
+        start = self._tokenizer.special("bos")
+        return self._end() if start is None else [start]
+
+    def _end(self) -> list[int]:
+        end = self._tokenizer.special("eos")
+        return [] if end is None else [end]
+
+    def _plain(self, text: str) -> tuple[list[int], list[bool]]:
+        """Ids of a text, and which of them are learned: all but the first."""
+        ids = [*self._start(), *self._tokenizer.encode(text, special=False), *self._end()]
+        return ids, [index > 0 for index in range(len(ids))]
+
+    def _chat(self, messages: Sequence[Message], said: Sequence[int]) -> tuple[list[int], list[bool]]:
+        """Ids of a chat, and which of them are learned: those of the messages `said`, and what closes them."""
+        pieces = self._tokenizer.encode_chat(messages, prompt=False)
+        learned: list[bool] = []
+        closing = False
+        for token, speaker in pieces:
+            closing = speaker in said if speaker is not None else closing
+            learned.append(closing)
+            if speaker is None and self._tokenizer.is_control(token):
+                closing = False
+        return [token for token, _ in pieces], learned
+
+    @cached_property
+    def closing(self) -> int:
+        """The control token with which the template ends what the assistant says.
+
+        Raises:
+            ModelError: there is no template, or it ends a turn with none, so a model could never learn to stop.
+        """
+        probe = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+        pieces = self._tokenizer.encode_chat(probe, prompt=False)
+        last = max(index for index, (_, speaker) in enumerate(pieces) if speaker == 1)
+        for token, _ in pieces[last + 1 :]:
+            if self._tokenizer.is_control(token):
+                return token
+        raise ModelError("model.open_template")
+
+    @cached_property
+    def _stop_ids(self) -> frozenset[int]:
+        closing = [] if self._tokenizer.template is None else [self.closing]
+        return frozenset((*self._end(), *closing))
+
+    def _prompt(self, row: Row) -> list[int]:
+        if "messages" not in row:
+            return [*self._start(), *self._tokenizer.encode(row["prompt"], special=False)]
+        messages = row["messages"] if _reply(row) is None else row["messages"][:-1]
+        return [token for token, _ in self._tokenizer.encode_chat(messages, prompt=True)]
+
+
+def target_nll(model: Transformer, batch: Batch) -> Tensor:
+    """Nats of each target, in reading order, (targets,) float32.
+
+    Logits are computed only where there is a target, and never all of them at once.
+    """
+    # Padding stands on the right, where a causal model does not look: only packed rows need their segments.
+    packed = int(batch["segments"].max()) > 1
+    states = model.hidden(batch["ids"], segments=batch["segments"] if packed else None)
+    wanted = batch["targets"] != IGNORE
+    rows = max(1, LOGITS // model.config.vocabulary)
+    parts = list(zip(torch.split(states[wanted], rows), torch.split(batch["targets"][wanted], rows), strict=True))
+    if len(parts) == 1 or not torch.is_grad_enabled():
+        return torch.cat([_nll(model, *part) for part in parts])
+    return torch.cat([checkpoint(_nll, model, *part, use_reentrant=False) for part in parts])
+
+
+def _nll(model: Transformer, states: Tensor, targets: Tensor) -> Tensor:
+    assert model.head is not None
+    return F.cross_entropy(model.head(states).float(), targets, reduction="none")
+
+
+# -- what a row says
+
+
+def _asks(row: Row) -> bool:
+    return "messages" in row or "prompt" in row
+
+
+def _reply(row: Row) -> str | None:
+    """The assistant's message at the end of a chat, where there is one."""
+    messages = row.get("messages") or [{"role": ""}]
+    reply: str | None = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
+    return reply
+
+
+def _question(row: Row) -> str:
+    return "\n".join(message["content"] for message in row["messages"][:-1])
+
+
+def _pair(example: Example) -> Pair:
+    return example["ids"], example["targets"]
+
+
+def _reference_text(row: Row) -> str:
+    reply = _reply(row)
+    return str(row.get("text", "")) if reply is None else reply
+
+
+def _sampling(row: Row) -> Sampling:
+    given = {name: row[name] for name in OPTIONS if row.get(name) is not None}
+    try:
+        return Sampling(**given)
+    except (ValueError, TypeError) as error:
+        raise DataError("data.bad_option", problem=str(error)) from error
+
+
+def _max_tokens(row: Row) -> int:
+    value: Any = MAX_TOKENS if row.get("max_tokens") is None else row["max_tokens"]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise DataError("data.bad_option", problem=f"max_tokens must be a whole number from 1, not {value!r}")
+    return value
+
+
+def _stop_strings(row: Row) -> list[str]:
+    value: Any = row.get("stop") or []
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise DataError("data.bad_option", problem=f"stop must be a text or a list of texts, not {value!r}")
+    return stops
+
+
+def _last(stream: Generator[str, None, Answer]) -> Answer:
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
