@@ -161,10 +161,11 @@ def number(value: float) -> float | None:
 
 def value_of(measure: Measure) -> Value:
     """A measure with its interval."""
-    low, high = measure.interval()
+    value = number(measure.value)
+    low, high = (math.nan, math.nan) if value is None else measure.interval()
     return {
         "name": measure.name,
-        "value": number(measure.value),
+        "value": value,
         "low": number(low),
         "high": number(high),
         "n": len(measure.values),
