@@ -46,6 +46,10 @@ class GateError(ZhumoError):
     """A result is not good enough to go on."""
 
 
+class Interrupted(ZhumoError):
+    """Somebody asked the program to stop; all is saved and can go on."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name most like `name`, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

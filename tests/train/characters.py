@@ -1,5 +1,6 @@
 """A small real task for the tests of this room: the next character of Shakespeare."""
 
+import dataclasses
 import gzip
 import os
 from collections.abc import Iterable, Sequence
@@ -69,12 +70,25 @@ def lines(count: int, skip: int = 0) -> list[Row]:
     return [{"text": line} for line in text.splitlines() if 12 <= len(line) <= 64][skip : skip + count]
 
 
+GPT2 = Config(vocabulary=128, width=32, depth=2, heads=2, length=64, activation="gelu_tanh")
+LLAMA = Config(vocabulary=128, width=32, depth=2, heads=4, kv_heads=2, hidden=48, length=64, positions="rotary",
+               norm="rms", activation="silu", gated=True, bias="none")  # fmt: skip
+
+
 def make_run(
-    folder: Path, train: dict[str, Any], *, rows: Sequence[Row], valid: Sequence[Row] = (), dropout: float = 0.0
+    folder: Path,
+    train: dict[str, Any],
+    *,
+    rows: Sequence[Row],
+    valid: Sequence[Row] = (),
+    dropout: float = 0.0,
+    family: str = "gpt2",
+    lora: dict[str, Any] | None = None,
 ) -> tuple[Recipe, Run]:
     """A run whose first two steps stand: encoded rows, and a model of 30 thousand parameters."""
     settings = {"threads": 1, "lr": 3e-3, "batch": 8, **train}
-    recipe = Recipe.check({"task": "write", "seed": 7, "prepare": {"source": "-"}, "train": settings}, "test")
+    sections = {"prepare": {"source": "-"}, "build": {"lora": lora}, "train": settings}
+    recipe = Recipe.check({"task": "write", "seed": 7, **sections}, "test")
     run = Run(folder)
     task = Characters(None, 64)
     if not (run.step("build") / "step.json").is_file():
@@ -84,7 +98,7 @@ def make_run(
         (step.folder / "valid.jsonl").write_bytes(b"".join(b'{"text": "%s"}\n' % r["text"].encode() for r in valid))
         step.finish()
         step = run.begin("build", recipe)
-        config = Config(vocabulary=128, width=32, depth=2, heads=2, length=64, dropout=dropout, activation="gelu_tanh")
-        bundle.save(step.folder, initialise(Transformer(config), 7), "gpt2", None, task)
+        config = dataclasses.replace({"gpt2": GPT2, "llama": LLAMA}[family], dropout=dropout)
+        bundle.save(step.folder, initialise(Transformer(config), 7), family, None, task)
         step.finish()
     return recipe, run

@@ -14,12 +14,13 @@ from characters import Characters, lines, make_run
 from safetensors.torch import load_file
 
 from zhumo import bundle
-from zhumo.errors import DataError
+from zhumo.build.adapter import read_adapter
+from zhumo.errors import DataError, Interrupted, ModelError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import TASKS, Loss
 from zhumo.tasks.examples import Batch, Examples
-from zhumo.train import Interrupted, TrainError, train
+from zhumo.train import TrainError, train
 from zhumo.train.learner import Learner
 from zhumo.train.order import Order, sample_keys
 from zhumo.transformer import Transformer
@@ -102,6 +103,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "accumulate": {"accumulate": 3, "dropout": 0.1},
     "bf16": {"precision": "bf16", "dropout": 0.1},
     "linear": {"schedule": "linear", "validate_every": 3},
+    "lora": {"family": "llama", "lora": {"rank": 4}},
 }
 
 
@@ -109,12 +111,13 @@ MATRIX: dict[str, dict[str, Any]] = {
 def test_exact_resume(tmp_path: Path, eventful: type[Eventful], case: str) -> None:
     """Interrupted by a signal at one step and by a crash soon after: the same bits, and no line of metrics twice."""
     settings = {**MATRIX[case], "epochs": 2.2, "save_every": 0.001}
-    dropout, parts = settings.pop("dropout", 0.0), settings.get("accumulate", 1)
-    rows, valid = lines(84), lines(10, 100)  # 11 batches an epoch, the last of 4
-    recipe, whole = make_run(tmp_path / "whole", settings, rows=rows, valid=valid, dropout=dropout)
+    model = {name: settings.pop(name) for name in ("dropout", "family", "lora") if name in settings}
+    model |= {"rows": lines(84), "valid": lines(10, 100)}  # 11 batches an epoch, the last of 4
+    parts = settings.get("accumulate", 1)
+    recipe, whole = make_run(tmp_path / "whole", settings, **model)
     train(recipe, whole, progress=False)
     for stop in (1, 7, 20):
-        recipe, cut = make_run(tmp_path / f"cut {stop}", settings, rows=rows, valid=valid, dropout=dropout)
+        recipe, cut = make_run(tmp_path / f"cut {stop}", settings, **model)
         eventful.calls, eventful.signals, eventful.crash = 0, (stop * parts,), ((stop + 3) * parts,)
         with pytest.raises(Interrupted, match=f"step {stop} of 25"):
             train(recipe, cut, progress=False)
@@ -235,6 +238,34 @@ def test_no_epochs_copies_the_model_and_calibrates(tmp_path: Path) -> None:
 def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
     recipe, run = make_run(tmp_path, {"epochs": 1}, rows=[])
     with pytest.raises(DataError, match="nothing to learn"):
+        train(recipe, run, progress=False)
+
+
+def test_adapters_are_saved_and_folded_in(tmp_path: Path) -> None:
+    settings = {"epochs": 3, "lr": 1e-2}
+    lora = {"rank": 4, "targets": ["query", "down"]}
+    recipe, run = make_run(tmp_path, settings, rows=lines(84), valid=lines(10, 100), family="llama", lora=lora)
+    train(recipe, run, progress=False)
+    before, after = weights(run, "build"), weights(run)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {
+        f"model.layers.{layer}.{name}.weight" for layer in (0, 1) for name in ("self_attn.q_proj", "mlp.down_proj")
+    }
+    seen = [line["loss"] for line in metrics(run) if "loss" in line]
+    assert np.mean(seen[-5:]) < np.mean(seen[:5]) - 0.05  # little can be learned beside random weights
+    loaded = bundle.load(run.step("build"))
+    adapted = read_adapter(run.step("train") / "adapter", loaded.model, "llama")
+    ids = torch.arange(20).view(1, 20)
+    torch.testing.assert_close(adapted.eval()(ids), bundle.load(run.step("train")).model(ids), atol=1e-5, rtol=0)
+
+
+def test_a_family_without_adapters_is_refused_before_it_learns(tmp_path: Path) -> None:
+    recipe, run = make_run(tmp_path, {"epochs": 3}, rows=lines(84), family="gpt2", lora={"rank": 4})
+    with pytest.raises(ModelError, match="gpt2"):
+        train(recipe, run, progress=False)
+    assert not (run.step("train") / "metrics.jsonl").exists()
+    recipe, run = make_run(tmp_path / "typo", {"epochs": 3}, rows=lines(84), lora={"rank": 4, "targets": ["quary"]})
+    with pytest.raises(ModelError, match="quary"):
         train(recipe, run, progress=False)
 
 

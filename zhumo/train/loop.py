@@ -1,4 +1,4 @@
-"""Step 3, learn: from the first weights in `build/` and the examples in `prepare/` to the final weights in `train/`.
+"""The way through the data: step after step, with validations and checkpoints.
 
 - All that is random is a function of (seed, step, sample); all that is measured is settled before the first update.
   So a run that is killed and started again ends, on the same machine, with the same bits.
@@ -12,26 +12,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
-from zhumo.bundle import Bundle, load
-from zhumo.bundle import save as save_bundle
-from zhumo.errors import DataError, ModelError, ZhumoError
+from zhumo.bundle import Bundle
+from zhumo.errors import DataError, Interrupted, ModelError, ZhumoError
 from zhumo.recipe import Recipe
-from zhumo.run import Run
-from zhumo.tasks import Row
 from zhumo.tasks.examples import Examples
 from zhumo.train import checkpoint
 from zhumo.train.learner import Learner
 from zhumo.train.order import Order, mix
 from zhumo.train.pace import Pace, settle
-from zhumo.train.plot import plot_loss
 from zhumo.train.schedule import learning_rate
-from zhumo.train.stop import Interrupted, Stop, listening
+from zhumo.train.stop import Stop
 from zhumo.train.watch import Watch
 
-PATIENCE_WITH_NONSENSE = 3  # updates in a row that are not finite
+SKIPS = 3  # updates in a row that are not finite, and no more
 
 
 class TrainError(ZhumoError):
@@ -52,38 +47,6 @@ class State:
     best_step: int = 0
     stale: int = 0  # validations since the best one
     metrics: int = 0  # bytes of metrics.jsonl
-
-
-def train(recipe: Recipe, run: Run, progress: bool = True) -> None:
-    """Make `train/` of a run, or go on making it. progress: say on stderr how it goes.
-
-    Raises:
-        Interrupted: Ctrl-C or SIGTERM; all is saved.
-        TrainError: loss or gradient are not finite, again and again.
-        DataError: there are no examples to learn from.
-    """
-    step = run.begin("train", recipe, resume=True)
-    if step.done:
-        return
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        try:
-            step.finish(**_train(recipe, run, step.folder, progress))
-        finally:
-            torch.set_num_threads(threads)
-
-
-def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, Any]:
-    began = time.monotonic()
-    bundle = load(run.step("build"))
-    prepared = run.step("prepare")
-    examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
-    training = Training(recipe, bundle, examples, valid, folder)
-    training.begin(began)
-    with listening() as stop:
-        training.learn(stop, progress)
-    finish(training, bundle, read_rows(prepared / "valid.jsonl"))
-    return training.facts()
 
 
 class Training:
@@ -141,7 +104,7 @@ class Training:
         samples = self.order.after(state.samples)
         rate = learning_rate(self.train, self.train.lr or 0.0, state.step, self.pace.steps)
         # A task may draw at random; what it draws is a function of the step, so there is no state of it to save.
-        torch.manual_seed(int(mix(self.seed, state.samples)[0]))
+        self.learner.generator.manual_seed(int(mix(self.seed, state.samples)[0]))
         outcome = self.learner.update(samples, rate)
         tokens = int(self.order.lengths[samples.indices].sum())
         state.step += 1
@@ -150,8 +113,8 @@ class Training:
         watch.step(state.step, outcome, rate, tokens, state.seconds)
         state.skipped += not outcome.finite
         state.skipped_in_a_row = 0 if outcome.finite else state.skipped_in_a_row + 1
-        if state.skipped_in_a_row == PATIENCE_WITH_NONSENSE:
-            raise TrainError("train.not_finite", step=state.step, times=PATIENCE_WITH_NONSENSE, rate=f"{rate:.2g}")
+        if state.skipped_in_a_row == SKIPS:
+            raise TrainError("train.not_finite", step=state.step, times=SKIPS, rate=f"{rate:.2g}")
 
     def _validation_due(self) -> bool:
         every = self.train.validate_every or self.order.epoch_steps
@@ -170,12 +133,8 @@ class Training:
         if self.state.step > self.saved_step:
             self.state.metrics = watch.mark()
             tensors = {"model": self.learner.weights(), "optimizer": self.learner.memory()}
-            checkpoint.save(
-                self.checkpoints,
-                self.state.step,
-                tensors | ({"best": self.best} if self.best else {}),
-                asdict(self.state),
-            )
+            tensors |= {"best": self.best} if self.best else {}
+            checkpoint.save(self.checkpoints, self.state.step, tensors, asdict(self.state))
             self.saved_step, self.saved_at = self.state.step, time.monotonic()
 
     def facts(self) -> dict[str, Any]:
@@ -192,22 +151,3 @@ class Training:
             "best_step": state.best_step,
             "skipped": state.skipped,
         }
-
-
-def finish(training: Training, bundle: Bundle, rows: list[Row]) -> None:
-    """The last act: the best weights, what the task settles on validation rows, the model folder, the picture."""
-    assert bundle.task is not None
-    if training.best:
-        training.learner.put(training.best)
-    bundle.model.eval()
-    if rows:
-        with torch.no_grad():
-            bundle.task.calibrate(bundle.model, rows)
-    save_bundle(training.folder, bundle.model, bundle.family, bundle.tokenizer, bundle.task)
-    plot_loss(training.folder / "metrics.jsonl", training.folder / "loss.svg")
-    checkpoint.sweep(training.checkpoints, keep=1)  # the last one, which holds the best weights too
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a JSON-lines file; none where there is no file."""
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []

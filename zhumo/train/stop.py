@@ -6,12 +6,6 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
 
-from zhumo.errors import ZhumoError
-
-
-class Interrupted(ZhumoError):
-    """Somebody asked the training to stop; it was saved and can go on."""
-
 
 class Stop:
     """Whether somebody asked."""

@@ -35,7 +35,7 @@ class Watch:
     def __init__(self, folder: Path, steps: int, start: int, metrics: int, show: bool) -> None:
         self.steps, self.start, self.show = steps, start, show
         self.file = (folder / "metrics.jsonl").open("ab")
-        self.file.truncate(metrics)
+        self.file.truncate(min(metrics, self.file.tell()))
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1) if TENSORBOARD else None
         console = Console(stderr=True)
         self.live = console.is_terminal and show

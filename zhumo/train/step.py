@@ -1,0 +1,98 @@
+"""Step 3, learn: from the first weights in `build/` and the examples in `prepare/` to the final weights in `train/`.
+
+With `build.lora` only adapters and a task's own head learn; the adapters are saved beside the model and folded into it.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from zhumo.build.adapter import write_adapter
+from zhumo.bundle import Bundle, load
+from zhumo.bundle import save as save_bundle
+from zhumo.errors import ModelError
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.tasks import Row
+from zhumo.tasks.examples import Examples
+from zhumo.train import checkpoint
+from zhumo.train.loop import Training
+from zhumo.train.plot import plot_loss
+from zhumo.train.stop import listening
+from zhumo.transformer.lora import add_lora, merge_lora
+
+
+def train(recipe: Recipe, run: Run, progress: bool = True) -> None:
+    """Make `train/` of a run, or go on making it. progress: say on stderr how it goes.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; all is saved.
+        TrainError: loss or gradient are not finite, again and again.
+        DataError: there are no examples to learn from.
+    """
+    step = run.begin("train", recipe, resume=True)
+    if step.done:
+        return
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng([0] if recipe.train.device == "cuda" else []):
+        try:
+            step.finish(**_train(recipe, run, step.folder, progress))
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, Any]:
+    began = time.monotonic()
+    bundle = load(run.step("build"))
+    adapter = adapt(recipe, bundle, folder / "adapter")
+    prepared = run.step("prepare")
+    examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
+    training = Training(recipe, bundle, examples, valid, folder)
+    training.begin(began)
+    with listening() as stop:
+        training.learn(stop, progress)
+    if training.best:
+        training.learner.put(training.best)
+    if adapter is not None:
+        write_adapter(adapter, bundle.model, bundle.family, recipe.build.start)
+        merge_lora(bundle.model)
+    finish(training, bundle, read_rows(prepared / "valid.jsonl"))
+    return training.facts()
+
+
+def adapt(recipe: Recipe, bundle: Bundle, folder: Path) -> Path | None:
+    """Put adapters on where the recipe asks for them; returns the folder they will lie in.
+
+    Raises:
+        ModelError: this model cannot carry them.
+    """
+    lora = recipe.build.lora
+    if lora is None:
+        return None
+    try:
+        add_lora(bundle.model, lora.rank, lora.alpha, lora.targets, recipe.seed)
+    except ValueError as error:
+        raise ModelError("train.no_lora", problem=error) from error
+    # Written before they have learned: a family whose adapters fit no PEFT file is refused now, not at the end.
+    write_adapter(folder, bundle.model, bundle.family, recipe.build.start)
+    return folder
+
+
+def finish(training: Training, bundle: Bundle, rows: list[Row]) -> None:
+    """The last act: what the task settles on validation rows, the model folder, the picture."""
+    assert bundle.task is not None
+    bundle.model.eval()
+    if rows:
+        with torch.no_grad():
+            bundle.task.calibrate(bundle.model, rows)
+    save_bundle(training.folder, bundle.model, bundle.family, bundle.tokenizer, bundle.task)
+    plot_loss(training.folder / "metrics.jsonl", training.folder / "loss.svg")
+    checkpoint.sweep(training.checkpoints, keep=1)  # the last one, which holds the best weights too
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a JSON-lines file; none where there is no file."""
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
