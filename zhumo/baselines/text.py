@@ -96,7 +96,7 @@ def _level(contexts: np.ndarray, grams: np.ndarray, counts: np.ndarray, vocabula
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
     """What is taken from a count of 0, 1, 2, and 3 or more."""
-    times = np.bincount(np.minimum(counts, 4), minlength=5).astype(float)
+    times = np.bincount(np.minimum(counts, 5), minlength=6).astype(float)
     times[1:] = np.maximum(times[1:], 1)  # a tiny text may lack one of them
     share = times[1] / (times[1] + 2 * times[2])
     ideal = [i - (i + 1) * share * times[i + 1] / times[i] for i in (1, 2, 3)]

@@ -19,7 +19,7 @@ CHRF_BETA = 2.0  # recall counts twice as much as precision
 # A Chinese, Japanese or Korean character is a word of its own; elsewhere a word is a run of letters and digits.
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
-_NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
+_NUMBER = re.compile(r"(?<![A-Za-z\d])\d+(?:[.,:/-]\d+)*")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-'.&][A-Za-z0-9]+)*")
 _QUOTED = re.compile(r"《([^《》]{1,40})》")
 _SENTENCE_END = re.compile(r"[.!?:;。！？：；\n\"“”‘’(（•-]\s*$")
