@@ -65,6 +65,7 @@ def dequantise(raw: Bytes, form: Format) -> Floats:
     """The float32 numbers in `raw`, a whole number of blocks."""
     blocks = raw.reshape(-1, form.size)
     result = np.empty((len(blocks), form.numbers), dtype=np.float32)
-    for start in range(0, len(blocks), _ROWS):
-        result[start : start + _ROWS] = form.read(np.ascontiguousarray(blocks[start : start + _ROWS]))
+    with np.errstate(all="ignore"):  # a scale may be infinite in a damaged file; whoever reads it looks
+        for start in range(0, len(blocks), _ROWS):
+            result[start : start + _ROWS] = form.read(np.ascontiguousarray(blocks[start : start + _ROWS]))
     return result.reshape(-1)

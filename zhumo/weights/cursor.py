@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from zhumo.errors import ModelError
-from zhumo.weights.blocks import Bytes
+from zhumo.weights.blocks import Bytes, Format, dequantise
 
 
 class Cursor:
@@ -41,6 +43,13 @@ class Cursor:
         if not 0 <= start <= self.size or not 0 <= count <= self.size - start:
             raise self.fail(f"{count} bytes from {start} on, beyond the end")
         return self.bytes[start : start + count]
+
+    def weights(self, start: int, count: int, form: Format) -> Tensor:
+        """The `count` bytes from `start` on, as float32 numbers that are all finite."""
+        values = torch.from_numpy(dequantise(self.at(start, count), form))
+        if not values.isfinite().all():
+            raise self.fail(f"numbers from {start} on are not finite")
+        return values
 
     def numbers(self, kind: str, count: int) -> "NDArray[np.generic]":
         """The next `count` numbers of a numpy kind such as `<u4`."""

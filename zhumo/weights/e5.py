@@ -9,13 +9,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from zhumo.errors import ModelError
 from zhumo.tokenizer import Tokenizer
 from zhumo.transformer.families import from_disk, read_config
-from zhumo.weights.blocks import BLOCK, F32, Q4_0, Format, dequantise
+from zhumo.weights.blocks import BLOCK, F32, Q4_0, Format
 from zhumo.weights.cursor import Cursor
 from zhumo.weights.weights import Weights
 
@@ -127,7 +126,7 @@ def _tensors(cursor: Cursor, width: int, hidden: int) -> dict[str, Tensor]:
 
 def _tensor(cursor: Cursor, entry: _Entry, width: int, hidden: int) -> Tensor:
     """A vector, or a matrix with rows of `width` (the second of a feed-forward: of `hidden`)."""
-    values = torch.from_numpy(dequantise(cursor.at(entry.start, entry.size), entry.form))
+    values = cursor.weights(entry.start, entry.size, entry.form)
     if entry.name.endswith(".b") or "ln." in entry.name:
         return values
     row = hidden if entry.name.endswith(".fo.w") else width

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from zhumo.errors import ModelError
-from zhumo.weights.blocks import BF16, F16, F32, Q4_0, Q4_1, Q8_0, Format, dequantise
+from zhumo.weights.blocks import BF16, F16, F32, Q4_0, Q4_1, Q8_0, Format
 from zhumo.weights.cursor import Cursor
 
 Fact = int | float | bool | str | list[int] | list[float] | list[bool] | list[str]
@@ -68,7 +67,7 @@ class Gguf:
     def tensor(self, name: str) -> Tensor:
         """A tensor as float32."""
         entry = self.entries[name]
-        return torch.from_numpy(dequantise(self._cursor.at(entry.start, entry.size), entry.form)).view(entry.shape)
+        return self._cursor.weights(entry.start, entry.size, entry.form).view(entry.shape)
 
     def fail(self, problem: object) -> ModelError:
         """The error for a file whose facts make no sense."""

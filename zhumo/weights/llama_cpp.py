@@ -69,8 +69,13 @@ def read_llama_cpp(path: Path) -> Weights:
         state = from_disk(tensors, config, family)
     except ValueError as error:
         raise ModelError("weights.tensors", path=path, problem=error) from error
+    tokenizer = _tokenizer(file)
+    if tokenizer.size > config.vocabulary:
+        raise ModelError(
+            "weights.tensors", path=path, problem=f"{tokenizer.size} tokens, {config.vocabulary} embeddings"
+        )
     licence = file.facts.get("general.license")
-    return Weights(config, family, state, _tokenizer(file), licence=licence if isinstance(licence, str) else None)
+    return Weights(config, family, state, tokenizer, licence=licence if isinstance(licence, str) else None)
 
 
 def _config(file: Gguf) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""GGUF files: the same numbers, names and tokens as llama.cpp's own package and `transformers` read in them."""
+
+import random
+import struct
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+import transformers
+from gguf.quants import dequantize, quantize
+from tiny_gguf import FAMILIES, TEMPLATE, tokens, write_gguf
+
+from zhumo.errors import ModelError
+from zhumo.transformer import Transformer
+from zhumo.weights import Weights, read_weights
+from zhumo.weights.blocks import BF16, F16, F32, Q4_0, Q4_1, Q8_0, Format, dequantise
+from zhumo.weights.gguf import Gguf
+
+TYPES = gguf.GGMLQuantizationType
+FORMATS = {TYPES.F32: F32, TYPES.F16: F16, TYPES.BF16: BF16, TYPES.Q4_0: Q4_0, TYPES.Q4_1: Q4_1, TYPES.Q8_0: Q8_0}
+TEXTS = ("the cat, 12 of the 3412 cats", "你好，世界", "x = {\n    'a': 1\n}", "😀 naïve\t\r\n  the", "", "<think>the")
+
+
+def model_of(weights: Weights) -> Transformer:
+    model = Transformer(weights.config)
+    model.load_state_dict(weights.tensors)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("kind", "form"), FORMATS.items(), ids=lambda value: getattr(value, "name", ""))
+def test_blocks_are_the_numbers_of_the_gguf_package(kind: TYPES, form: Format) -> None:
+    values = np.random.default_rng(0).normal(size=(7, 96)).astype(np.float32)
+    raw = quantize(values, kind)
+    wanted = dequantize(raw, kind)
+    found = dequantise(np.ascontiguousarray(raw).view(np.uint8).reshape(-1), form)
+    assert np.array_equal(found, wanted.reshape(-1))
+    assert np.abs(found - values.reshape(-1)).max() < 0.5
+
+
+@pytest.mark.parametrize(("kind", "form"), FORMATS.items(), ids=lambda value: getattr(value, "name", ""))
+def test_any_bytes_give_the_numbers_of_the_gguf_package(kind: TYPES, form: Format) -> None:
+    raw = np.random.default_rng(1).integers(0, 256, size=(500, form.size), dtype=np.uint8)
+    with np.errstate(all="ignore"):
+        wanted, found = dequantize(raw, kind).reshape(-1), dequantise(raw.reshape(-1), form)
+    assert np.array_equal(found, wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("head", ["tied", "own"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_float_file_gives_back_the_very_weights(tmp_path: Path, family: str, head: str) -> None:
+    model = write_gguf(tmp_path / "model.gguf", family, head)
+    weights = read_weights(tmp_path / "model.gguf")
+    assert (weights.config, weights.family, weights.licence) == (model.config, family, "apache-2.0")
+    assert weights.tensors.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights.tensors[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("form", [TYPES.Q4_1, TYPES.Q8_0, TYPES.F16, TYPES.BF16], ids=lambda form: form.name)
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_logits_are_those_of_transformers(tmp_path: Path, family: str, form: TYPES) -> None:
+    write_gguf(tmp_path / "model.gguf", family, "own", form)
+    weights = read_weights(tmp_path / "model.gguf")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="model.gguf", dtype=torch.float32
+    ).eval()
+    ids = torch.randint(0, weights.config.vocabulary, (2, 11), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model_of(weights)(ids), theirs(ids).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "qwen2", "llama-bpe"])
+def test_tokens_are_those_of_transformers(tmp_path: Path, pre: str) -> None:
+    write_gguf(tmp_path / "model.gguf", "qwen2" if pre == "qwen2" else "llama", pre=pre)
+    ours = read_weights(tmp_path / "model.gguf").tokenizer
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    assert ours is not None
+    words, _ = tokens()
+    for text in TEXTS:
+        ids = ours.encode(text)
+        assert ids == theirs(text)["input_ids"], text
+        assert ours.decode(ids) == text
+    assert ours.encode_trusted("<|im_end|>") == [2]
+    assert ours.encode("<|im_end|>") != [2]
+    assert (ours.special("bos"), ours.special("eos"), ours.template, ours.size) == (1, 2, TEMPLATE, len(words))
+    chat = [{"role": "user", "content": "你好"}]
+    rendered = theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert ours.render(chat, prompt=True) == rendered
+
+
+def test_digits_are_cut_one_by_one_where_the_model_learned_them_so(tmp_path: Path) -> None:
+    """SmolLM's way: though the vocabulary has a merge for it, `12` is two tokens."""
+    write_gguf(tmp_path / "model.gguf", "llama")
+    tokenizer = read_weights(tmp_path / "model.gguf").tokenizer
+    assert tokenizer is not None
+    words, _ = tokens()
+    assert [words[token] for token in tokenizer.encode("12")] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("llama.rope.scaling.type", "yarn", "rope.scaling.type"),
+        ("llama.expert_count", 8, "expert_count"),
+        ("llama.attention.sliding_window", 512, "sliding_window"),
+        ("llama.rope.dimension_count", 8, "different sizes"),
+        ("llama.attention.head_count", 3, "multiple|rows"),
+        ("llama.block_count", 3, "missing"),
+        ("llama.block_count", 1, "unknown"),
+        ("llama.feed_forward_length", 64, "instead of"),
+        ("general.architecture", "mamba", "known are llama, qwen2, qwen3"),
+        ("tokenizer.ggml.model", "llama", "gpt2"),
+        ("tokenizer.ggml.pre", "tekken", "smollm"),
+        ("general.alignment", 12, "alignment"),
+    ],
+)
+def test_what_we_do_not_compute_is_refused(tmp_path: Path, key: str, value: int | str, said: str) -> None:
+    write_gguf(tmp_path / "model.gguf", "llama")
+    change(tmp_path / "model.gguf", key, value)
+    with pytest.raises(ModelError, match=said):
+        read_weights(tmp_path / "model.gguf")
+
+
+def fact(key: str, value: int | str) -> bytes:
+    """A fact as it lies in a file."""
+    name = struct.pack("<Q", len(key)) + key.encode()
+    if isinstance(value, int):
+        return name + struct.pack("<II", 4, value)
+    return name + struct.pack("<IQ", 8, len(value)) + value.encode()
+
+
+def change(path: Path, key: str, value: int | str) -> None:
+    """Set a fact, or add it, and move the tensors so that they lie on the grid again."""
+    reader = gguf.GGUFReader(path)
+    raw = path.read_bytes()
+    facts = [field for name, field in reader.fields.items() if not name.startswith("GGUF.")]
+    end = max(field.offset + sum(part.nbytes for part in field.parts) for field in facts)
+    kept = b"".join(
+        raw[field.offset : field.offset + sum(part.nbytes for part in field.parts)]
+        for field in facts
+        if field.name != key
+    )
+    headers = raw[end : reader.tensors[-1].field.offset + sum(p.nbytes for p in reader.tensors[-1].field.parts)]
+    count = sum(field.name != key for field in facts) + 1
+    start = raw[:16] + struct.pack("<Q", count) + fact(key, value) + kept + headers
+    path.write_bytes(start + b"\0" * (-len(start) % 32) + raw[reader.data_offset :])
+
+
+def test_every_cut_of_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write_gguf(path, "llama", "tied", TYPES.Q8_0)
+    raw = path.read_bytes()
+    for end in [*range(0, 400, 7), *range(400, len(raw) - 1, len(raw) // 40), len(raw) - 64]:
+        path.write_bytes(raw[:end])
+        with pytest.raises(ModelError):
+            read_weights(path)
+
+
+def mutate(raw: bytes, header: int, chance: random.Random) -> bytes:
+    """A file with a few bytes or numbers of its header changed."""
+    changed = bytearray(raw)
+    for _ in range(chance.choice((1, 1, 1, 2, 5))):
+        place = chance.randrange(4, header)
+        width = chance.choice((1, 1, 4, 8))
+        value = chance.choice((0, 1, 2, 255, 2**31, 2**32 - 1, 2**63, 2**64 - 1, chance.getrandbits(64), len(raw)))
+        changed[place : place + width] = (value % 2 ** (8 * width)).to_bytes(width, "little")
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("family", "count"),
+    [("llama", 2000)] + [pytest.param(family, 20_000, marks=pytest.mark.long) for family in FAMILIES],
+)
+def test_a_mutated_header_is_read_or_refused_and_nothing_else(tmp_path: Path, family: str, count: int) -> None:
+    path = tmp_path / "model.gguf"
+    write_gguf(path, family, "own", TYPES.Q8_0)
+    raw = path.read_bytes()
+    header = gguf.GGUFReader(path).data_offset
+    chance = random.Random(family)
+    read = refused = 0
+    for _ in range(count):
+        path.write_bytes(mutate(raw, header, chance))
+        try:
+            weights = read_weights(path)
+        except ModelError as error:
+            assert error.say("zh") and error.say("en")
+            refused += 1
+        else:
+            assert weights.tensors.keys() == model_of(weights).state_dict().keys()
+            read += 1
+    assert read > count / 20 and refused > count / 3
+
+
+def test_tensors_that_lie_in_one_another_are_refused(tmp_path: Path) -> None:
+    """A small file must not unfold into a large memory: here every tensor would be the whole file."""
+    names = [f"blk.{block}.ffn_up.weight" for block in range(1000)]
+    headers = b"".join(
+        struct.pack("<Q", len(name)) + name.encode() + struct.pack("<IQQIQ", 2, 1024, 64, 8, 0) for name in names
+    )
+    start = b"GGUF" + struct.pack("<IQQ", 3, len(names), 1) + fact("general.architecture", "llama") + headers
+    path = tmp_path / "bomb.gguf"
+    path.write_bytes(start + b"\0" * (-len(start) % 32) + b"\1" * (1024 * 64 // 32 * 34))
+    with pytest.raises(ModelError, match="lie in one another"):
+        Gguf(path)
