@@ -134,7 +134,7 @@ class Classify(Task):
 
     def _logits(self, model: Transformer, batch: Batch) -> Tensor:
         assert model.head is not None
-        logits: Tensor = model.head(pool(model, batch["ids"], batch["segments"], self.state.get("pooling", "mean")))
+        logits: Tensor = model.head(pool(model, batch["ids"], batch["segments"], self.state.get("pooling")))
         return logits.float()
 
     def _scores(self, model: Transformer, rows: Sequence[Row]) -> np.ndarray:

@@ -96,7 +96,7 @@ class Embed(Task):
         return self.tokenizer.encode(self.state.get(prefix, "") + text, length=self.length) or [0]
 
     def _vectors(self, model: Transformer, ids: Tensor, segments: Tensor) -> Tensor:
-        return F.normalize(pool(model, ids, segments, self.state.get("pooling", "mean")).float(), dim=-1)
+        return F.normalize(pool(model, ids, segments, self.state.get("pooling")).float(), dim=-1)
 
     def _embed(self, model: Transformer, texts: Sequence[tuple[str, str]]) -> list[list[float]]:
         examples: list[Example] = [{"ids": self._ids(text, prefix)} for text, prefix in texts]

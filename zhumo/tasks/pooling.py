@@ -7,20 +7,21 @@ from torch import Tensor
 
 from zhumo.transformer import Transformer
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "last"]
 
 
-def pool(model: Transformer, ids: Tensor, segments: Tensor, pooling: Pooling) -> Tensor:
+def pool(model: Transformer, ids: Tensor, segments: Tensor, pooling: Pooling | None) -> Tensor:
     """The last hidden states of each text made one vector, (batch, width).
 
-    An encoder's are averaged (`mean`) or taken at the first token (`cls`), as its weights were trained; a causal model
-    has seen the whole text only at its last token, so that is taken. segments: (batch, time), 0 on padding.
+    pooling: as the weights were trained, their mean or the one at the first or last token. None: the mean of an
+        encoder; of a causal model the last, since only there the whole text has been seen.
+    segments: (batch, time), 0 on padding.
     """
     padded = bool((segments == 0).any())
     x = model.hidden(ids, segments=segments if padded else None)
-    if model.config.causal:
-        last = segments.sum(1) - 1
-        return x[torch.arange(len(x), device=x.device), last]
+    pooling = pooling or ("last" if model.config.causal else "mean")
+    if pooling == "last":
+        return x[torch.arange(len(x), device=x.device), segments.sum(1) - 1]
     if pooling == "cls":
         return x[:, 0]
     counted = segments.unsqueeze(-1).to(x.dtype)
