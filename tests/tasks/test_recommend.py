@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.numpy import load, save
 
 from zhumo.errors import DataError
@@ -106,15 +105,19 @@ def test_a_row_with_next_asks_only_for_it(task: Recommend) -> None:
     assert example["targets"] == [IGNORE] * (LENGTH - 1) + [41]
 
 
-def test_loss_is_cross_entropy_of_the_next_item_whatever_the_padding(task: Recommend, model: Transformer) -> None:
-    examples = [*task.encode({"items": task.state["items"][:9]}), *task.encode({"items": task.state["items"][20:23]})]
+def test_loss_is_cross_entropy_among_new_items_whatever_the_padding(task: Recommend, model: Transformer) -> None:
+    items = task.state["items"]
+    examples = [*task.encode({"items": items[:9]}), *task.encode({"items": [*items[20:23], items[20]]})]
     with torch.no_grad():
         together = task.loss(model, collate(examples))
         apart = 0.0
         for example in examples:
             logits = model(torch.tensor([example["ids"]]))[0]
-            apart += F.cross_entropy(logits, torch.tensor(example["targets"]), reduction="sum").item()
-    assert together.count == 8 + 2
+            for place, target in enumerate(example["targets"]):
+                seen = set(example["ids"][: place + 1])
+                asked = seen if target in seen else set(range(1, task.vocabulary)) - seen
+                apart += torch.logsumexp(logits[place, list(asked)], 0).item() - logits[place, target].item()
+    assert together.count == 8 + 3
     assert together.total.item() == pytest.approx(apart, rel=1e-5)
 
 
@@ -125,8 +128,25 @@ def test_answers_leave_out_what_was_seen_unless_asked(task: Recommend, model: Tr
         scores = [item["score"] for item in answer["items"]]
         assert scores == sorted(scores, reverse=True)
         assert 0 <= sum(scores) <= 1
-    kept = task.answer(model, [{**row, "seen": True} for row in rows])
-    assert any(set(names(answer)) & set(row["items"]) for row, answer in zip(rows, kept, strict=True))
+
+
+def test_seen_items_share_their_rate_in_training(task: Recommend, model: Transformer, rows: list[Row]) -> None:
+    again = Recommend(None, LENGTH, task.state | {"again": 0.3}, task.arrays)
+    asked = [{**row, "seen": True, "k": 10**6} for row in rows if len(set(row["items"]) & set(task.state["items"])) > 0]
+    for row, answer, without in zip(
+        asked, again.answer(model, asked), task.answer(model, [{**row, "seen": False} for row in asked]), strict=True
+    ):
+        scores = {item["id"]: item["score"] for item in answer["items"]}
+        own = set(row["items"]) & set(scores)
+        assert sum(scores[item] for item in own) == pytest.approx(0.3)
+        assert sum(scores.values()) == pytest.approx(1)
+        assert [name for name in names(answer) if name not in own] == names(without)
+
+
+def test_the_rate_of_taking_again_is_counted() -> None:
+    task = Recommend(None, LENGTH)
+    task.learn([{"items": ["a", "b", "a", "a"]}, {"items": ["b"]}, {"items": []}])
+    assert task.state["again"] == (2 + 1) / (3 + 2)
 
 
 def test_k_is_obeyed_up_to_the_whole_catalogue(task: Recommend, model: Transformer) -> None:

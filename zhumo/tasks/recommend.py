@@ -1,9 +1,11 @@
 """recommend: what a user will want next, from what they took so far.
 
-A causal Transformer over items (SASRec, Kang & McAuley 2018) with the full softmax over the catalogue at every
-position, and beside it the neighbours of the newest items, which are hard to beat on small data. The answer is their
-product of experts (Hinton 2002), `transformer ** weight * neighbours ** (1 - weight)`; the weight is learned on
-validation rows and may leave one of them out.
+- A causal Transformer over items (SASRec, Kang & McAuley 2018) with the full softmax at every position.
+- Beside it the neighbours of the newest items, which are hard to beat on small data. The answer is the product of the
+  two (Hinton 2002), `transformer ** weight * neighbours ** (1 - weight)`; the weight is learned on validation rows.
+- "Something new, or something again?" and "which?" are two questions. The first is answered by its rate in training, so
+  the second is learned and asked among new items or among seen ones, never across: that spares the Transformer from
+  learning again and again that a film is not watched twice.
 """
 
 from collections import Counter
@@ -15,6 +17,7 @@ import numpy as np
 import scipy.sparse as sparse
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from zhumo.baselines import rank as shop
 from zhumo.errors import DataError
@@ -32,7 +35,7 @@ CALIBRATED_ON = 5_000  # rows are plenty for one weight
 WEIGHTS = np.linspace(0, 1, 21)
 
 Ask = Callable[[Sequence[shop.History]], np.ndarray]
-"""Histories -> how likely each item comes next, (histories, items), each line adding up to 1."""
+"""Histories -> the logarithm of how likely each item comes next, (histories, items), up to a constant a line."""
 
 
 def bestsellers(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
@@ -50,8 +53,9 @@ def neighbours(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[A
 class Recommend(Task):
     """Items out of a catalogue. Item i of the catalogue is id i + 1 of the model; 0 is padding.
 
-    state: `items`, the catalogue, bestsellers first; `titles` by item where `prepare` found some; `weight`, the part of
-    the Transformer in the answer. arrays: `popularity`, share of users by item; `neighbours.*`, one sparse matrix.
+    state: `items`, the catalogue, bestsellers first; `titles` by item where `prepare` found some; `again`, how often in
+    training an item was taken again; `weight`, the part of the Transformer in the answer. arrays: `popularity`, share
+    of users by item; `neighbours.*`, one sparse matrix.
     """
 
     name: ClassVar[str] = "recommend"
@@ -83,6 +87,9 @@ class Recommend(Task):
         self.state["items"] = sorted(users, key=lambda item: (-users[item], item))
         self._index = _places_of(self.state["items"])
         known = [self._history(items) for items in taken]
+        steps = sum(max(len(history) - 1, 0) for history in known)
+        again = sum(len(history) - len(set(history.tolist())) for history in known)
+        self.state["again"] = (again + 1) / (steps + 2)  # rule of succession: never 0, never 1
         matrix = shop.neighbours(known, len(users))
         self.arrays |= {
             "popularity": shop.popularity(known, len(users)),
@@ -114,12 +121,16 @@ class Recommend(Task):
         """The embeddings of the items are the head."""
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
-        """Cross-entropy over the whole catalogue at every position that has a target."""
+        """Cross-entropy at every position that has a target: over all new items, or over all seen where it is one."""
         assert model.head is not None
         asked = batch["targets"] != IGNORE
+        targets = batch["targets"][asked]
         # No mask: what pads a row on the right is never in sight of a causal model.
-        logits = model.head(model.hidden(batch["ids"])[asked])
-        return Loss(F.cross_entropy(logits.float(), batch["targets"][asked], reduction="sum"), int(asked.sum()))
+        logits = model.head(model.hidden(batch["ids"])[asked]).float()
+        seen = _seen(batch["ids"], asked, logits.size(1))
+        other = seen != seen.gather(1, targets[:, None])
+        other[:, 0] = True  # padding is no item
+        return Loss(F.cross_entropy(logits.masked_fill(other, -torch.inf), targets, reduction="sum"), len(targets))
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
         """The weight of the Transformer with the best NDCG@10; of equals the one that asks both most evenly."""
@@ -129,9 +140,10 @@ class Recommend(Task):
             return
         asks: list[Ask] = [self.transformer(model), self.neighbours]
         places = []
-        for indices, tables in self._tables(rows, asks):
+        for indices, seen, tables in self._tables(rows, asks):
             wanted = np.array([self._index[rows[index]["next"]] for index in indices])
-            places.append(np.stack([_place(_blend(tables, [w, 1 - w]), wanted) for w in WEIGHTS]))
+            scores = (np.where(seen, -np.inf, _blend(tables, [w, 1 - w])) for w in WEIGHTS)
+            places.append(np.stack([_place(table, wanted) for table in scores]))
         gains = np.array([rank.ndcg(where, 10).value for where in np.concatenate(places, axis=1)])
         best = np.flatnonzero(gains == gains.max())
         self.state["weight"] = float(WEIGHTS[best[np.abs(WEIGHTS[best] - 0.5).argmin()]])
@@ -168,23 +180,24 @@ class Recommend(Task):
         """The best items of each row by the blend of what the parts say; what weighs nothing is not asked."""
         parts = [(weight, ask) for weight, ask in parts if weight > 0]
         answers: list[Answer] = [{} for _ in rows]
-        for indices, tables in self._tables(rows, [ask for _, ask in parts]):
-            scores = _likely(_blend(tables, [weight for weight, _ in parts]))
+        for indices, seen, tables in self._tables(rows, [ask for _, ask in parts]):
+            again = np.array([self.state["again"] if rows[index].get("seen", False) else 0.0 for index in indices])
+            scores = _likely(_blend(tables, [weight for weight, _ in parts]), seen, again[:, None])
             for index, line in zip(indices, scores, strict=True):
                 answers[index] = self._say(line, rows[index].get("k", SHOWN))
         return answers
 
     def popularity(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What an Ask says that looks at no history."""
-        share = self.arrays["popularity"] / self.arrays["popularity"].sum()
-        return np.tile(share, (len(histories), 1))
+        return np.tile(np.log(self.arrays["popularity"]), (len(histories), 1))
 
     def neighbours(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What the neighbours of each history say."""
         names = ("neighbours.data", "neighbours.indices", "neighbours.indptr")
         size = len(self.arrays["popularity"])
         matrix = sparse.csr_array(tuple(self.arrays[name] for name in names), shape=(size, size))
-        return shop.ask(matrix, self.arrays["popularity"], histories)
+        scores: np.ndarray = np.log(np.maximum(shop.ask(matrix, self.arrays["popularity"], histories), LEAST))
+        return scores
 
     def transformer(self, model: Transformer) -> Ask:
         """An Ask of the Transformer; it cannot be asked with an empty history, so that gets the bestsellers."""
@@ -193,12 +206,12 @@ class Recommend(Task):
             scores = self.popularity(histories)
             known = [index for index, history in enumerate(histories) if len(history)]
             if known:
-                scores[known] = self._probabilities(model, [histories[index] for index in known])
+                scores[known] = self._logits(model, [histories[index] for index in known])
             return scores
 
         return ask
 
-    def _probabilities(self, model: Transformer, histories: Sequence[shop.History]) -> np.ndarray:
+    def _logits(self, model: Transformer, histories: Sequence[shop.History]) -> np.ndarray:
         assert model.head is not None
         recent = [(history[-self.length :] + 1).tolist() for history in histories]
         device = next(model.parameters()).device
@@ -206,17 +219,20 @@ class Recommend(Task):
             hidden = model.hidden(collate([{"ids": ids} for ids in recent], device)["ids"])
             ends = torch.tensor([len(ids) - 1 for ids in recent], device=device)
             logits = model.head(hidden[torch.arange(len(recent), device=device), ends])[:, 1:]
-            likely: np.ndarray = logits.float().softmax(dim=-1).cpu().numpy()
-        return likely
+            scores: np.ndarray = logits.float().cpu().numpy()
+        return scores
 
-    def _tables(self, rows: Sequence[Row], asks: Sequence[Ask]) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-        """The logarithm of what each part says of some rows at a time, and the indices of these rows."""
+    def _tables(
+        self, rows: Sequence[Row], asks: Sequence[Ask]
+    ) -> Iterator[tuple[list[int], np.ndarray, list[np.ndarray]]]:
+        """Some rows at a time: their indices, which items each has seen, and what each part says of them."""
         histories = [self._history(row["items"]) for row in rows]
         size = max(1, min(ROWS_AT_ONCE, SCORES_AT_ONCE // self.vocabulary))
         for indices, _ in batches([{"ids": history.tolist()} for history in histories], size):
             some = [histories[index] for index in indices]
-            hidden = [histories[index][: 0 if rows[index].get("seen", False) else None] for index in indices]
-            yield indices, [_without(ask(some), hidden) for ask in asks]
+            seen = np.zeros((len(some), self.vocabulary - 1), dtype=bool)
+            seen[np.repeat(np.arange(len(some)), [len(history) for history in some]), np.concatenate(some)] = True
+            yield indices, seen, [ask(some) for ask in asks]
 
     def _say(self, scores: np.ndarray, k: int) -> Answer:
         if k < 1:
@@ -247,11 +263,12 @@ def _windows(ids: list[int], length: int) -> Iterator[list[int]]:
         yield ids[max(0, end - length - 1) : end]
 
 
-def _without(likely: np.ndarray, hidden: Sequence[shop.History]) -> np.ndarray:
-    """Logarithms, with some items of each line ruled out, which is minus infinity."""
-    scores: np.ndarray = np.log(np.maximum(likely, LEAST))
-    scores[np.repeat(np.arange(len(hidden)), [len(items) for items in hidden]), np.concatenate(hidden)] = -np.inf
-    return scores
+def _seen(ids: Tensor, asked: Tensor, vocabulary: int) -> Tensor:
+    """Which items stand at or before each asked position, (asked, vocabulary)."""
+    row, place = asked.nonzero(as_tuple=True)
+    ahead = torch.arange(ids.size(1), device=ids.device) > place[:, None]
+    seen = torch.zeros(len(row), vocabulary, dtype=torch.bool, device=ids.device)
+    return seen.scatter_(1, ids[row].masked_fill(ahead, 0), True)
 
 
 def _blend(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
@@ -260,11 +277,14 @@ def _blend(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray
     return total
 
 
-def _likely(scores: np.ndarray) -> np.ndarray:
-    """Logarithms as probabilities, each line adding up to 1, or to 0 where everything is ruled out."""
-    powers: np.ndarray = np.exp(scores - np.maximum(scores.max(axis=1, keepdims=True), np.log(LEAST)))
-    likely: np.ndarray = powers / np.maximum(powers.sum(axis=1, keepdims=True), LEAST)
-    return likely
+def _likely(scores: np.ndarray, seen: np.ndarray, again: np.ndarray) -> np.ndarray:
+    """Logarithms as probabilities; of each line the seen items share `again` and the new ones the rest."""
+    total = np.zeros(scores.shape)
+    for inside, part in ((seen, again), (~seen, 1 - again)):
+        best = np.max(scores, axis=1, keepdims=True, initial=-1e30, where=inside)
+        powers = np.where(inside, np.exp(np.clip(scores - best, -500, 0)), 0)
+        total += part * powers / np.maximum(powers.sum(axis=1, keepdims=True), LEAST)
+    return total
 
 
 def _place(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
