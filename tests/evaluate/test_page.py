@@ -50,7 +50,11 @@ def report(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     recipe, run = trained(tmp_path_factory.mktemp("page"), shared)
     evaluate(recipe, run)
     found = read_report(run)
-    hostile = {**found["data"], "quarantined": {HOSTILE: 3}, "sources": {HOSTILE: {"sha256": None, "licence": HOSTILE}}}
+    hostile = {
+        **found["data"],
+        "quarantined": {HOSTILE: 3},
+        "sources": {HOSTILE: {"sha256": {HOSTILE: HOSTILE}, "licence": HOSTILE}},
+    }
     return {**found, "name": f"intents {HOSTILE}", "data": hostile}
 
 

@@ -110,7 +110,7 @@ def test_numbers_json_cannot_hold_are_null() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, "–"), (math.nan, "–"), (0, "0"), (3, "3"), (3080, "3,080"), (0.0831, "0.0831"), (0.9068, "0.907"),
-     (1.0, "1.00"), (12.345, "12.35"), (940.0, "940"), (123.45, "123.5"), (-0.5, "-0.500"), (1234567.8, "1,234,568")],
+     (1.0, "1.000"), (12.345, "12.35"), (940.0, "940"), (123.45, "123.5"), (-0.5, "-0.500"), (1234567.8, "1,234,568")],
 )  # fmt: skip
 def test_a_number_has_as_many_digits_as_it_is_worth(value: float | None, text: str) -> None:
     assert figure(value) == text

@@ -144,7 +144,7 @@ def _report(recipe: Recipe, run: Run, task: Task, rows: Sequence[Row], all_: Seq
     )
     lead, rival = served.measures[task.metric], best(baselines, task.metric)
     found = chances(all_, task.metric)
-    winner = ranked(all_, task.metric)[0].name
+    winner = ranked([*baselines, *variants, served], task.metric)[0].name  # of equals the cheaper one
     judged, sentence = verdict(served, baselines, task.metric, found)
     # Where the answer is a blend, the Transformer in it is judged by itself as well.
     parts = [verdict(one, baselines, task.metric, found, part=True)[1] for one in variants if one.name == TRANSFORMER]

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from zhumo.evaluate.page import blend, everyone, measure_of, rule, spread, winner
+from zhumo.evaluate.page import blend, digests, everyone, measure_of, rule, spread, winner
 from zhumo.evaluate.report import Report
 from zhumo.evaluate.voice import Voice, figure
 
@@ -105,7 +105,7 @@ def _data(report: Report, voice: Voice) -> str:
     lines = [f"{voice(f'rows.{name}')}: {figure(count)}" for name, count in {**data["rows"], **data["parts"]}.items()]
     for name, facts in data["sources"].items():
         licence = voice("licence", licence=facts.get("licence") or voice("unknown"))
-        lines.append(f"{name}. {licence}; sha256 {facts.get('sha256') or '–'}")
+        lines.append(f"{name}. {licence}; sha256 {', '.join(digests(facts)) or '–'}")
     return _list(lines)
 
 

@@ -1,7 +1,8 @@
 """The report as one HTML file for the person who must sign it: no script, nothing fetched, readable in print."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
 from zhumo.evaluate import plots
 from zhumo.evaluate.markup import Markup, joined, tag
@@ -54,7 +55,7 @@ def measure_of(one: Rival, name: str) -> Value | None:
 
 def spread(value: Value) -> str:
     """The 95% interval."""
-    return f"{figure(value['low'])} – {figure(value['high'])}"
+    return f"{figure(value['low'], value['value'])} – {figure(value['high'], value['value'])}"
 
 
 def _head(report: Report, voice: Voice) -> Markup:
@@ -99,7 +100,9 @@ def winner(report: Report, voice: Voice) -> str:
 def blend(report: Report, voice: Voice) -> list[str]:
     """What the answer is mixed of, where it is mixed."""
     weight = report["model"]["weight"]
-    return [] if weight is None else [voice("blend", part=f"{weight:.0%}")]
+    if weight is None:
+        return []
+    return [voice("blend", part=f"{weight:.0%}") if 0 < weight < 1 else voice(f"blend.{'all' if weight else 'none'}")]
 
 
 def _section(name: str, voice: Voice, *content: Markup | None) -> Markup:
@@ -174,12 +177,17 @@ def _data(report: Report, voice: Voice) -> Markup:
             "li",
             tag("b", name),
             tag("span", voice("licence", licence=facts.get("licence") or voice("unknown"))),
-            tag("code", f"sha256 {facts.get('sha256') or '–'}"),
+            *(tag("code", f"sha256 {digest}") for digest in digests(facts)),
         )
         for name, facts in data["sources"].items()
     )
     listed = tag("ul", *sources, class_="sources")
     return _section("asked", voice, tag("ul", *counts, class_="counts"), why, listed)
+
+
+def digests(facts: Mapping[str, Any]) -> list[str]:
+    """The sha256 of every file of a source."""
+    return [digest for digest in (facts.get("sha256") or {}).values() if digest]
 
 
 def _facts(pairs: Iterable[tuple[object, object]]) -> Markup:

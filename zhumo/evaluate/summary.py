@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from zhumo.evaluate.page import blend, everyone, measure_of, rule, winner
+from zhumo.evaluate.page import blend, everyone, measure_of, rule, spread, winner
 from zhumo.evaluate.report import Report, Value
 from zhumo.evaluate.voice import Voice, chance, figure
 from zhumo.words import language
@@ -36,4 +36,4 @@ def summary(report: Report) -> RenderableType:
 
 
 def _cell(value: Value | None) -> str:
-    return f"{figure(value['value'])} ({figure(value['low'])} – {figure(value['high'])})" if value else "–"
+    return f"{figure(value['value'])} ({spread(value)})" if value else "–"

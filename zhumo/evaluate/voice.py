@@ -8,15 +8,20 @@ from zhumo.words import say, words
 MINUTES = 120.0  # seconds from which a time is said in minutes
 
 
-def figure(value: float | None) -> str:
-    """A number with as many digits as it is worth."""
+def figure(value: float | None, like: float | None = None) -> str:
+    """A number with as many digits as it is worth, or as `like` is worth."""
     if value is None or not math.isfinite(value):
         return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.{_digits(value if like is None else like)}f}"
+
+
+def _digits(value: float) -> int:
     size = abs(value)
-    if isinstance(value, int) or (value.is_integer() and size >= 2):
-        return f"{value:,.0f}"
-    digits = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3 if size >= 0.2 else 4
-    return f"{value:,.{digits}f}"
+    if size >= 1000 or (value.is_integer() and size >= 2):
+        return 0
+    return 1 if size >= 100 else 2 if size >= 2 else 3 if size >= 0.2 else 4
 
 
 def chance(p: float | None) -> str:
