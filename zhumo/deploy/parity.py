@@ -38,7 +38,7 @@ def check(folder: Path, task: str, rows: Sequence[Row], answers: Sequence[Answer
     """
     began, largest = time.monotonic(), 0.0
     chosen = [len(rows) * place // min(limit, len(rows)) for place in range(min(limit, len(rows)))]
-    with served(folder) as server:
+    with served([folder]) as server:
         name = server.get("/v1/models")["data"][0]["id"]
         for index in chosen:
             route = route_of(task, rows[index])
@@ -86,10 +86,10 @@ def _short(answer: Answer) -> str:
 
 
 class Server:
-    """A running server, asked over one connection."""
+    """A running server on loopback."""
 
     def __init__(self, port: int, key: str) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START)
+        self.port, self.key = port, key
         self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def get(self, path: str) -> Any:
@@ -100,9 +100,14 @@ class Server:
         """The JSON that answers a body; row: whose it is, for an error."""
         return self._ask("POST", path, json.dumps(body), row)
 
+    def request(self, method: str, path: str, body: str | None = None) -> http.client.HTTPResponse:
+        """The raw response, over a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START)
+        connection.request(method, path, body, self.headers)
+        return connection.getresponse()
+
     def _ask(self, method: str, path: str, body: str | None, row: int) -> Any:
-        self.connection.request(method, path, body, self.headers)
-        response = self.connection.getresponse()
+        response = self.request(method, path, body)
         answer = json.loads(response.read())
         if response.status != http.HTTPStatus.OK:
             raise GateError("parity.refused", row=row + 1, path=path, problem=answer["error"]["message"])
@@ -110,15 +115,15 @@ class Server:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Server]:
-    """A server of one bundle as a child process; it ends with the block, and with this process however that ends.
+def served(folders: Sequence[Path]) -> Iterator[Server]:
+    """A server of bundles as a child process; it ends with the block, and with this process however that ends.
 
     Raises:
         GateError: it does not start.
     """
     key = secrets.token_urlsafe(24)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log, subprocess.Popen(
-        [sys.executable, "-P", "-m", "zhumo.deploy", str(folder)], env={**os.environ, "ZHUMO_KEY": key},
+        [sys.executable, "-P", "-m", "zhumo.deploy", *map(str, folders)], env={**os.environ, "ZHUMO_KEY": key},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
     ) as process:  # fmt: skip
         assert process.stdin is not None

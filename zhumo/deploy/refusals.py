@@ -36,9 +36,7 @@ class Refusal(Exception):
         return failure(self.status, message, self.key, self.param, self.headers)
 
 
-def failure(
-    status: int, message: str, code: str, param: str | None = None, headers: Headers | None = None
-) -> Response:
+def failure(status: int, message: str, code: str, param: str | None = None, headers: Headers | None = None) -> Response:
     """One error object as a response."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     body = orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
@@ -93,8 +91,14 @@ def invalid(problem: Mapping[str, Any], body: Any = None) -> Refusal:
     if problem["type"] == "extra_forbidden":
         known = _fields(body, path[:-1])
         near = nearest(str(path[-1]), known)
-        return Refusal(400, "unknown_field_near" if near else "unknown_field", param=param, near=near,
-                       known=", ".join(known), name=name)
+        return Refusal(
+            400,
+            "unknown_field_near" if near else "unknown_field",
+            param=param,
+            near=near,
+            known=", ".join(known),
+            name=name,
+        )
     if problem["type"] == "missing":
         return Refusal(400, "needed_field", param=param, name=name)
     if problem["type"] == "unsupported":

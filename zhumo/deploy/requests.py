@@ -22,8 +22,19 @@ Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 OPTIONS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "seed")
 HINTS = frozenset(
-    ("user", "metadata", "store", "service_tier", "parallel_tool_calls", "prediction", "prompt_cache_key",
-     "prompt_cache_retention", "safety_identifier", "reasoning_effort", "verbosity")
+    (
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "reasoning_effort",
+        "verbosity",
+    )
 )
 FEATURES = frozenset(
     ("tools", "tool_choice", "functions", "function_call", "response_format", "logit_bias", "logprobs", "top_logprobs",

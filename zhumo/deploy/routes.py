@@ -64,6 +64,7 @@ def _texts(ask: Classify | Embed | Likelihood) -> list[Row]:
 
 # recommend
 
+
 def _history(ask: Recommend) -> list[Row]:
     return [{"items": ask.items, "k": ask.k, "seen": ask.seen}]
 
@@ -73,6 +74,7 @@ def _ask_recommend(row: Row) -> Json:
 
 
 # embed
+
 
 def _embed(ask: Embed) -> list[Row]:
     """A document is asked as what a query looks for: some weights want another prefix before it."""
@@ -96,6 +98,7 @@ def _packed(vector: Sequence[float], form: str) -> Sequence[float] | str:
 
 
 # write
+
 
 def _chat(ask: Chat) -> list[Row]:
     return _choices(ask, {"messages": [message.plain() for message in ask.messages], **ask.options()})

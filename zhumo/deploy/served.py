@@ -37,14 +37,24 @@ class Served:
         if bundle.task is None:
             raise ModelError("model.no_task", folder=bundle.folder)
         self.name, self.bundle, self.task, self.meters = name, bundle, bundle.task, meters
+        facts = bundle.folder / "run.json"
+        self.chat = bool(facts.is_file() and read_json(facts).get("chat"))  # whether it has learned from chats
         self.worker = Worker(name)
         meters.watch(name, lambda: self.worker.taken - self.worker.running, lambda: self.worker.running)
 
     def describe(self) -> dict[str, Any]:
         """Its entry in /v1/models."""
         created = math.floor((self.bundle.folder / "task.json").stat().st_mtime)
-        return {"id": self.name, "object": "model", "created": created, "owned_by": "zhumo", "task": self.task.name,
-                "parameters": self.bundle.model.parameter_count(), "family": self.bundle.family}  # fmt: skip
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": created,
+            "owned_by": "zhumo",
+            "task": self.task.name,
+            "family": self.bundle.family,
+            "parameters": self.bundle.model.parameter_count(),
+            "chat": self.chat,
+        }
 
     def report(self) -> Any:
         """The report card, or None where the folder has none."""

@@ -67,7 +67,7 @@ def _gather(recipe: Recipe, run: Run, folder: Path) -> Task:
 
 def _facts(recipe: Recipe, run: Run) -> dict[str, Any]:
     """Where the bundle comes from: all that is needed to make it again."""
-    built, trained = run.facts("build"), run.facts("train")
+    built, trained, card = run.facts("build"), run.facts("train"), read_json(run.step("prepare") / "card.json")
     return {
         "format": FORMAT,
         "name": recipe.name or recipe.task,
@@ -78,7 +78,8 @@ def _facts(recipe: Recipe, run: Run) -> dict[str, Any]:
         "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "data": read_json(run.step("prepare") / "card.json")["sources"],
+        "chat": recipe.task == "write" and (bool(card["forms"]) or recipe.build.start is not None),
+        "data": card["sources"],
         "start": {"source": recipe.build.start, "licence": built.get("licence")},
         "steps": {name: run.facts(name)["hash"] for name in STEPS[:-1]},
     }

@@ -1,0 +1,70 @@
+"""Four small bundles on disk, one a task, made by our own core with fresh weights; and a server of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from zhumo.bundle import save
+from zhumo.deploy.parity import Server, served
+from zhumo.run import write_json
+from zhumo.tasks import Row, Task, task_class
+from zhumo.tokenizer import Tokenizer, learn_bpe
+from zhumo.transformer import Config, Transformer, initialise
+
+HOSTILE = "<img src=x onerror=alert(1)>&<script>alert(2)</script>"
+FILMS = ["Casablanca", "Metropolis", "七武士", HOSTILE, "Solaris", "Vertigo", "M", "Persona", "大路", "Ikiru"]
+TEXTS = [
+    ("the dress is lovely and fits", "good"),
+    ("poor cloth, it tore at once", "bad"),
+    ("布料很好，很喜欢", "good"),
+    ("颜色不对，退货了", "bad"),
+    ("soft, warm and well made", "good"),
+    ("the zip broke on day one", HOSTILE),
+]
+CHATS = [
+    {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": label}]} for text, label in TEXTS
+]
+
+
+def _bundle(folder: Path, task: Task, **changes: object) -> Path:
+    config = Config(vocabulary=task.vocabulary, width=32, depth=2, heads=2, **{"length": 128, **changes})  # type: ignore[arg-type]
+    model = Transformer(config)
+    model.head = task.head(config.width) or model.head
+    family = "llama" if config.positions == "rotary" else "gpt2" if config.causal else "bert"
+    save(folder, initialise(model, 1), family, task.tokenizer, task)
+    write_json(folder / "run.json", {"format": 1, "name": f"{task.name}-small", "task": task.name})
+    return folder
+
+
+def _task(name: str, tokenizer: Tokenizer | None, rows: list[Row], **state: object) -> Task:
+    task = task_class(name)(tokenizer, 64, dict(state))
+    task.learn(rows)
+    return task
+
+
+BERT = {"causal": False, "norm_first": False, "norm_eps": 1e-12, "types": 2, "head": "none"}
+LLAMA = {"positions": "rotary", "norm": "rms", "activation": "silu", "gated": True, "bias": "none", "length": 10_000}
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder a task."""
+    root = tmp_path_factory.mktemp("bundles")
+    tokenizer = learn_bpe([text for text, _ in TEXTS], 400)
+    histories = [{"items": [str((user + step * step) % len(FILMS)) for step in range(6)]} for user in range(12)]
+    texts = [{"text": text, "label": label} for text, label in TEXTS]
+    titles = {str(index): title for index, title in enumerate(FILMS)}
+    return {
+        "recommend": _bundle(root / "recommend", _task("recommend", None, histories, titles=titles)),
+        "classify": _bundle(root / "classify", _task("classify", tokenizer, texts), **BERT),
+        "embed": _bundle(root / "embed", _task("embed", tokenizer, texts), **BERT),
+        "write": _bundle(root / "write", _task("write", tokenizer, list(CHATS)), **LLAMA),
+    }
+
+
+@pytest.fixture(scope="session")
+def server(bundles: dict[str, Path]) -> Iterator[Server]:
+    """All four behind one real server process."""
+    with served(list(bundles.values())) as found:
+        yield found

@@ -1,0 +1,101 @@
+"""The official client of OpenAI, unchanged, against a real server."""
+
+from pathlib import Path
+
+import openai
+import pytest
+
+from zhumo.bundle import load
+from zhumo.deploy.parity import Server
+
+CHAT = [{"role": "user", "content": "布料 warm?"}]
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=server.key, max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def said(bundles: dict[str, Path]) -> dict[str, object]:
+    return load(bundles["write"]).answer([{"messages": CHAT, "max_tokens": 16}])[0]
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert "write-small" in [model.id for model in client.models.list()]
+    assert client.models.retrieve("write-small").owned_by == "zhumo"
+
+
+def test_chat(client: openai.OpenAI, said: dict[str, object]) -> None:
+    answer = client.chat.completions.create(model="write-small", messages=CHAT, max_tokens=16)  # type: ignore[arg-type]
+    assert answer.choices[0].message.content == said["text"]
+    assert answer.choices[0].finish_reason == said["finish_reason"]
+    assert answer.usage is not None and answer.usage.completion_tokens == said["completion_tokens"]
+    assert answer._request_id
+
+
+def test_a_streamed_chat_is_the_same_text(client: openai.OpenAI, said: dict[str, object]) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model="write-small",
+            messages=CHAT,
+            max_completion_tokens=16,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )  # type: ignore[call-overload]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == said["text"]
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == said["finish_reason"]
+    assert chunks[-1].usage.completion_tokens == said["completion_tokens"]
+    assert len(chunks) > 3
+
+
+def test_choices_differ_by_their_seed_and_repeat_with_it(client: openai.OpenAI) -> None:
+    def texts(seed: int) -> list[str]:
+        answer = client.completions.create(
+            model="write-small", prompt="the", n=3, temperature=1.5, seed=seed, max_tokens=8
+        )
+        return [choice.text for choice in answer.choices]
+
+    assert texts(3) == texts(3)
+    assert len(set(texts(3))) == 3
+
+
+def test_choices_can_be_streamed_together(client: openai.OpenAI) -> None:
+    whole = client.completions.create(
+        model="write-small", prompt=["the", "soft"], n=2, temperature=1.0, seed=1, max_tokens=6
+    )
+    texts = [""] * 4
+    for chunk in client.completions.create(
+        model="write-small", prompt=["the", "soft"], n=2, temperature=1.0, seed=1, max_tokens=6, stream=True
+    ):
+        texts[chunk.choices[0].index] += chunk.choices[0].text
+    assert texts == [choice.text for choice in whole.choices]
+
+
+def test_stop_strings_end_the_text(client: openai.OpenAI, said: dict[str, object]) -> None:
+    text = str(said["text"])
+    stop = text[4:6]
+    answer = client.chat.completions.create(model="write-small", messages=CHAT, max_tokens=16, stop=[stop])  # type: ignore[arg-type]
+    assert answer.choices[0].message.content == text[: text.index(stop)]
+    assert answer.choices[0].finish_reason == "stop"
+
+
+def test_embeddings(client: openai.OpenAI, bundles: dict[str, Path]) -> None:
+    found = client.embeddings.create(
+        model="embed-small", input=["soft", "很好"]
+    )  # the client asks for base64 by itself
+    own = load(bundles["embed"]).answer([{"text": "很好"}])[0]["embedding"]
+    assert found.data[1].embedding == pytest.approx(own, abs=1e-6)
+
+
+def test_errors_are_the_clients_own(client: openai.OpenAI, server: Server) -> None:
+    with pytest.raises(openai.NotFoundError, match="There is no model 'gpt-4' here") as missing:
+        client.chat.completions.create(model="gpt-4", messages=CHAT)  # type: ignore[arg-type]
+    assert missing.value.code == "model_not_found" and missing.value.param == "model"
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="wrong").models.list()
+    with pytest.raises(openai.BadRequestError, match="did you mean temperature"):
+        client.chat.completions.create(model="write-small", messages=CHAT, extra_body={"temperatur": 1})  # type: ignore[arg-type]
+    with pytest.raises(openai.BadRequestError, match="has no tools"):
+        client.chat.completions.create(model="write-small", messages=CHAT, tools=[{"type": "function"}])  # type: ignore[arg-type,list-item]

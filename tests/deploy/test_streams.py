@@ -1,0 +1,150 @@
+"""Streams end when nobody reads them, a full queue says so, and a server told to stop finishes what it began."""
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from zhumo.deploy.meters import Meters
+from zhumo.deploy.parity import Server
+from zhumo.deploy.refusals import Refusal
+from zhumo.deploy.worker import Worker
+
+LONG = {
+    "model": "write-small",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": 8000,
+    "stream": True,
+    "temperature": 1.2,
+}
+
+
+def ask(server: Server, body: dict[str, object]) -> http.client.HTTPResponse:
+    return server.request("POST", "/v1/chat/completions", json.dumps(body))
+
+
+def meter(server: Server, name: str) -> float:
+    text = server.request("GET", "/metrics").read().decode()
+    found = re.search(rf'^{name}{{[^}}]*model="write-small"[^}}]*}} (\S+)', text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def until(condition: object, seconds: float = 30) -> bool:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_stream_that_nobody_reads_is_not_written(server: Server) -> None:
+    response = ask(server, LONG)
+    assert response.readline().startswith(b"data: {")
+    assert meter(server, "zhumo_running") == 1
+    response.close()
+    # Written to its end it would be limited only by the model's length; the next request must not wait for that.
+    assert until(lambda: meter(server, "zhumo_running") == 0)
+
+
+def test_a_wrong_row_is_a_status_and_not_a_broken_stream(server: Server) -> None:
+    response = ask(server, {**LONG, "messages": [{"role": "assistant", "content": "I speak first"}]})
+    assert response.status == 400
+    assert "the last message" in json.loads(response.read())["error"]["message"]
+
+
+def test_events_are_what_the_standard_says(server: Server) -> None:
+    body = ask(server, {**LONG, "max_tokens": 3}).read().decode()
+    events = body.split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+    assert all(json.loads(event.removeprefix("data: "))["object"] == "chat.completion.chunk" for event in events[:-2])
+
+
+@pytest.mark.parametrize("places", [1, 3])
+def test_a_full_queue_says_so(places: int) -> None:
+    worker, gate = Worker("w", places), threading.Event()
+    futures = [worker._submit(gate.wait) for _ in range(places)]
+    with pytest.raises(Refusal) as refused:
+        worker._submit(gate.wait)
+    assert refused.value.status == 503 and refused.value.headers["Retry-After"] == "1"
+    gate.set()
+    assert all(future.result(10) for future in futures)
+    assert until(lambda: worker.taken == 0)
+    assert worker._submit(lambda: 7).result(10) == 7
+
+
+def test_what_was_given_up_before_it_began_never_begins() -> None:
+    worker, gate, done = Worker("w"), threading.Event(), list[int]()
+    worker._submit(gate.wait)
+    waiting = worker._submit(lambda: done.append(1))
+    assert waiting.cancel()
+    gate.set()
+    worker._submit(lambda: None).result(10)
+    assert done == [] and until(lambda: worker.taken == 0)
+
+
+def test_a_stream_waits_for_its_reader_no_longer_than_the_reader_reads() -> None:
+    import asyncio
+
+    worker, made = Worker("w"), list[int]()
+
+    def pieces() -> Generator[int, None, None]:
+        for number in range(10_000):
+            made.append(number)
+            time.sleep(0.001)
+            yield number
+
+    async def read_three() -> list[int]:
+        stream, found = worker.stream(pieces), []
+        async for piece in stream:
+            found.append(piece)
+            if len(found) == 3:
+                break
+        await stream.aclose()  # type: ignore[attr-defined]
+        return found
+
+    assert asyncio.run(read_three()) == [0, 1, 2]
+    assert until(lambda: worker.taken == 0)
+    assert len(made) < 1_000
+
+
+def test_the_meters_speak_prometheus(server: Server) -> None:
+    server.post("/v1/chat/completions", {**LONG, "max_tokens": 4, "stream": False}, 0)
+    assert meter(server, "zhumo_tokens_total") > 0
+    names = {line.split()[2] for line in Meters().text().decode().splitlines() if line.startswith("# TYPE")}
+    assert {
+        "zhumo_requests_total",
+        "zhumo_request_seconds",
+        "zhumo_time_to_first_token_seconds",
+        "zhumo_queue_depth",
+        "zhumo_inter_token_seconds",
+        "zhumo_tokens_total",
+        "zhumo_running",
+        "zhumo_shed_total",
+    } <= names
+
+
+def test_sigterm_lets_an_answer_finish_and_ends_well(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZHUMO_KEY", "k")
+    command = [sys.executable, "-m", "zhumo.deploy", str(bundles["write"])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r":(\d+)/ ", line)
+        assert found is not None and "k" not in line.partition("#")[2]
+        server = Server(int(found[1]), "k")
+        response = ask(server, {**LONG, "max_tokens": 60})
+        response.readline()
+        process.send_signal(signal.SIGTERM)
+        assert response.read().endswith(b"data: [DONE]\n\n")
+        assert process.wait(60) == 0
