@@ -17,7 +17,7 @@ class Cursor:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.bytes: Bytes = np.memmap(path, dtype=np.uint8, mode="r")
+            self.bytes: Bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         except (OSError, ValueError) as error:  # numpy says ValueError of an empty file
             raise ModelError("weights.damaged", path=path, problem=error) from error
         self.place = 0
@@ -59,8 +59,8 @@ class Cursor:
         return self.take(count * form.itemsize).copy().view(form)
 
     def whole(self, kind: str) -> int:
-        """The next whole number."""
-        return int(self.numbers(kind, 1)[0])
+        """The next whole number of a numpy kind such as `<u4`."""
+        return int.from_bytes(self.take(int(kind[2])).tobytes(), "little", signed=kind[1] == "i")
 
     def decimal(self) -> float:
         """The next float32, as the shortest decimal that means it: 1e-05, not 9.999999747378752e-06."""
