@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zhumo.errors import GateError, ZhumoError
+from zhumo.errors import GateError, Interrupted, ZhumoError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.words import LANGUAGES, language, say
@@ -182,7 +182,7 @@ def serve(
     key_file: Annotated[Path | None, typer.Option(help="File holding the API key. Default: a fresh one, printed.")] = None,
 ) -> None:
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
-    from zhumo.deploy import serve as serve_bundles
+    from zhumo.deploy.server import serve as serve_bundles
 
     serve_bundles(bundles, host=host, port=port, key_file=key_file)
 
@@ -194,7 +194,7 @@ def answer(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the answers go, one JSON a line.")] = Path("answers.jsonl"),
 ) -> None:
     """Answer a file of rows with a bundle, by the same path that serves."""
-    from zhumo.deploy import answer_file
+    from zhumo.deploy.answer import answer_file
 
     counts = answer_file(bundle, rows, output)
     out.print(escape(say("cli.answer.done", **counts, output=output)))
@@ -228,7 +228,7 @@ def demo(
     port: Port = 8010,
 ) -> None:
     """MovieLens through all five steps, the report card, and the console in your browser."""
-    from zhumo.deploy import serve as serve_bundles
+    from zhumo.deploy.server import serve as serve_bundles
 
     started = time.perf_counter()
     result = _make("recommend", None, runs, as_json=False)
@@ -249,6 +249,9 @@ def main() -> None:
     except GateError as error:
         err.print(f"[bold red]✗[/bold red] {escape(str(error))}")
         raise SystemExit(1) from error
+    except Interrupted as error:
+        err.print(escape(str(error)))
+        raise SystemExit(INTERRUPTED) from error
     except ZhumoError as error:
         err.print(f"[bold red]{say('cli.error')}[/bold red] {escape(str(error))}")
         raise SystemExit(1) from error

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zhumo.build import build
-from zhumo.deploy import deploy
+from zhumo.deploy.step import deploy
 from zhumo.evaluate import evaluate
 from zhumo.prepare import prepare
 from zhumo.recipe import STEPS, Recipe

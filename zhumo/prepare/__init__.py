@@ -4,7 +4,6 @@ Every row is accounted for: rows in = rows out + quarantined + deduplicated.
 """
 
 import base64
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import orjson
 from zhumo.bundle import save_task
 from zhumo.errors import DataError, RecipeError
 from zhumo.prepare.chats import to_messages
-from zhumo.prepare.columns import Columns, Unusable
+from zhumo.prepare.columns import Columns, Unusable, as_time
 from zhumo.prepare.histories import gather, leave_one_out
 from zhumo.prepare.split import PARTS, Part, by_hash, by_time, cluster, key_of
 from zhumo.recipe import Recipe
@@ -68,7 +67,7 @@ class Reader:
         """The usable rows of one source, duplicates dropped."""
         section = self.recipe.prepare
         columns = Columns(self.task.fields, section.columns, self._extra(), section.normalise)
-        for index, record in enumerate(open_rows(source)):
+        for index, record in enumerate(open_rows(source, paragraphs=self.task.name == "write")):
             if section.limit is not None and index >= section.limit:
                 break
             self.counts.read += 1
@@ -90,7 +89,11 @@ class Reader:
             return chat
         if first:
             columns.check(record, source)
-        return columns.row(record)
+        row = columns.row(record)
+        split = self.recipe.prepare.split
+        if split.by == "time" and split.column is not None:
+            row[split.column] = as_time(row[split.column])
+        return row
 
     def _chat(self, columns: Columns, record: dict[str, Any]) -> Row | None:
         mapped = {name: record[column] for name, (column, *_) in columns.columns.items() if column in record}
@@ -215,7 +218,7 @@ def _parts_of(rows: list[Row], recipe: Recipe) -> list[Part]:
     if split.by in ("time", "group") and split.column is None:
         raise RecipeError("recipe.split_column", by=split.by)
     if split.by == "time":
-        return by_time([float(row[split.column or ""] or math.nan) for row in rows], valid, test)
+        return by_time([row[split.column or ""] for row in rows], valid, test)
     if split.by == "group":
         return [by_hash(key_of(str(row[split.column or ""])), valid, test) for row in rows]
     if split.by == "last":

@@ -1,7 +1,6 @@
 """A record of the source -> a row in the task's own words, or the reason why not."""
 
 import math
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ from zhumo.errors import DataError, nearest
 from zhumo.tasks import Field, Row
 
 _DATE_FORMS = ("%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%d.%m.%Y", "%Y年%m月%d日", "%Y%m%d")
-_BLANKS = re.compile(r"[ \t\u3000]+")
 
 
 class Unusable(Exception):
@@ -81,17 +79,17 @@ class Columns:
             return as_time(values[0]) if name == "time" else as_number(name, values[0])
         if name == "label" and isinstance(values[0], list):
             return [self.text(str(value)) for value in values[0]]
-        text = "\n".join(self.text(_plain(name, value)) for value in values).strip()
-        if not text:
+        text = "\n".join(self.text(_plain(name, value)) for value in values)
+        if not text.strip():
             raise Unusable("no_value", name)
         return text
 
     def text(self, text: str) -> str:
-        """A text in the recipe's Unicode form, blanks folded, control characters gone."""
-        if self.form != "none":
-            text = unicodedata.normalize(self.form.upper(), text)
-        text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
-        return "\n".join(_BLANKS.sub(" ", line).strip() for line in text.splitlines()).strip()
+        """A text in the recipe's Unicode form, control characters and outer blanks gone; untouched where that is none."""
+        if self.form == "none":
+            return text
+        text = unicodedata.normalize(self.form.upper(), text)
+        return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")).strip()
 
 
 def _listed(columns: str | Sequence[str]) -> list[str]:
