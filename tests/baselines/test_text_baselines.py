@@ -120,8 +120,8 @@ def test_real_text_is_foreseen_better_with_more_context(shared: Path) -> None:
 
 
 def test_nearest_is_the_most_similar_and_the_first_of_equals() -> None:
-    known = ["How do I return a dress?", "When do you open?", "how do i return a dress", "怎么退货？", "几点开门？", "?!"]
-    asked = ["I want to return this dress", "open when", "我要退货", "几点开", "?!", ""]
+    known = ["How do I return it?", "When do you open?", "how do i return it", "怎么退货？", "几点开门？", "?!"]
+    asked = ["I want to return it", "open when", "我要退货", "几点开", "?!", ""]
     assert nearest(known, asked)[:5] == [0, 1, 3, 4, 5]
 
 

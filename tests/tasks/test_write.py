@@ -12,15 +12,19 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from zhumo.errors import DataError, ModelError
 from zhumo.metrics.measure import Measure
+from zhumo.sources import fetch
 from zhumo.tasks import Row, write
 from zhumo.tasks.examples import IGNORE, Example, collate, pack, windows
 from zhumo.tasks.pieces import Decoder, Stops
 from zhumo.tasks.write import Write
 from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
 from zhumo.transformer import Config, Transformer, initialise
+from zhumo.transformer.families import to_disk, write_config
+from zhumo.weights import read_weights
 
 TEXTS = ["The cat sat on the mat.", "春眠不觉晓，处处闻啼鸟。", "Price: 12.50 € for 3", "hello world, hello moon"]
 CHAT = [
@@ -463,3 +467,31 @@ def test_every_reply_of_a_real_set_is_learned_word_for_word(name: str, shared: P
     packed = list(pack(examples, 128))
     assert sum(len(example["ids"]) for example in packed) > 0.94 * 128 * len(packed)
     assert sum(map(len, map(learned, packed))) == sum(map(len, map(learned, examples)))
+
+
+@pytest.mark.net
+@torch.inference_mode()
+def test_published_weights_write_what_transformers_writes() -> None:
+    """SmolLM2-135M-Instruct from its GGUF: the same greedy text, and the same likelihood of a reference."""
+    weights = read_weights(fetch("smollm2-135m-instruct"))
+    model = Transformer(weights.config).eval()
+    model.load_state_dict(weights.tensors)
+    theirs = LlamaForCausalLM(LlamaConfig(**write_config(weights.config, "llama"))).eval()
+    theirs.load_state_dict(to_disk(model.state_dict(), weights.config, "llama"), strict=False)
+    task = Write(weights.tokenizer, length=512)
+    for question in ("What is the capital of France?", "你好，请介绍一下你自己。"):
+        chat = [{"role": "user", "content": question}]
+        [answer] = task.answer(model, [{"messages": chat, "max_tokens": 24}])
+        prompt = [token for token, _ in task.tokenizer.encode_chat(chat, prompt=True)]  # type: ignore[union-attr]
+        ids = theirs.generate(
+            torch.tensor([prompt]), do_sample=False, max_new_tokens=24, eos_token_id=task.closing, pad_token_id=0
+        )[0].tolist()
+        told = task.tokenizer.decode(ids[len(prompt) :])  # type: ignore[union-attr]
+        assert answer["text"] == told.rstrip("\ufffd")  # the last token may end inside a character
+        assert answer["completion_tokens"] == len(ids) - len(prompt)
+        [example] = task.reference({"messages": [*chat, {"role": "assistant", "content": "Paris, 巴黎."}]})
+        labels = torch.tensor([[-100, *example["targets"]]])
+        whole = torch.tensor([[*example["ids"], 0]])
+        loss = theirs(whole, labels=labels).loss * int((labels != -100).sum())
+        [ours] = task.answer(model, [{"messages": [*chat, {"role": "assistant", "content": "Paris, 巴黎."}]}])
+        assert ours["nll"] == pytest.approx(float(loss), rel=1e-4)

@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from zhumo.metrics.text import words
 
-ORDER = 4
+ORDER = 5
 NEAREST_CHUNK = 256  # prompts compared at once, to bound memory
 
 Ids = Sequence[int] | np.ndarray
