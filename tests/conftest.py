@@ -1,6 +1,12 @@
 """What every test process has: one torch thread, no network past loopback, the shared data where it is there."""
 
+import ipaddress
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 # Before any test module can import torch: two test workers on two cores must not fight over threads.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -8,12 +14,6 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["ZHUMO_LANG"] = "en"
 
-import ipaddress
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 _guarded = False
 

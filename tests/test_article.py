@@ -29,7 +29,9 @@ def test_every_block_runs(page: str) -> None:
 
 
 def test_both_languages_run_the_same_code() -> None:
-    assert [without_comments(code) for code in blocks(PAGES[0])] == [without_comments(code) for code in blocks(PAGES[1])]
+    assert [without_comments(code) for code in blocks(PAGES[0])] == [
+        without_comments(code) for code in blocks(PAGES[1])
+    ]
 
 
 def test_the_picture_is_the_one_of_the_numbers() -> None:
@@ -62,7 +64,8 @@ def draw(names: dict[str, object]) -> str:
             if other <= index:
                 ink = "#fff" if weight > 0.55 else "#222"
                 parts.append(
-                    f'<text x="{x + 30}" y="{y + 36}" text-anchor="middle" font-size="14" fill="{ink}">{weight:.2f}</text>'
+                    f'<text x="{x + 30}" y="{y + 36}" text-anchor="middle" font-size="14" fill="{ink}">'
+                    f"{weight:.2f}</text>"
                 )
     return "\n".join([*parts, "</svg>", ""])
 

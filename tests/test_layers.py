@@ -55,7 +55,7 @@ def test_imports_go_left(path: Path) -> None:
         for child in ast.walk(node)
     }
     for there, node in imports(tree):
-        if there == here or there in ("ZhumoError", "Recipe", "__version__", "load", "make") and here in LAZY:
+        if there == here or (there in ("ZhumoError", "Recipe", "__version__", "load", "make") and here in LAZY):
             continue
         if (here, there) in TYPES_ONLY and id(node) in typed:
             continue

@@ -34,7 +34,10 @@ def problems(tree: ast.AST) -> list[str]:
             if ast.unparse(node.func) in CALLS:
                 found.append(f"line {node.lineno}: calls {ast.unparse(node.func)}")
             for keyword in node.keywords:
-                if keyword.arg in ("shell", "trust_remote_code", "allow_pickle") and ast.unparse(keyword.value) != "False":
+                if (
+                    keyword.arg in ("shell", "trust_remote_code", "allow_pickle")
+                    and ast.unparse(keyword.value) != "False"
+                ):
                     found.append(f"line {node.lineno}: {keyword.arg}")
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             found.append(f"line {node.lineno}: a bare except")

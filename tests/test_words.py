@@ -36,7 +36,10 @@ def _asked() -> set[str]:
     keys = set()
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        keys |= {f"error.{key}" for key in re.findall(r"(?:Error|Interrupted|Refusal)\(\s*\"([a-z_0-9]+\.[a-z_.0-9]+)\"", text)}
+        keys |= {
+            f"error.{key}"
+            for key in re.findall(r"(?:Error|Interrupted|Refusal)\(\s*\"([a-z_0-9]+\.[a-z_.0-9]+)\"", text)
+        }
         keys |= set(re.findall(r"\bsay\(\s*\"([a-z_0-9]+\.[a-z_.0-9]+)\"", text))
     return keys
 

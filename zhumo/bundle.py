@@ -14,13 +14,13 @@ import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_tensors
 
-from zhumo.weights import Weights, read_weights
 from zhumo.errors import ModelError
 from zhumo.run import read_json, write_json
 from zhumo.tasks import TASKS, Answer, Row, Task, task_class
 from zhumo.tokenizer import Tokenizer
 from zhumo.transformer import Transformer
-from zhumo.transformer.families import from_disk, to_disk, write_config
+from zhumo.transformer.families import to_disk, write_config
+from zhumo.weights import Weights, read_weights
 
 TASK_FORMAT = 1
 
@@ -100,9 +100,13 @@ def save(folder: Path, model: Transformer, family: str, tokenizer: Tokenizer | N
 
 def save_task(folder: Path, task: Task) -> None:
     """Write what the task learned."""
-    write_json(folder / "task.json", {"format": TASK_FORMAT, "task": task.name, "length": task.length, "state": task.state})
+    write_json(
+        folder / "task.json", {"format": TASK_FORMAT, "task": task.name, "length": task.length, "state": task.state}
+    )
     if task.arrays:
-        save_file({name: np.ascontiguousarray(array) for name, array in task.arrays.items()}, folder / "task.safetensors")
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in task.arrays.items()}, folder / "task.safetensors"
+        )
 
 
 def load_task(folder: Path) -> Task:

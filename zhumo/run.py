@@ -80,7 +80,12 @@ class Step:
 
     def finish(self, **facts: Any) -> dict[str, Any]:
         """Say that the folder is complete. facts: what a person may want to know of it, JSON-able."""
-        record = {"step": self.name, "hash": self.hash, "finished": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
+        record = {
+            "step": self.name,
+            "hash": self.hash,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **facts,
+        }
         write_json(self.folder / "step.json", record)
         return record
 
@@ -112,7 +117,9 @@ class Run:
         facts: dict[str, Any] = read_json(path)
         return facts
 
-    def begin(self, name: str, recipe: Recipe, sources: Mapping[str, str] | None = None, *, resume: bool = False) -> Step:
+    def begin(
+        self, name: str, recipe: Recipe, sources: Mapping[str, str] | None = None, *, resume: bool = False
+    ) -> Step:
         """Enter a step: skip it, go on with it, or move what is outdated aside and start it.
 
         sources: name and sha256 of every file from outside that goes into the step.
@@ -141,7 +148,9 @@ class Run:
                 shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not begun.is_file():
-            write_json(begun, {"hash": hash_, "inputs": inputs, "begun": datetime.now(UTC).isoformat(timespec="seconds")})
+            write_json(
+                begun, {"hash": hash_, "inputs": inputs, "begun": datetime.now(UTC).isoformat(timespec="seconds")}
+            )
         return Step(name, folder, hash_, done=False)
 
     def _set_aside(self, index: int) -> None:

@@ -85,7 +85,7 @@ class Tokenizer:
         environment = minijinja.Environment(trim_blocks=True, lstrip_blocks=True)
         environment.fuel = TEMPLATE_FUEL
         environment.add_filter("tojson", lambda value, **_: json.dumps(value, ensure_ascii=False))
-        environment.add_function("raise_exception", _raise)
+        environment.add_global("raise_exception", _raise)
         try:
             return environment.render_str(
                 self.template,

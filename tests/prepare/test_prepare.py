@@ -60,7 +60,13 @@ def test_official_splits_stay_and_their_texts_leave_the_training(shared: Path, t
 
 
 def test_histories_are_dealt_by_time_with_ties_in_file_order(tmp_path: Path) -> None:
-    lines = ["甲,a,苹果,2024-01-02", "甲,b,书,2024-01-01", "甲,c,茶,2024-01-02", "甲,d,灯,2024-01-03", "乙,a,苹果,2024-01-01"]
+    lines = [
+        "甲,a,苹果,2024-01-02",
+        "甲,b,书,2024-01-01",
+        "甲,c,茶,2024-01-02",
+        "甲,d,灯,2024-01-03",
+        "乙,a,苹果,2024-01-01",
+    ]
     source = orders(tmp_path, lines)
     run = prepared(tmp_path, task="recommend", prepare={"source": str(source), "columns": COLUMNS})
     folder = run.step("prepare")
@@ -116,7 +122,12 @@ def test_an_unknown_field_is_named(tmp_path: Path) -> None:
 def reviews(tmp_path: Path) -> Path:
     path = tmp_path / "reviews.jsonl"
     rows = [
-        {"text": f"review {i // 2} {'!' * (i % 2)}", "label": "ab"[i % 3 == 0], "shop": i % 7, "day": f"2024-02-{1 + i // 30:02}"}
+        {
+            "text": f"review {i // 2} {'!' * (i % 2)}",
+            "label": "ab"[i % 3 == 0],
+            "shop": i % 7,
+            "day": f"2024-02-{1 + i // 30:02}",
+        }
         for i in range(600)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -129,16 +140,28 @@ def reviews(tmp_path: Path) -> Path:
 )
 def test_what_belongs_together_stays_in_one_part(reviews: Path, tmp_path: Path, split: Any, key: Any) -> None:
     run = prepared(tmp_path, task="classify", prepare={"source": str(reviews), "split": {**split, "test": 0.3}})
-    parts = {part: {key(row) for row in read_rows(run.step("prepare") / f"{part}.jsonl")} for part in ("train", "valid", "test")}
+    parts = {
+        part: {key(row) for row in read_rows(run.step("prepare") / f"{part}.jsonl")}
+        for part in ("train", "valid", "test")
+    }
     assert parts["train"] and parts["test"]
-    assert not parts["train"] & parts["test"] and not parts["train"] & parts["valid"] and not parts["valid"] & parts["test"]
+    assert (
+        not parts["train"] & parts["test"]
+        and not parts["train"] & parts["valid"]
+        and not parts["valid"] & parts["test"]
+    )
 
 
 def test_a_split_by_time_tests_on_the_newest(reviews: Path, tmp_path: Path) -> None:
     run = prepared(
-        tmp_path, task="classify", prepare={"source": str(reviews), "split": {"by": "time", "column": "day", "test": 0.2}}
+        tmp_path,
+        task="classify",
+        prepare={"source": str(reviews), "split": {"by": "time", "column": "day", "test": 0.2}},
     )
-    days = {part: [row["day"] for row in read_rows(run.step("prepare") / f"{part}.jsonl")] for part in ("train", "valid", "test")}
+    days = {
+        part: [row["day"] for row in read_rows(run.step("prepare") / f"{part}.jsonl")]
+        for part in ("train", "valid", "test")
+    }
     assert max(days["train"]) < min(days["valid"]) <= max(days["valid"]) < min(days["test"])
 
 
@@ -153,7 +176,12 @@ def test_exact_duplicates_are_counted(tmp_path: Path) -> None:
     rows = [{"text": f"t{i}", "label": "x" if i % 2 else "y"} for i in range(100)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows + rows[:10]), encoding="utf-8")
     run = prepared(tmp_path, task="classify", prepare={"source": str(path)})
-    assert read_json(run.step("prepare") / "card.json")["rows"] == {"in": 110, "out": 100, "quarantined": 0, "deduplicated": 10}
+    assert read_json(run.step("prepare") / "card.json")["rows"] == {
+        "in": 110,
+        "out": 100,
+        "quarantined": 0,
+        "deduplicated": 10,
+    }
 
 
 def test_a_text_loses_nothing_on_its_way_to_examples(shared: Path, tmp_path: Path) -> None:
@@ -162,7 +190,13 @@ def test_a_text_loses_nothing_on_its_way_to_examples(shared: Path, tmp_path: Pat
     run = prepared(
         tmp_path,
         task="write",
-        prepare={"source": str(tmp_path / "input.txt"), "tokenizer": "char", "normalise": "none", "dedupe": False, "length": 64},
+        prepare={
+            "source": str(tmp_path / "input.txt"),
+            "tokenizer": "char",
+            "normalise": "none",
+            "dedupe": False,
+            "length": 64,
+        },
     )
     folder = run.step("prepare")
     task = load_task(folder)
@@ -179,7 +213,9 @@ def test_the_same_data_make_the_same_folder(reviews: Path, tmp_path: Path) -> No
     hashes = []
     for name in ("one", "two"):
         run = prepared(tmp_path / name, task="classify", prepare={"source": str(reviews)})
-        hashes.append([(run.step("prepare") / file).read_bytes() for file in ("train.jsonl", "train.safetensors", "task.json")])
+        hashes.append(
+            [(run.step("prepare") / file).read_bytes() for file in ("train.jsonl", "train.safetensors", "task.json")]
+        )
     assert hashes[0] == hashes[1]
 
 
@@ -212,4 +248,6 @@ def test_shares_of_a_hash_split() -> None:
 def test_rows_of_one_moment_are_not_cut_apart() -> None:
     parts = by_time([1, 2, 2, 2, 2, 3, 3, 3, 4, 4], 0.2, 0.2)
     for moment in (2, 3, 4):
-        assert len({part for part, time in zip(parts, [1, 2, 2, 2, 2, 3, 3, 3, 4, 4], strict=True) if time == moment}) == 1
+        assert (
+            len({part for part, time in zip(parts, [1, 2, 2, 2, 2, 3, 3, 3, 4, 4], strict=True) if time == moment}) == 1
+        )

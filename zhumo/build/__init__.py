@@ -46,22 +46,23 @@ def fresh(section: Build, family: str, task: Task) -> Config:
     width, depth, heads = section.width or width, section.depth or depth, section.heads or heads
     if width % heads:
         raise ModelError("model.width_heads", width=width, heads=heads)
-    size = {
-        "vocabulary": task.vocabulary,
-        "width": width,
-        "depth": depth,
-        "heads": heads,
-        "kv_heads": section.kv_heads or heads,
-        "length": task.length,
-        "dropout": 0.1 if section.dropout is None else section.dropout,
-    }
+    plain = Config(  # GPT-2
+        vocabulary=task.vocabulary,
+        width=width,
+        depth=depth,
+        heads=heads,
+        kv_heads=section.kv_heads or heads,
+        hidden=section.hidden or 4 * width,
+        length=task.length,
+        activation="gelu_tanh",
+        dropout=0.1 if section.dropout is None else section.dropout,
+    )
     if family == "gpt2":
-        return Config(**size, hidden=section.hidden or 4 * width, activation="gelu_tanh")
+        return plain
     if family == "bert":
-        hidden = section.hidden or 4 * width
-        return Config(**size, hidden=hidden, norm_first=False, norm_eps=1e-12, types=2, causal=False, head="none")
-    return Config(
-        **size,
+        return replace(plain, activation="gelu", norm_first=False, norm_eps=1e-12, types=2, causal=False, head="none")
+    return replace(
+        plain,
         hidden=section.hidden or -(-8 * width // 3 // 64) * 64,  # a gate makes three matrices of two, so 8/3 not 4
         positions="rotary",
         norm="rms",

@@ -133,7 +133,12 @@ class Reader:
             reason, count = self.counts.quarantined.most_common(1)[0]
             said = say(f"bad.{reason}")
             raise DataError(
-                "data.too_bad", bad=bad, read=self.counts.read, allowed=allowed, reason=said, count=count,
+                "data.too_bad",
+                bad=bad,
+                read=self.counts.read,
+                allowed=allowed,
+                reason=said,
+                count=count,
                 quarantine=self.quarantine.name,
             )
 
@@ -310,10 +315,17 @@ def _describe(rows: list[Row]) -> dict[str, Any]:
         "chinese": chinese / max(1, sum(map(len, texts))),
     }
     if "label" in rows[0]:
-        labels = Counter(l for row in rows for l in (row["label"] if isinstance(row["label"], list) else [row["label"]]))
+        labels = Counter(
+            label for row in rows for label in (row["label"] if isinstance(row["label"], list) else [row["label"]])
+        )
         facts["labels"] = dict(labels.most_common(100))
     return facts
 
 
 def _spread(ordered: list[int]) -> dict[str, int]:
-    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "p95": ordered[len(ordered) * 95 // 100], "max": ordered[-1]}
+    return {
+        "min": ordered[0],
+        "median": ordered[len(ordered) // 2],
+        "p95": ordered[len(ordered) * 95 // 100],
+        "max": ordered[-1],
+    }

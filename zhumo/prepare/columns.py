@@ -4,12 +4,22 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from zhumo.errors import DataError, nearest
 from zhumo.tasks import Field, Row
 
-_DATE_FORMS = ("%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%d.%m.%Y", "%Y年%m月%d日", "%Y%m%d")
+_DATE_FORMS = (
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%Y/%m/%d",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%Y",
+    "%d.%m.%Y",
+    "%Y年%m月%d日",
+    "%Y%m%d",
+)
+_FORMS: Mapping[str, Literal["NFC", "NFKC"] | None] = {"nfc": "NFC", "nfkc": "NFKC", "none": None}
 
 
 class Unusable(Exception):
@@ -37,7 +47,7 @@ class Columns:
                 )
         self.fields = fields
         self.extra = extra
-        self.form = form
+        self.form: Literal["NFC", "NFKC"] | None = _FORMS[form]
         self.columns = {name: _listed(mapping.get(name, name)) for name in fields}
 
     def check(self, record: Mapping[str, Any], source: str) -> None:
@@ -85,10 +95,10 @@ class Columns:
         return text
 
     def text(self, text: str) -> str:
-        """A text in the recipe's Unicode form, control characters and outer blanks gone; untouched where that is none."""
-        if self.form == "none":
+        """A text in the recipe's Unicode form, control characters and outer blanks gone; with `none` as it is."""
+        if self.form is None:
             return text
-        text = unicodedata.normalize(self.form.upper(), text)
+        text = unicodedata.normalize(self.form, text)
         return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")).strip()
 
 

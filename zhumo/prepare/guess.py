@@ -114,9 +114,7 @@ _VALUE_TESTS: dict[str, Callable[[Sequence[Any]], float]] = {
 }
 
 
-def _write(
-    task: str, source: str, columns: Mapping[str, str], records: Sequence[Record], reasons: list[str]
-) -> Guess:
+def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence[Record], reasons: list[str]) -> Guess:
     sample = [str(value) for record in records for value in record.values() if isinstance(value, str)]
     characters = sum(map(len, sample)) or 1
     chinese = sum("\u4e00" <= c <= "\u9fff" for text in sample for c in text) / characters
@@ -151,4 +149,8 @@ def _write(
 def _quoted(text: str) -> str:
     """A YAML string that needs no thought: plain where it is plain, else in single quotes."""
     plain = text.replace("/", "").replace("_", "").replace("-", "").replace(".", "").isalnum()
-    return text if plain and not text[0].isdigit() and text not in ("true", "false", "null") else "'" + text.replace("'", "''") + "'"
+    return (
+        text
+        if plain and not text[0].isdigit() and text not in ("true", "false", "null")
+        else "'" + text.replace("'", "''") + "'"
+    )

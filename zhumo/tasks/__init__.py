@@ -35,7 +35,7 @@ class Loss(NamedTuple):
     """A sum over the positions that count, and their number, so that parts of a batch add up exactly."""
 
     total: Tensor
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's own `count` is of no use here
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Task(ABC):
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """train: what is minimised. Calls the model itself."""
 
-    def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
+    def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:  # noqa: B027, many tasks have nothing to settle
         """train, last act: settle on validation rows what answers need beyond weights (temperature, blend)."""
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
