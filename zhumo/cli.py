@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zhumo.errors import GateError, Interrupted, ZhumoError
+from zhumo.errors import Interrupted, ZhumoError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.words import LANGUAGES, language, say
@@ -261,9 +261,9 @@ def main() -> None:
     """Run a command; an error a user can act on is one sentence. Exit codes: 0, 1, 2 (usage), 130 (interrupted)."""
     try:
         app()
-    except GateError as error:
-        err.print(f"[bold red]✗[/bold red] {escape(str(error))}")
-        raise SystemExit(1) from error
+    except Interrupted as error:
+        err.print(escape(str(error)))
+        raise SystemExit(INTERRUPTED) from error
     except Interrupted as error:
         err.print(escape(str(error)))
         raise SystemExit(INTERRUPTED) from error
