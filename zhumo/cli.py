@@ -264,9 +264,6 @@ def main() -> None:
     except Interrupted as error:
         err.print(escape(str(error)))
         raise SystemExit(INTERRUPTED) from error
-    except Interrupted as error:
-        err.print(escape(str(error)))
-        raise SystemExit(INTERRUPTED) from error
     except ZhumoError as error:
         err.print(f"[bold red]{say('cli.error')}[/bold red] {escape(str(error))}")
         raise SystemExit(1) from error
