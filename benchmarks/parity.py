@@ -1,9 +1,11 @@
 """Parity: largest difference between our logits and those of `transformers`, for each family, in both directions.
 
-    python benchmarks/parity.py            a Markdown table
-    python benchmarks/parity.py --json     one row a line
+    python -m benchmarks.parity            a Markdown table
+    python -m benchmarks.parity --json     one row a line
+    python -m benchmarks.parity --quick    without the published weights
 
-Random weights, norms and biases jittered too, in odd shapes; plain and padded batches. The tests use the same cases.
+Random weights, norms and biases jittered too, in odd shapes; plain and padded batches. Then published weights, beside
+the programs they were made for. The tests use the same cases.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks import published
 from zhumo.transformer import Config, Transformer
 from zhumo.transformer.families import from_disk, read_config, to_disk, write_config
 
@@ -197,21 +201,23 @@ def rows() -> Iterator[dict[str, object]]:
             }
 
 
+def _said(value: object, unit: object) -> str:
+    return "not measured" if value is None else f"{value:.6f}" if unit == "cosine" else f"{value:.1e}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON row a line")
-    parser.add_argument("--quick", action="store_true", help="the same: all of it is quick")
-    parser.add_argument("--peers", action="store_true", help="the same: the peer runs beside it every time")
+    parser.add_argument("--quick", action="store_true", help="the random weights alone")
+    parser.add_argument("--peers", action="store_true", help="nothing more: the peers run beside it every time")
     arguments = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    if arguments.json:
-        for row in rows():
-            print(json.dumps(row), flush=True)
-        return
-    print("| family, shapes, direction | largest difference |\n|---|---|")
-    for row in rows():
-        print(f"| {row['name']} | {row['value']:.1e} |", flush=True)
+    if not arguments.json:
+        print("| family, shapes, direction | measure | value | beside |\n|---|---|---|---|")
+    for row in rows() if arguments.quick else chain(rows(), published.rows()):
+        line = f"| {row['name']} | {row['unit']} | {_said(row['value'], row['unit'])} | {row['peer']} |"
+        print(json.dumps(row) if arguments.json else line, flush=True)
 
 
 if __name__ == "__main__":
