@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score
+from torch import nn
 
 from zhumo.errors import DataError
 from zhumo.tasks import Answer, Row
@@ -45,9 +46,11 @@ def _model(task: Classify, causal: bool = False) -> Transformer:
     config = Config(
         vocabulary=task.vocabulary, width=48, depth=2, heads=4, length=task.length, causal=causal, head="none"
     )
-    model = Transformer(config)
+    model = initialise(Transformer(config), 0)
     model.head = task.head(config.width)
-    return initialise(model, 0).eval()
+    # The head starts at zero, where every answer is the same; drawn at random, untrained models differ.
+    nn.init.normal_(model.head.get_parameter("weight"), std=0.02, generator=torch.Generator().manual_seed(1))
+    return model.eval()
 
 
 def _fit(task: Classify, model: Transformer, rows: list[Row], steps: int) -> None:

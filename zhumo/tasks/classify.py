@@ -68,7 +68,7 @@ class Classify(Task):
 
     def head(self, width: int) -> nn.Module:
         """One score a label."""
-        return nn.Linear(width, len(self.labels))
+        return LabelHead(width, len(self.labels))
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """Cross-entropy; of each label by itself where a text may carry several."""
@@ -166,6 +166,26 @@ class Classify(Task):
     def _hits(self, entry: str | list[str]) -> np.ndarray:
         wanted = label_set(entry)
         return np.array([label in wanted for label in self.labels], dtype=float)
+
+
+class LabelHead(nn.Module):
+    """A linear layer from a pooled text to its labels that starts at zero and learns `GAIN` times as fast as the body.
+
+    AdamW moves every weight by about the learning rate, so a rate that is gentle to published weights leaves a head
+    that starts from nothing behind: on banking77 the first epoch from MiniLM ends at 66% without the gain, 87% with
+    it. From zero, the body is not first bent to the whims of a random head (Kumar et al. 2022).
+    """
+
+    GAIN = 16.0
+
+    def __init__(self, width: int, labels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(labels, width))
+        self.bias = nn.Parameter(torch.zeros(labels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width) -> (batch, labels)."""
+        return F.linear(x * self.GAIN, self.weight, self.bias * self.GAIN)
 
 
 def label_set(entry: str | list[str]) -> set[str]:

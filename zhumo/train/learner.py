@@ -1,6 +1,7 @@
 """One update: the gradient of a global batch, the guard, the optimiser; and the loss on examples not learned from."""
 
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn.utils import get_total_norm
 from zhumo.recipe import Train
 from zhumo.tasks import Loss, Task
 from zhumo.tasks.examples import Examples, batches, collate
+from zhumo.train.attention import Float32Attention
 from zhumo.train.optimizer import learning, make_optimizer
 from zhumo.train.order import Indices, Samples
 from zhumo.transformer import Transformer, key_dropout
@@ -86,7 +88,9 @@ class Learner:
         return total, count
 
     def _loss(self, batch: dict[str, Tensor]) -> Loss:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
+        bf16 = self.train.precision == "bf16"
+        attention = Float32Attention() if bf16 and self.device.type == "cpu" else nullcontext()
+        with attention, torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             return self.task.loss(self.model, batch)
 
     def update(self, samples: Samples, learning_rate: float) -> Outcome:
