@@ -16,7 +16,8 @@ NEAR = 4.0  # what one step right after the other counts, beside 1 for being in 
 FADE = 0.8  # of that, what is left a step further away
 REACH = 10  # steps after which nothing is left of it
 RECENT = 0.75  # what an item of the history weighs beside the one after it
-KEPT = 256  # neighbours an item keeps
+KEPT = 512  # neighbours an item keeps in a small catalogue; in a large one it has to do with 64
+ALL_KEPT = 2**22  # neighbours that all items together keep in between
 
 History = np.ndarray
 """Indices of items, 0-based, oldest first."""
@@ -30,7 +31,7 @@ def popularity(histories: Sequence[History], items: int) -> np.ndarray:
 
 
 def neighbours(histories: Sequence[History], items: int) -> sparse.csr_array:
-    """How close each item is to those that may follow it, (items, items), the KEPT closest of each."""
+    """How close each item is to those that may follow it, (items, items), the closest of each."""
     together = _together(histories, items) + NEAR * _followed(histories, items)
     close = together.tocoo()
     users = popularity(histories, items) * len(histories)
@@ -70,11 +71,11 @@ def _followed(histories: Sequence[History], items: int) -> sparse.csr_array:
 
 
 def _closest(row: np.ndarray, column: np.ndarray, value: np.ndarray, items: int) -> sparse.csr_array:
-    """The KEPT largest values of each row; of equals those of the smaller column."""
+    """The largest values of each row; of equals those of the smaller column."""
     order = np.lexsort((column, -value, row))
     row, column, value = row[order], column[order], value[order]
     starts = np.searchsorted(row, np.arange(items))
-    kept = np.arange(len(row)) - starts[row] < KEPT
+    kept = np.arange(len(row)) - starts[row] < min(KEPT, max(64, ALL_KEPT // items))
     return sparse.csr_array((value[kept].astype(np.float32), (row[kept], column[kept])), shape=(items, items))
 
 
