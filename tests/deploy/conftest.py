@@ -7,7 +7,9 @@ import pytest
 
 from zhumo.bundle import save
 from zhumo.deploy.parity import Server, served
-from zhumo.run import write_json
+from zhumo.make import make
+from zhumo.recipe import Recipe
+from zhumo.run import Run, write_json
 from zhumo.tasks import Row, Task, task_class
 from zhumo.tokenizer import Tokenizer, learn_bpe
 from zhumo.transformer import Config, Transformer, initialise
@@ -68,3 +70,31 @@ def server(bundles: dict[str, Path]) -> Iterator[Server]:
     """All four behind one real server process."""
     with served(list(bundles.values())) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def hostile() -> str:
+    """Markup that a title and a label of the bundles hold."""
+    return HOSTILE
+
+
+RECIPE = """
+task: classify
+name: 评论
+prepare:
+  {source: DATA, columns: {text: 评论内容, label: 评价}, length: 32, vocabulary: 400, split: {test: 0.2, valid: 0.1}}
+build: {size: tiny}
+train: {steps: 20, batch: 16, threads: 1}
+deploy: {parity: 20}
+"""
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Run]:
+    """A run through all five steps, from a file with Chinese headings."""
+    root = tmp_path_factory.mktemp("made")
+    lines = [f"{text} {number},{label}" for number in range(40) for text, label in TEXTS if "," not in text]
+    (root / "reviews.csv").write_text("\n".join(["评论内容,评价", *lines]), encoding="utf-8")
+    (root / "recipe.yaml").write_text(RECIPE.replace("DATA", str(root / "reviews.csv")), encoding="utf-8")
+    recipe = Recipe.read(root / "recipe.yaml")
+    return recipe, make(recipe, Run.of(recipe, root / "runs"))

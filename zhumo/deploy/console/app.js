@@ -15,6 +15,7 @@ let page = 0; // grows with each page drawn, so that a late answer cannot draw o
 
 function frame() {
   document.querySelector(".skip").textContent = say("page.skip");
+  document.querySelector("#models").textContent = say("page.models");
   document.querySelector("#language").textContent = say("page.language");
   document.querySelector("#language").lang = language === "zh" ? "en" : "zh-CN";
 }

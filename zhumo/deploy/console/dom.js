@@ -9,7 +9,7 @@ export function el(name, attributes = {}, ...children) {
     else if (key in node && typeof value !== "string") node[key] = value;
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 
@@ -20,7 +20,7 @@ export function styled(node, numbers) {
 }
 
 export function show(place, ...children) {
-  place.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined));
+  place.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
 }
 
 // Runs `work` once nothing has happened for a moment.

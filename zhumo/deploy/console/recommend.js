@@ -58,7 +58,7 @@ export async function drawRecommend(place, model) {
       const most = Math.max(...items.map((item) => item.score), Number.MIN_VALUE);
       show(top, items.map((item) => {
         const title = item.title ?? item.id;
-        return el("li", {}, styled(adding({ id: item.id, title }, el("span", { class: "who" }, title), el("span", { class: "number" }, percent(item.score)),
+        return el("li", {}, styled(adding({ id: item.id, title }, el("span", { class: "who" }, title), el("span", { class: "number", title: say("page.recommend.score", { p: percent(item.score) }) }, percent(item.score)),
           el("i", { class: "meter", "aria-hidden": "true" })), { share: item.score / most }));
       }));
       show(code, codeFor("v1/recommendations", body));

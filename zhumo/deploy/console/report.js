@@ -6,10 +6,7 @@ import { figure, language, named, say } from "./words.js";
 
 const everyone = (report) => [{ name: report.served, kind: "model", measures: report.measures, p_better: null }, ...report.rivals];
 const valueOf = (one, name) => one.measures.find((value) => value.name === name);
-const measureName = (name) => {
-  const long = named("measure", name);
-  return long === name ? named("metric", name) : long;
-};
+const measureName = (name) => named("metric", name);
 const interval = (value) => say("page.report.interval", { low: figure(value.low), high: figure(value.high) });
 
 // What stands on the first page: the number that decides, beside its rivals, and the sentence.
@@ -19,7 +16,7 @@ export function drawCard(report) {
 
 function hero(report) {
   const lead = report.measures[0];
-  return el("p", { class: "hero" }, el("b", {}, figure(lead.value)), el("span", {}, el("span", { class: "measure" }, measureName(lead.name)),
+  return el("p", { class: "hero" }, el("b", {}, figure(lead.value)), el("span", {}, el("span", { class: "measure" }, measureName(lead.name), lead.higher_is_better ? null : ` · ${say("page.report.less")}`),
     el("span", { class: "soft" }, `${interval(lead)}, ${say("page.report.rows", { n: figure(lead.n) })}`)));
 }
 
@@ -47,12 +44,20 @@ export function drawReport(place, report, name) {
     section("every", measures(report)),
     report.slices.length ? section("slices", report.slices.map((slice) => sliceOf(report, slice))) : null,
     section("asked", facts([...Object.entries(report.data.parts), ["tested", report.data.tested]].map(([part, n]) => [say(`report.rows.${part}`), figure(n)]))),
+    section("cost", facts([[say("report.cost.parameters"), figure(report.cost.parameters)], [say("report.cost.training"), time(report.cost.training_seconds)],
+      [say("report.cost.answer"), time(report.cost.answer_seconds)]])),
     section("limits", el("ul", { class: "plain" }, report.limits.map((said) => el("li", {}, said[language])))),
     el("p", {}, save)));
 }
 
 function section(name, ...inside) {
   return el("section", { class: "panel" }, el("h2", {}, name === "every" ? say("page.report.every") : say(`report.section.${name}`)), inside);
+}
+
+function time(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 1) return say("report.unit.milliseconds", { n: figure(seconds * 1000) });
+  return seconds < 120 ? say("report.unit.seconds", { n: figure(seconds) }) : say("report.unit.minutes", { n: figure(seconds / 60) });
 }
 
 function facts(pairs) {

@@ -19,8 +19,8 @@ export function drawWrite(place, model) {
   const shown = el("output", { for: "temperature" }, "0.7"), code = el("div");
   const modes = el("div", { class: "modes", role: "group" }, ["chat", "continue"].map((mode) =>
     el("button", { type: "button", class: "mode", onclick: () => { chats = mode === "chat"; begin(); } }, say(`page.write.${mode}`))));
-  const form = el("form", { class: "panel compose" }, label, field, el("div", { class: "line between" }, el("div", { class: "line" }, send, stop), fresh));
-  show(place, el("div", { class: "write" }, el("section", { class: "panel talk" }, el("div", { class: "line between" }, modes), log), form,
+  const form = el("form", { class: "compose" }, label, field, el("div", { class: "line" }, send, stop));
+  show(place, el("div", { class: "write" }, el("section", { class: "panel talk" }, el("div", { class: "line between" }, modes, fresh), log, form),
     el("section", { class: "panel dials" },
       el("div", {}, el("label", { for: "temperature" }, say("page.write.temperature"), " ", shown), temperature, el("p", { class: "soft small" }, say("page.write.temperature.about"))),
       el("div", {}, el("label", { for: "length" }, say("page.write.length")), length)), code));

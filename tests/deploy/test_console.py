@@ -1,0 +1,223 @@
+"""The console in a real browser: every task is tried, in both languages, and nothing leaves the house or is markup."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from zhumo.deploy.parity import Server, served
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+
+webdriver = pytest.importorskip("selenium.webdriver")
+waiting = pytest.importorskip("selenium.webdriver.support.wait")
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+FLAGS = (
+    "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+    "disable-component-update", "disable-sync", "window-size=1280,900", "lang=en",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def house(bundles: dict[str, Path], made: tuple[Recipe, Run]) -> Iterator[Server]:
+    with served([*bundles.values(), made[1].step("deploy")]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    if not (CHROMIUM.is_file() and DRIVER.is_file()):
+        pytest.skip("Debian's chromium and chromium-driver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """A tab of the console, and what a person does in it."""
+
+    def __init__(self, browser: webdriver.Chrome, server: Server) -> None:
+        self.browser, self.server, self.base = browser, server, f"http://127.0.0.1:{server.port}/"
+
+    def open(self, place: str = "", wait: str = "main h1") -> None:
+        self.browser.get("about:blank")
+        self.browser.get(f"{self.base}#{place}")
+        self.find(wait)
+
+    def all(self, selector: str) -> list[webdriver.remote.webelement.WebElement]:
+        found: list[webdriver.remote.webelement.WebElement] = self.browser.find_elements("css selector", selector)
+        return found
+
+    def find(self, selector: str) -> webdriver.remote.webelement.WebElement:
+        self.until(lambda: bool(self.all(selector)), selector)
+        return self.all(selector)[0]
+
+    def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        waiting.WebDriverWait(self.browser, 20).until(lambda _: condition(), what)
+
+    def texts(self, selector: str) -> list[str]:
+        return [element.text for element in self.all(selector)]
+
+    def js(self, code: str) -> object:
+        return self.browser.execute_script(f"return {code}")
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, house: Server) -> Iterator[Page]:
+    browser.get(f"http://127.0.0.1:{house.port}/#key={house.key}")
+    page = Page(browser, house)
+    page.find(".cards")
+    if page.js("document.documentElement.lang") != "en":
+        page.find("#language").click()
+        page.until(lambda: page.js("document.documentElement.lang") == "en")
+    browser.get_log("browser")
+    browser.get_log("performance")
+    yield page
+    assert browser.get_log("browser") == []
+    assert page.js("document.querySelectorAll('main img, main script, main iframe').length") == 0
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            address = urlsplit(message["params"]["request"]["url"])
+            assert address.netloc == urlsplit(page.base).netloc or address.scheme in ("about", "blob", "data"), address
+
+
+def test_the_key_leaves_the_address(page: Page) -> None:
+    assert page.server.key not in page.browser.current_url
+    assert page.server.key not in str(page.js("JSON.stringify(localStorage) + document.cookie"))
+    assert page.js("sessionStorage.getItem('zhumo.key')") == page.server.key
+
+
+def test_who_has_no_key_is_asked_for_it(page: Page) -> None:
+    page.js("sessionStorage.clear()")
+    page.open(wait="#key")
+    page.find("#key").send_keys("not the key")
+    page.find("form button").click()
+    assert page.find(".wrong").text == "That is not the key."
+    page.find("#key").send_keys(page.server.key)
+    page.find("form button").click()
+    page.find(".cards")
+    page.browser.get_log("browser")  # the browser itself notes the 401 that was asked for
+
+
+def test_every_bundle_is_shown_with_its_card(page: Page) -> None:
+    assert page.texts(".card h2") == ["recommend-small", "classify-small", "embed-small", "write-small", "评论"]
+    assert "This bundle brings no report card." in page.find(".card").text
+    page.browser.get_log("browser")  # four 404s of bundles without a card
+
+
+def test_the_language_changes_and_stays(page: Page) -> None:
+    page.find("#language").click()
+    page.until(lambda: page.texts("main h1") == ["在此服务的模型"])
+    assert page.js("document.documentElement.lang") == "zh-CN"
+    page.browser.refresh()
+    page.until(lambda: page.texts("main h1") == ["在此服务的模型"])
+    page.find("#language").click()
+    page.until(lambda: page.texts("main h1") == ["What is served here"])
+    page.browser.get_log("browser")
+
+
+def test_recommend(page: Page, hostile: str) -> None:
+    page.open("/recommend-small/try", ".top .row")
+    bestsellers = page.texts(".top .who")
+    assert len(bestsellers) == 10 and hostile in bestsellers
+    page.find("#search").send_keys("script")
+    page.until(lambda: page.texts(".found button") == [hostile], "the search")
+    page.find(".found button").click()
+    page.until(lambda: page.texts(".top .who") != bestsellers and len(page.all(".top .row")) == 9, "the new list")
+    assert page.find(".chip").text.startswith(hostile)
+    assert hostile not in page.texts(".top .who")  # it has been taken
+    page.find(".check input").click()
+    page.until(lambda: hostile in page.texts(".top .who"), "what was taken")
+    page.find("#search").clear()
+    page.find("#search").send_keys("no such film")
+    page.until(lambda: "matches “no such film”" in page.find(".found").text, "the empty state")
+    page.find(".chip").click()
+    page.until(lambda: page.texts(".top .who") == bestsellers, "the bestsellers again")
+
+
+def test_classify(page: Page, hostile: str) -> None:
+    page.open("/classify-small/try")
+    page.find("#text").send_keys("the zip broke")
+    page.find("form .strong").click()
+    page.until(lambda: len(page.all(".bars li")) == 3, "the bars")
+    assert hostile in page.texts(".bars .who")
+    assert page.texts(".bars .chosen .who") == page.texts(".bars .who")[:1]
+    page.find(".code summary").click()
+    assert "/v1/classify" in page.find(".code pre").text and page.server.key not in page.find(".code pre").text
+
+
+def test_embed(page: Page, hostile: str) -> None:
+    page.open("/embed-small/try")
+    for field, text in zip(page.all(".texts textarea"), ["soft", hostile, "soft"], strict=True):
+        field.send_keys(text)
+    page.find("form .strong").click()
+    page.until(lambda: len(page.all(".matrix tbody td")) == 9, "the matrix")
+    cells = page.texts(".matrix tbody td")
+    assert cells[2] == "1.00" and cells[1] == cells[3]
+    assert hostile in page.texts(".matrix tbody th")[1]
+
+
+def test_write_streams_and_stops(page: Page, hostile: str) -> None:
+    page.open("/write-small/try")
+    page.all(".mode")[0].click()
+    page.js("document.querySelector('#length').value = 2000")
+    page.find("#message").send_keys(hostile)
+    page.find(".compose .strong").click()
+    page.until(lambda: len(page.texts(".said")) == 2 and len(page.texts(".said")[1]) > 5, "the first words")
+    assert page.texts(".said")[0] == hostile
+    stop = page.all(".compose button")[1]
+    if stop.is_displayed():
+        stop.click()
+    page.until(lambda: page.texts(".note")[-1] != "", "the end")
+    page.until(lambda: page.all(".compose .strong")[0].is_displayed(), "the next turn")
+
+
+def test_a_text_is_continued(page: Page) -> None:
+    page.open("/write-small/try")
+    page.all(".mode")[1].click()
+    page.js("document.querySelector('#length').value = 6")
+    page.find("#message").send_keys("the dress")
+    page.find(".compose .strong").click()
+    page.until(lambda: "written" in "".join(page.texts(".note")), "the end")
+    assert page.find(".said").text.startswith("the dress")
+
+
+def test_the_report_card(page: Page, made: tuple[Recipe, Run]) -> None:
+    report = json.loads((made[1].step("deploy") / "report.json").read_text(encoding="utf-8"))
+    page.open("/评论/report", ".report")
+    assert page.find(".verdict").text == report["sentence"]["en"]
+    assert len(page.all(".answer .forest li")) == 1 + len(report["rivals"])
+    assert len(page.all(".report tbody tr")) == len(report["measures"])
+    assert all(word not in page.find("main").text for word in ("undefined", "NaN", "[object", "report.", "page."))
+
+
+def test_an_unknown_model_is_told(page: Page) -> None:
+    page.open("/nobody/try", ".problem")
+    assert "There is no model “nobody” here." in page.find(".problem").text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for place in (
+        "",
+        "/评论/report",
+        "/recommend-small/try",
+        "/classify-small/try",
+        "/embed-small/try",
+        "/write-small/try",
+    ):
+        page.open(place, "main .panel")
+        assert int(str(page.js("document.documentElement.scrollWidth"))) <= width, place
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.browser.get_log("browser")
