@@ -1,11 +1,14 @@
 """The loss curve as a picture: SVG whose text stays text."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import orjson
 from matplotlib.figure import Figure
+
+from zhumo.words import say
 
 POINTS = 400  # a longer curve is drawn as means of its parts
 
@@ -20,11 +23,13 @@ def plot_loss(metrics: Path, target: Path) -> None:
         axes = figure.subplots()
         if len(seen):
             parts = np.array([part.mean(axis=0) for part in np.array_split(seen, min(POINTS, len(seen)))])
-            axes.plot(parts[:, 0], parts[:, 1], color="#7a8ba6", linewidth=1, label="train")
+            axes.plot(parts[:, 0], parts[:, 1], color="#7a8ba6", linewidth=1, label=say("report.loss.train"))
         if len(valid):
-            axes.plot(valid[:, 0], valid[:, 1], color="#c8452d", marker="o", markersize=3, label="validation")
-        axes.set(xlabel="step", ylabel="loss")
+            axes.plot(valid[:, 0], valid[:, 1], color="#c8452d", marker=".", label=say("report.loss.valid"))
+        axes.set(xlabel=say("report.loss.step"), ylabel=say("report.loss.loss"))
         axes.spines[["top", "right"]].set_visible(False)
         if len(seen) or len(valid):
             axes.legend(frameon=False)
-        figure.savefig(target, format="svg", metadata={"Date": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has the font, not this machine
+            figure.savefig(target, format="svg", metadata={"Date": None})

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
 from zhumo.build.adapter import write_adapter
 from zhumo.bundle import Bundle, load
 from zhumo.bundle import save as save_bundle
 from zhumo.errors import ModelError
+from zhumo.prepare import read_rows
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import Row
@@ -91,8 +91,3 @@ def finish(training: Training, bundle: Bundle, rows: list[Row]) -> None:
     save_bundle(training.folder, bundle.model, bundle.family, bundle.tokenizer, bundle.task)
     plot_loss(training.folder / "metrics.jsonl", training.folder / "loss.svg")
     checkpoint.sweep(training.checkpoints, keep=1)  # the last one, which holds the best weights too
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a JSON-lines file; none where there is no file."""
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []

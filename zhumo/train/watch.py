@@ -10,7 +10,7 @@ from typing import Self
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from zhumo.train.learner import Outcome
 from zhumo.words import say
@@ -40,8 +40,7 @@ class Watch:
         console = Console(stderr=True)
         self.live = console.is_terminal and show
         self.bar = Progress(
-            BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), console=console, auto_refresh=False,
-            disable=not self.live,
+            BarColumn(16), TextColumn("{task.description}"), console=console, auto_refresh=False, disable=not self.live
         )
         self.row = self.bar.add_task("", total=steps, completed=start)
         self.valid: float | None = None
@@ -93,8 +92,8 @@ class Watch:
             "cli.train.progress",
             step=step,
             steps=self.steps,
-            loss=f"{loss:.4f}",
-            valid="-" if self.valid is None else f"{self.valid:.4f}",
+            loss=f"{loss:.3f}",
+            valid="-" if self.valid is None else f"{self.valid:.3f}",
             speed=f"{speed:,.0f}",
             left=timedelta(seconds=round(left)),
         )
