@@ -103,6 +103,7 @@ def test_what_is_no_chat_is_left_alone(row: Row) -> None:
         ({"instruction": "do", "output": None}, "no_value", "assistant"),
         ({"instruction": "do", "output": "x", "history": ["a", "b"]}, "not_a_message", "history"),
         ({"prompt": "", "reply": "r"}, "no_value", "reply"),
+        ({"prompt": None, "reply": None}, "no_value", "user"),
         ({"prompt": "q", "reply": 5}, "not_a_message", "assistant"),
     ],
     ids=str,

@@ -123,5 +123,6 @@ def _first(row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _is_pair(row: Mapping[str, Any], prompt: str, reply: str) -> bool:
-    """Both columns are there and not both empty: half a pair is a chat gone wrong, an empty one is no chat."""
-    return prompt in row and reply in row and (_filled(row, prompt) or _filled(row, reply))
+    """Both columns are there. Half a pair is a chat gone wrong; so is an empty one, unless there is a text instead."""
+    filled = _filled(row, prompt) or _filled(row, reply) or not _filled(row, "text")
+    return prompt in row and reply in row and filled

@@ -62,7 +62,7 @@ class Write(Task):
 
     name: ClassVar[str] = "write"
     fields: ClassVar[Mapping[str, Field]] = {
-        "text": Field(str, needed=False, guess=("text", "content", "review", "文本", "正文", "内容", "评论")),
+        "text": Field(str, guess=("text", "content", "review", "文本", "正文", "内容", "评论")),
         "messages": Field(list, needed=False, guess=("messages", "conversations", "对话")),
         "prompt": Field(str, needed=False, guess=("prompt", "question", "instruction", "问题", "提问", "指令")),
         "reply": Field(str, needed=False, guess=("reply", "answer", "response", "output", "回答", "回复", "答案")),
