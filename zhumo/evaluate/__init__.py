@@ -132,7 +132,8 @@ def _measure(recipe: Recipe, run: Run, folder: Path) -> Report:
     baselines = [
         _contender(task, other, "baseline", fit(task, train, rows), rows) for other, fit in task.baselines.items()
     ]
-    report = _report(recipe, run, task, rows, [served, *others, *baselines])
+    able = [one for one in (*others, *baselines) if one.measures]  # a baseline may not apply
+    report = _report(recipe, run, task, rows, [served, *able])
     return {**report, "cost": _cost(run, bundle, seconds / len(rows))}
 
 
@@ -201,7 +202,8 @@ def _in_parts(answer: Callable[[Sequence[Row]], list[Answer]], rows: Sequence[Ro
     """The answers to all rows, with a progress bar on the error stream once it takes longer than a moment."""
     answers: list[Answer] = []
     started = time.monotonic()
-    bar = Progress(console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     asked = bar.add_task(say("report.answering"), total=len(rows))
     try:
         while len(answers) < len(rows):

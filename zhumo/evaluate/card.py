@@ -47,7 +47,7 @@ def _front(report: Report) -> dict[str, Any]:
         "license": _licence_id(report["model"]["licence"]),
         "language": report["data"]["languages"],
         "pipeline_tag": PIPELINES.get(report["task"]),
-        "base_model": report["model"]["start"],
+        "base_model": (report["model"]["start"] or "").removeprefix("hf:"),
         "datasets": sources,
         "metrics": [value["name"] for value in report["measures"]],
         "tags": ["zhumo", report["task"]],

@@ -170,7 +170,7 @@ def _data(report: Report, voice: Voice) -> Markup:
     order = ("in", "out", "quarantined", "deduplicated")
     flow = {**{name: data["rows"][name] for name in order}, **data["parts"], "tested": data["tested"]}
     counts = (tag("li", tag("b", figure(count)), tag("span", voice(f"rows.{name}"))) for name, count in flow.items())
-    reasons = [f"{reason}: {figure(count)}" for reason, count in data["quarantined"].items()]
+    reasons = [f"{voice.reason(reason)} ({figure(count)})" for reason, count in data["quarantined"].items()]
     why = tag("p", voice("reasons", reasons=voice.join(reasons)), class_="note") if reasons else None
     sources = (
         tag(

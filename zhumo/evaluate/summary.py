@@ -19,7 +19,7 @@ def summary(report: Report) -> RenderableType:
         table.add_column(Text(voice.who(one["name"])), justify="right", style="bold" if one["kind"] == "model" else "")
     for measure in report["measures"]:
         found = [measure_of(one, measure["name"]) for one in everyone(report)]
-        table.add_row(Text(voice.metric(measure["name"])), *(Text(_cell(value)) for value in found))
+        table.add_row(Text(voice.metric(measure["name"])), *map(_cell, found))
     chances = [chance(one["p_better"]).removeprefix("= ") for one in report["rivals"]]
     table.add_row(Text("p"), Text(), *map(Text, chances), style="dim")
     told = [*(sentence[voice.language] for sentence in report["parts"]), *blend(report, voice), winner(report, voice)]
@@ -35,5 +35,8 @@ def summary(report: Report) -> RenderableType:
     )
 
 
-def _cell(value: Value | None) -> str:
-    return f"{figure(value['value'])} ({spread(value)})" if value else "–"
+def _cell(value: Value | None) -> Text:
+    """A value over its interval, narrow enough for five columns on a small terminal."""
+    if value is None:
+        return Text("–")
+    return Text(figure(value["value"])).append("\n" + spread(value).replace(" ", ""), style="not bold dim")

@@ -53,6 +53,10 @@ class Voice:
         """What a slice looks at: the user's own column by its name, ours by a word."""
         return self._named("slice", name) if automatic else name
 
+    def reason(self, name: str) -> str:
+        """Why a row was put aside."""
+        return words(self.language).get(f"bad.{name}", name).rstrip(".。")
+
     def join(self, parts: list[str]) -> str:
         """A list in a sentence."""
         return self("comma").join(parts)
