@@ -13,6 +13,7 @@ from zhumo.run import Run
 
 webdriver = pytest.importorskip("selenium.webdriver")
 waiting = pytest.importorskip("selenium.webdriver.support.wait")
+Stale = pytest.importorskip("selenium.common.exceptions").StaleElementReferenceException
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
@@ -61,10 +62,13 @@ class Page:
         return self.all(selector)[0]
 
     def until(self, condition: Callable[[], bool], what: str = "") -> None:
-        waiting.WebDriverWait(self.browser, 20).until(lambda _: condition(), what)
+        waiting.WebDriverWait(self.browser, 20, ignored_exceptions=[Stale]).until(lambda _: condition(), what)
 
     def texts(self, selector: str) -> list[str]:
-        return [element.text for element in self.all(selector)]
+        """All at one moment: elements are drawn anew while a person looks."""
+        code = "return [...document.querySelectorAll(arguments[0])].map((element) => element.innerText.trim())"
+        found: list[str] = self.browser.execute_script(code, selector)
+        return found
 
     def js(self, code: str) -> object:
         return self.browser.execute_script(f"return {code}")
