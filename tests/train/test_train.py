@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from zhumo import bundle
 from zhumo.build.adapter import read_adapter
-from zhumo.errors import DataError, Interrupted, ModelError
+from zhumo.errors import DataError, Interrupted, ModelError, RunError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import TASKS, Loss
 from zhumo.tasks.examples import Batch, Examples
-from zhumo.train import TrainError, train
+from zhumo.train import TrainError, loop, train
 from zhumo.train.learner import Learner
 from zhumo.train.order import Order, sample_keys
 from zhumo.transformer import Transformer
@@ -66,8 +66,9 @@ class Eventful(Characters):
 @pytest.fixture()
 def eventful(monkeypatch: pytest.MonkeyPatch) -> type[Eventful]:
     """The class, with nothing planned, in the place of `Characters`."""
-    monkeypatch.setitem(TASKS, "eventful", "test_train:Eventful")  # type: ignore[arg-type]
+    monkeypatch.setitem(TASKS, "eventful", "test_train:Eventful")
     monkeypatch.setattr(characters, "Characters", Eventful)
+    monkeypatch.setattr(loop, "SAVING", 1.0)  # save as often as `save_every` says, however long it takes
     for name, value in {"calls": 0, "nan": (), "signals": (), "crash": ()}.items():
         monkeypatch.setattr(Eventful, name, value)
     return Eventful
@@ -111,7 +112,7 @@ MATRIX: dict[str, dict[str, Any]] = {
 def test_exact_resume(tmp_path: Path, eventful: type[Eventful], case: str) -> None:
     """Interrupted by a signal at one step and by a crash soon after: the same bits, and no line of metrics twice."""
     settings = {**MATRIX[case], "epochs": 2.2, "save_every": 0.001}
-    model = {name: settings.pop(name) for name in ("dropout", "family", "lora") if name in settings}
+    model: dict[str, Any] = {name: settings.pop(name) for name in ("dropout", "family", "lora") if name in settings}
     model |= {"rows": lines(84), "valid": lines(10, 100)}  # 11 batches an epoch, the last of 4
     parts = settings.get("accumulate", 1)
     recipe, whole = make_run(tmp_path / "whole", settings, **model)
@@ -233,6 +234,13 @@ def test_no_epochs_copies_the_model_and_calibrates(tmp_path: Path) -> None:
     recipe, empty = make_run(tmp_path / "empty", {"epochs": 0}, rows=[])
     train(recipe, empty, progress=False)
     assert same(weights(empty), weights(empty, "build"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    recipe, run = make_run(tmp_path, {"epochs": 1, "device": "cuda"}, rows=lines(20))
+    with pytest.raises(RunError, match=r"train\.device"):
+        train(recipe, run, progress=False)
 
 
 def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from zhumo.train.stop import Stop
 from zhumo.train.watch import Watch
 
 SKIPS = 3  # updates in a row that are not finite, and no more
+SAVING = 0.05  # share of the time that may go into checkpoints; large ones come less often than `save_every`
 
 
 class TrainError(ZhumoError):
@@ -60,7 +61,7 @@ class Training:
         self.order = Order(examples.lengths(), recipe.train.batch, recipe.seed)
         self.learner = Learner(bundle.model, bundle.task, examples, recipe.train)
         self.state, self.best = State(), dict[str, torch.Tensor]()
-        self.saved_step, self.saved_at = 0, time.monotonic()
+        self.saved_step, self.save_due = 0, 0.0
         self.pace = Pace(threads=torch.get_num_threads(), steps=0)
 
     @property
@@ -86,6 +87,7 @@ class Training:
     def learn(self, stop: Stop, progress: bool) -> None:
         """Make all steps that are left."""
         state = self.state
+        self.save_due = time.monotonic() + self.train.save_every
         with Watch(self.folder, self.pace.steps, state.step, state.metrics, progress) as watch:
             while not self.done:
                 began = time.monotonic()
@@ -93,7 +95,8 @@ class Training:
                 if self._validation_due():
                     self._validate(watch)
                 state.seconds += time.monotonic() - began
-                if state.step == 1 or stop.asked or time.monotonic() - self.saved_at > self.train.save_every:
+                # The first step is saved, so that a process that is killed again and again still gets on.
+                if state.step == 1 or stop.asked or time.monotonic() > self.save_due:
                     self._save(watch)
                 if stop.asked and not self.done:
                     raise Interrupted("train.interrupted", step=state.step, steps=self.pace.steps, folder=self.folder)
@@ -131,11 +134,13 @@ class Training:
 
     def _save(self, watch: Watch) -> None:
         if self.state.step > self.saved_step:
+            began = time.monotonic()
             self.state.metrics = watch.mark()
             tensors = {"model": self.learner.weights(), "optimizer": self.learner.memory()}
             tensors |= {"best": self.best} if self.best else {}
             checkpoint.save(self.checkpoints, self.state.step, tensors, asdict(self.state))
-            self.saved_step, self.saved_at = self.state.step, time.monotonic()
+            now = time.monotonic()
+            self.saved_step, self.save_due = self.state.step, now + max(self.train.save_every, (now - began) / SAVING)
 
     def facts(self) -> dict[str, Any]:
         """What a person may want to know of it."""

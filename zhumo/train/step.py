@@ -12,7 +12,7 @@ import torch
 from zhumo.build.adapter import write_adapter
 from zhumo.bundle import Bundle, load
 from zhumo.bundle import save as save_bundle
-from zhumo.errors import ModelError
+from zhumo.errors import ModelError, RunError
 from zhumo.prepare import read_rows
 from zhumo.recipe import Recipe
 from zhumo.run import Run
@@ -32,10 +32,13 @@ def train(recipe: Recipe, run: Run, progress: bool = True) -> None:
         Interrupted: Ctrl-C or SIGTERM; all is saved.
         TrainError: loss or gradient are not finite, again and again.
         DataError: there are no examples to learn from.
+        RunError: the recipe asks for a GPU that is not there.
     """
     step = run.begin("train", recipe, resume=True)
     if step.done:
         return
+    if recipe.train.device == "cuda" and not torch.cuda.is_available():
+        raise RunError("train.no_cuda")
     threads = torch.get_num_threads()
     with torch.random.fork_rng([0] if recipe.train.device == "cuda" else []):
         try:
@@ -84,7 +87,7 @@ def adapt(recipe: Recipe, bundle: Bundle, folder: Path) -> Path | None:
 def finish(training: Training, bundle: Bundle, rows: list[Row]) -> None:
     """The last act: what the task settles on validation rows, the model folder, the picture."""
     assert bundle.task is not None
-    bundle.model.eval()
+    bundle.model.to("cpu").eval()  # where it will be served
     if rows:
         with torch.no_grad():
             bundle.task.calibrate(bundle.model, rows)
