@@ -85,6 +85,7 @@ def test_embeddings(client: openai.OpenAI, bundles: dict[str, Path]) -> None:
     found = client.embeddings.create(
         model="embed-small", input=["soft", "很好"]
     )  # the client asks for base64 by itself
+    assert found.usage.prompt_tokens == found.usage.total_tokens > 1
     own = load(bundles["embed"]).answer([{"text": "很好"}])[0]["embedding"]
     assert found.data[1].embedding == pytest.approx(own, abs=1e-6)
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ LONG = {
     "max_tokens": 8000,
     "stream": True,
     "temperature": 1.2,
+    "n": 8,
 }
 
 
@@ -57,6 +59,17 @@ def test_a_stream_that_nobody_reads_is_not_written(server: Server) -> None:
     assert until(lambda: meter(server, "zhumo_running") == 0)
 
 
+def test_an_answer_that_nobody_waits_for_is_not_written(server: Server) -> None:
+    body = json.dumps({**LONG, "stream": False}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {server.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(head.encode() + body)
+        assert until(lambda: meter(server, "zhumo_running") == 1)
+    assert until(lambda: meter(server, "zhumo_running") == 0)
+    assert server.post("/v1/completions", {"model": "write-small", "prompt": "a", "max_tokens": 1}, 0)["choices"]
+
+
 def test_a_wrong_row_is_a_status_and_not_a_broken_stream(server: Server) -> None:
     response = ask(server, {**LONG, "messages": [{"role": "assistant", "content": "I speak first"}]})
     assert response.status == 400
@@ -64,7 +77,7 @@ def test_a_wrong_row_is_a_status_and_not_a_broken_stream(server: Server) -> None
 
 
 def test_events_are_what_the_standard_says(server: Server) -> None:
-    body = ask(server, {**LONG, "max_tokens": 3}).read().decode()
+    body = ask(server, {**LONG, "max_tokens": 3, "n": 1}).read().decode()
     events = body.split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     assert all(json.loads(event.removeprefix("data: "))["object"] == "chat.completion.chunk" for event in events[:-2])
@@ -143,7 +156,7 @@ def test_sigterm_lets_an_answer_finish_and_ends_well(bundles: dict[str, Path], m
         found = re.search(r":(\d+)/ ", line)
         assert found is not None and "k" not in line.partition("#")[2]
         server = Server(int(found[1]), "k")
-        response = ask(server, {**LONG, "max_tokens": 60})
+        response = ask(server, {**LONG, "max_tokens": 60, "n": 1})
         response.readline()
         process.send_signal(signal.SIGTERM)
         assert response.read().endswith(b"data: [DONE]\n\n")

@@ -34,7 +34,7 @@ class Stream:
 class Route(Generic[A]):
     """One answering endpoint.
 
-    rows, response: request -> rows, (request, answers) -> response.
+    rows, response: request -> rows, (request, answers, usage) -> response.
     request, answer: row -> request, response -> what it says of the row.
     told: the names of an answer the response carries; empty: all.
     """
@@ -42,14 +42,14 @@ class Route(Generic[A]):
     path: str
     ask: type[A]
     rows: Callable[[A], list[Row]]
-    response: Callable[[A, Sequence[Answer]], Json]
+    response: Callable[[A, Sequence[Answer], Json], Json]
     request: Callable[[Row], Json]
     answer: Callable[[Json], Answer]
     told: frozenset[str] = frozenset()
     stream: Stream | None = None
 
 
-def _data(ask: Ask, answers: Sequence[Answer]) -> Json:
+def _data(ask: Ask, answers: Sequence[Answer], _: Json) -> Json:
     return {"object": "list", "model": ask.model, "data": list(answers)}
 
 
@@ -82,14 +82,13 @@ def _embed(ask: Embed) -> list[Row]:
     return [{**row, "match": row["text"]} for row in rows] if ask.input_type == "document" else rows
 
 
-def _embeddings(ask: Embed, answers: Sequence[Answer]) -> Json:
+def _embeddings(ask: Embed, answers: Sequence[Answer], used: Json) -> Json:
     name = "match_embedding" if ask.input_type == "document" else "embedding"
     data = [
         {"object": "embedding", "index": index, "embedding": _packed(answer[name], ask.encoding_format)}
         for index, answer in enumerate(answers)
     ]
-    tokens = sum(int(answer.get("tokens", 0)) for answer in answers)
-    return {**_data(ask, data), "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+    return {**_data(ask, data, used), "usage": {name: used[name] for name in ("prompt_tokens", "total_tokens")}}
 
 
 def _packed(vector: Sequence[float], form: str) -> Sequence[float] | str:
@@ -133,32 +132,26 @@ def _written(response: Json) -> Answer:
     return {"text": text, "finish_reason": choice["finish_reason"], **counts}
 
 
-def usage(answers: Sequence[Answer]) -> Json:
-    """Tokens read and written."""
-    read, wrote = (sum(answer[name] for answer in answers) for name in ("prompt_tokens", "completion_tokens"))
-    return {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}
-
-
 def envelope(ask: Ask, kind: str, prefix: str) -> Json:
     """What every OpenAI answer begins with."""
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": ask.model}
 
 
-def _chat_response(ask: Chat, answers: Sequence[Answer]) -> Json:
+def _chat_response(ask: Chat, answers: Sequence[Answer], used: Json) -> Json:
     choices = [
         {"index": index, "message": {"role": "assistant", "content": answer["text"], "refusal": None},
          "logprobs": None, "finish_reason": answer["finish_reason"]}
         for index, answer in enumerate(answers)
     ]  # fmt: skip
-    return {**envelope(ask, "chat.completion", "chatcmpl"), "choices": choices, "usage": usage(answers)}
+    return {**envelope(ask, "chat.completion", "chatcmpl"), "choices": choices, "usage": used}
 
 
-def _complete_response(ask: Complete, answers: Sequence[Answer]) -> Json:
+def _complete_response(ask: Complete, answers: Sequence[Answer], used: Json) -> Json:
     choices = [
         {"index": index, "text": answer["text"], "logprobs": None, "finish_reason": answer["finish_reason"]}
         for index, answer in enumerate(answers)
     ]
-    return {**envelope(ask, "text_completion", "cmpl"), "choices": choices, "usage": usage(answers)}
+    return {**envelope(ask, "text_completion", "cmpl"), "choices": choices, "usage": used}
 
 
 def _chat_piece(text: str | None) -> Json:

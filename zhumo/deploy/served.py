@@ -66,9 +66,20 @@ class Served:
         path = self.bundle.folder / f"report.{language}.html"
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    async def answer(self, rows: list[Row]) -> list[Answer]:
-        """Exactly what the bundle says of each row; each by itself, as the parity gate asks them."""
-        return await self.worker.run(lambda: [self.bundle.answer([row])[0] for row in rows])
+    async def answer(self, rows: list[Row], *, written: bool) -> tuple[list[Answer], int]:
+        """Exactly what the bundle says of each row, each by itself, as the parity gate asks them; and the tokens read.
+
+        written: the answers are texts, which are given up in the middle when nobody waits for them any more.
+        """
+        if not written:
+            return await self.worker.run(lambda: ([self.bundle.answer([row])[0] for row in rows], self._read(rows)))
+        pieces = self.worker.stream(lambda: self.pieces(rows))
+        answers = [piece async for _, piece in pieces if not isinstance(piece, str)]
+        return answers, sum(answer["prompt_tokens"] for answer in answers)
+
+    def _read(self, rows: list[Row]) -> int:
+        texts = [row["text"] for row in rows if "text" in row and self.task.tokenizer is not None]
+        return sum(len(self.task.tokenizer.encode(text)) for text in texts if self.task.tokenizer is not None)
 
     def pieces(self, rows: list[Row]) -> Generator[tuple[int, Piece], None, None]:
         """Each row's text as it is written, then its whole answer; with the row's place. Runs on the worker."""
@@ -96,7 +107,9 @@ class Served:
                 break
         return found
 
-    def count(self, answers: list[Answer]) -> None:
-        """Add to the meters what answers say of their tokens."""
-        for kind, name in (("prompt", "prompt_tokens"), ("completion", "completion_tokens")):
-            self.meters.tokens.labels(self.name, kind).inc(sum(int(answer.get(name, 0)) for answer in answers))
+    def used(self, read: int, answers: list[Answer]) -> dict[str, int]:
+        """OpenAI's `usage` of one request, which is also added to the meters. read: tokens of what was asked."""
+        wrote = sum(answer.get("completion_tokens", 0) for answer in answers)
+        for kind, count in (("prompt", read), ("completion", wrote)):
+            self.meters.tokens.labels(self.name, kind).inc(count)
+        return {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}

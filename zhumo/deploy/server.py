@@ -75,9 +75,10 @@ def _endpoint(task: str, route: Route[Any], served: Mapping[str, Served]) -> Cal
             pieces = timed(one.worker.stream(lambda: one.pieces(rows)), one)
             first = await _unless_gone(request, anext(pieces))  # what is wrong with a row is still a status
             return StreamingResponse(events(ask, route.stream, first, pieces, one), media_type="text/event-stream")
-        answers = await _unless_gone(request, one.answer(rows))
-        one.count(answers)
-        return Response(orjson.dumps(route.response(ask, answers)), media_type="application/json")
+        answers, read = await _unless_gone(request, one.answer(rows, written=route.stream is not None))
+        return Response(
+            orjson.dumps(route.response(ask, answers, one.used(read, answers))), media_type="application/json"
+        )
 
     answer.__annotations__["ask"] = route.ask  # FastAPI reads the body's model from here
     return answer

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from zhumo.deploy.requests import Sampling
-from zhumo.deploy.routes import Json, Stream, envelope, usage
+from zhumo.deploy.routes import Json, Stream, envelope
 from zhumo.deploy.served import Piece, Served
 from zhumo.tasks import Answer
 from zhumo.words import say
@@ -37,9 +37,9 @@ async def events(
         message = say("error.serve.broken_stream", "en")
         yield _event({"error": {"message": message, "type": "server_error", "param": None, "code": "broken_stream"}})
         raise
-    served.count(answers)
+    used = served.used(sum(answer["prompt_tokens"] for answer in answers), answers)
     if wants_usage:
-        yield _event({**head, "choices": [], "usage": usage(answers)})
+        yield _event({**head, "choices": [], "usage": used})
     yield DONE
 
 
