@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,27 +64,27 @@ def error_of(response: Any) -> dict[str, Any]:
     return error
 
 
+KEYLESS: tuple[dict[str, str], ...] = (
+    {},
+    {"authorization": "Bearer wrong"},
+    {"authorization": "Bearer "},
+    {"authorization": KEY},
+    {"authorization": f"Basic {KEY}"},
+    {"cookie": f"key={KEY}"},
+    {"x-api-key": KEY},
+)
+
+
 def test_every_route_and_method_needs_the_key(app: FastAPI) -> None:
-    paths = sorted(
-        {getattr(route, "path", "/") for route in app.routes} | {"/openapi.json", "/nowhere", "/v1/", "/docs"}
-    )
+    paths = {getattr(route, "path", "/") for route in app.routes} | {"/openapi.json", "/nowhere", "/v1/", "/docs"}
     assert len(paths) > 12
-    for path in paths:
-        for method in METHODS:
-            for headers in (
-                {},
-                {"authorization": "Bearer wrong"},
-                {"authorization": KEY},
-                {"authorization": f"Basic {KEY}"},
-                {"authorization": "Bearer "},
-                {"cookie": f"key={KEY}"},
-                {"x-api-key": KEY},
-            ):
-                response = TestClient(app).request(method, path.replace("{model}", "shop"), headers=headers)
-                is_open = method in ("GET", "HEAD") and (path in guard.OPEN or path.startswith("/console/"))
-                assert is_open or response.status_code == 401, (method, path, headers)
-                if response.status_code == 401 and method != "HEAD":
-                    assert error_of(response)["type"] == "authentication_error"
+    client = TestClient(app)
+    for path, method, headers in product(sorted(paths), METHODS, KEYLESS):
+        response = client.request(method, path.replace("{model}", "shop"), headers=headers)
+        is_open = method in ("GET", "HEAD") and (path in guard.OPEN or path.startswith("/console/"))
+        assert is_open or response.status_code == 401, (method, path, headers)
+        if response.status_code == 401 and method != "HEAD":
+            assert error_of(response)["type"] == "authentication_error"
 
 
 def test_the_open_files_hold_no_data(app: FastAPI) -> None:
