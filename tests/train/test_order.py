@@ -66,6 +66,15 @@ def test_batches_hold_examples_of_like_length() -> None:
     assert abs(np.corrcoef(np.arange(len(batches)), [batch.mean() for batch in batches])[0, 1]) < 0.2
 
 
+def test_companions_change_from_epoch_to_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 640)
+    order = Order(lengths, 32, 0)  # 20 batches an epoch, fewer than a whole window
+    batches = [set(order.after(consumed).indices.tolist()) for consumed in range(0, 1280, 32)]
+    first, second = batches[:20], batches[20:]
+    shared = np.mean([max(len(batch & other) for other in second) for batch in first])
+    assert shared < 16  # of 32
+
+
 def test_epochs_and_seeds_differ() -> None:
     lengths = np.ones(64, np.int64)
     first, later = (Order(lengths, 64, 0).after(consumed).indices for consumed in (0, 64))

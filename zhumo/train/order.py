@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 
-WINDOW = 32  # batches that are sorted by length together
+WINDOW = 32  # batches that are sorted by length together, where an epoch has enough of them
+WINDOWS = 4  # in an epoch at least: in one sorted as a whole the same examples would always travel together
 ROUNDS = 6
 
 
@@ -69,6 +70,7 @@ class Order:
 
     def __init__(self, lengths: Indices, batch: int, seed: int) -> None:
         self.lengths, self.batch, self.seed = lengths, batch, seed
+        self.window = max(1, min(WINDOW, self.epoch_steps // WINDOWS))
         self._window: tuple[tuple[int, int], list[Indices]] = ((-1, -1), [])  # only to spare work
 
     @property
@@ -79,15 +81,15 @@ class Order:
     def after(self, consumed: int) -> Samples:
         """The batch that comes once `consumed` samples have been used, counted over all epochs and workers."""
         epoch, place = divmod(consumed, len(self.lengths))
-        window, number = divmod(place // self.batch, WINDOW)
+        window, number = divmod(place // self.batch, self.window)
         if self._window[0] != (epoch, window):
             self._window = (epoch, window), self._batches(epoch, window)
         indices = self._window[1][number]
         return Samples(epoch, indices, sample_keys(self.seed, epoch, indices))
 
     def _batches(self, epoch: int, window: int) -> list[Indices]:
-        size, start = len(self.lengths), window * WINDOW * self.batch
-        places = np.arange(start, min(size, start + WINDOW * self.batch))
+        size, start = len(self.lengths), window * self.window * self.batch
+        places = np.arange(start, min(size, start + self.window * self.batch))
         indices = permute(places, size, self.seed, epoch)
         whole = len(indices) // self.batch
         # What does not fill a batch is taken before the sort, or it would always be the longest examples.
