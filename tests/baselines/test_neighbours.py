@@ -102,3 +102,20 @@ def test_on_amazon_beauty_popularity_is_what_others_measured_and_neighbours_are_
     near = rank.places(first_ten(shop.ask(matrix, popular, asked[some]), asked[some]), wanted[some])
     assert rank.ndcg(near, 10).value > 0.04
     assert rank.ndcg(near, 10).beats(rank.ndcg(where[some], 10)) < 0.01
+
+
+@pytest.mark.parametrize("items", [30, 200])
+def test_places_are_the_best_factors_of_closeness(items: int) -> None:
+    matrix = shop.neighbours(some_histories(2, items), items)
+    even = (matrix + matrix.T).toarray() / 2
+    places = shop.places(matrix, 16)
+    assert places.shape == (items, 16)
+    assert places.std() == pytest.approx(1)
+    values = np.maximum(np.sort(np.linalg.eigvalsh(even))[::-1][:16], 0)
+    product = places @ places.T
+    assert np.linalg.norm(product * values.sum() / np.trace(product)) == pytest.approx(np.linalg.norm(values))
+    assert np.corrcoef(product[even > 0], even[even > 0])[0, 1] > 0.5
+
+
+def test_places_of_a_shop_without_neighbours_are_nowhere() -> None:
+    assert not shop.places(shop.neighbours([np.array([0]), np.array([1])], 2), 8).any()

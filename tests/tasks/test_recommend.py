@@ -232,6 +232,21 @@ def test_rows_without_items_are_refused() -> None:
         Recommend(None, LENGTH).learn([{"items": []}])
 
 
+def test_a_fresh_model_begins_with_what_the_neighbours_say(task: Recommend) -> None:
+    """As far as its width allows: the closest neighbour of an item moves up in its list."""
+    rows: list[Row] = [{"items": [item], "k": 10**6} for item in task.state["items"][:60]]
+    closest = [names(answer)[0] for answer in task.ranked(rows, [(1.0, task.neighbours)])]
+
+    def place(model: Transformer) -> float:
+        lists = [names(answer) for answer in task.variants(model, rows)["transformer"]]
+        return float(np.mean(rank.places(lists, closest))) / len(lists[0])
+
+    model = model_for(task, width=64).eval()
+    before = place(model)
+    task.begin(model)
+    assert place(model) < before / 2
+
+
 def test_a_pattern_is_learned_by_heart() -> None:
     catalogue = [f"第{number}件" for number in range(30)]
     rows = [{"items": [catalogue[(start + step * 7) % 30] for step in range(12)]} for start in range(30)]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sparse
+from scipy.sparse.linalg import eigsh
 
 # Chosen on the validation items of MovieLens-100K and Amazon Beauty; all are flat around these values.
 NEAR = 4.0  # what one step right after the other counts, beside 1 for being in the same history
@@ -50,6 +51,27 @@ def ask(matrix: sparse.csr_array, popular: np.ndarray, histories: Sequence[Histo
     share = np.where(found.any(axis=1, keepdims=True), 0.999, 0.0)
     likely: np.ndarray = share * found + (1 - share) * popular / popular.sum()
     return likely
+
+
+def places(matrix: sparse.csr_array, width: int) -> np.ndarray:
+    """Where each item stands if close items are to stand close together, (items, width), of variance 1.
+
+    The inner product of two places is, as nearly as so few dimensions allow, how close the two items are: the best
+    factors of the symmetric matrix, which is what word embeddings learn too (Levy & Goldberg 2014). Turned at random,
+    so that no dimension is louder than another.
+    """
+    even = (matrix + matrix.T).tocsr() / 2
+    items = even.shape[0]
+    if items > 4 * width:
+        values, axes = eigsh(even, k=width, which="LA", v0=np.ones(items))
+    else:
+        values, axes = np.linalg.eigh(even.toarray())
+    best = np.argsort(values)[::-1][:width]
+    loud = axes[:, best] * np.sqrt(np.maximum(values[best], 0))
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(width, width)))
+    stand = loud @ turn[: len(best)]
+    even_out: np.ndarray = stand / max(float(stand.std()), 1e-12)
+    return even_out
 
 
 def _together(histories: Sequence[History], items: int) -> sparse.csr_array:

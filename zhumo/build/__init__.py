@@ -35,6 +35,7 @@ def build(recipe: Recipe, run: Run) -> None:
     else:
         family = section.family or "gpt2"
         model = initialise(Transformer(fresh(section, family, task)), recipe.seed)
+        task.begin(model)
     put_head(model, task, recipe.seed)
     save(step.folder, model, family, task.tokenizer, task)
     step.finish(family=family, parameters=model.parameter_count(), start=section.start, licence=licence)

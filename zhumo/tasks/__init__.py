@@ -95,6 +95,9 @@ class Task(ABC):
     def head(self, width: int) -> nn.Module | None:
         """build: the module on top of the Transformer; None: its own language-model head, or nothing."""
 
+    def begin(self, model: Transformer) -> None:  # noqa: B027, most tasks know nothing then
+        """build: put what the task already knows into fresh weights."""
+
     @abstractmethod
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """train: what is minimised. Calls the model itself."""

@@ -27,6 +27,7 @@ from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate
 from zhumo.transformer import Transformer
 
+BEGIN = 0.08  # how far from 0 items begin, beside 0.02 of noise
 SHOWN = 10  # items of an answer whose row does not say k
 ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
@@ -120,6 +121,15 @@ class Recommend(Task):
     def head(self, width: int) -> None:
         """The embeddings of the items are the head."""
 
+    def begin(self, model: Transformer) -> None:
+        """Items begin where their neighbours are, so the first thing a fresh model says is what the neighbours say.
+
+        It then learns from there: better in five epochs than from noise in twenty (MovieLens-100K).
+        """
+        stand = torch.from_numpy(shop.places(self._matrix(), model.config.width)).float()
+        with torch.no_grad():
+            model.stem.tokens.weight[1:] += BEGIN * stand
+
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """Cross-entropy at every position that has a target: over all new items, or over all seen where it is one."""
         assert model.head is not None
@@ -193,11 +203,13 @@ class Recommend(Task):
 
     def neighbours(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What the neighbours of each history say."""
+        scores: np.ndarray = np.log(np.maximum(shop.ask(self._matrix(), self.arrays["popularity"], histories), LEAST))
+        return scores
+
+    def _matrix(self) -> sparse.csr_array:
         names = ("neighbours.data", "neighbours.indices", "neighbours.indptr")
         size = len(self.arrays["popularity"])
-        matrix = sparse.csr_array(tuple(self.arrays[name] for name in names), shape=(size, size))
-        scores: np.ndarray = np.log(np.maximum(shop.ask(matrix, self.arrays["popularity"], histories), LEAST))
-        return scores
+        return sparse.csr_array(tuple(self.arrays[name] for name in names), shape=(size, size))
 
     def transformer(self, model: Transformer) -> Ask:
         """An Ask of the Transformer; it cannot be asked with an empty history, so that gets the bestsellers."""
