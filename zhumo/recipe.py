@@ -110,6 +110,9 @@ class Train(Section):
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: fewer steps for fresh models; AdamW for embeddings and heads beside it."
+    )
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -39,7 +39,9 @@ class Tokenizer:
     @property
     def size(self) -> int:
         """Number of ids, added tokens included."""
-        return max(self.backend.get_vocab_size(with_added_tokens=True), 1 + max(self.backend.get_vocab().values(), default=0))
+        return max(
+            self.backend.get_vocab_size(with_added_tokens=True), 1 + max(self.backend.get_vocab().values(), default=0)
+        )
 
     def special(self, role: str) -> int | None:
         """The id of the `bos`, `eos` or `pad` token, where there is one."""
@@ -128,7 +130,9 @@ class Tokenizer:
         """Write `tokenizer.json`, `tokenizer_config.json` and, where there is one, `chat_template.jinja`."""
         self.backend.save(str(folder / "tokenizer.json"))
         config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.config}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8"
+        )
         if self.template is not None:
             (folder / "chat_template.jinja").write_text(self.template, encoding="utf-8")
 
@@ -164,7 +168,10 @@ def learn_bpe(texts: Iterable[str], size: int) -> Tokenizer:
     backend.decoder = decoders.ByteLevel()
     specials = [PAD, BOS, EOS, "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=size,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
     return Tokenizer(backend, {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "chat_template": CHATML})
@@ -180,5 +187,3 @@ def learn_characters(texts: Iterable[str]) -> Tokenizer:
     backend.decoder = decoders.Fuse()
     backend.add_special_tokens([AddedToken(token, special=True) for token in specials])
     return Tokenizer(backend, {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS})
-
-

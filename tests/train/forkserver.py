@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from characters import lines, make_run
 
+from zhumo.recipe import Train
 from zhumo.run import Run, file_digest
 from zhumo.train import loop, train
-from zhumo.train.optimizer import make_optimizer
+from zhumo.train.optimizer import make_optimizers
 
 SETTINGS = {"epochs": 4, "accumulate": 2, "save_every": 0.02, "validate_every": 5}
 
@@ -47,7 +48,7 @@ def outcome(run: Run) -> tuple[str, list[int]]:
 
 def main(folder: Path, kills: int, seed: int) -> dict[str, int]:
     """Count kills, finished runs, and runs that ended otherwise than the one nobody killed."""
-    make_optimizer(torch.nn.Linear(1, 1), 0.0)  # imports seconds of code, the first time
+    make_optimizers(torch.nn.Linear(1, 1), Train())  # imports seconds of code, the first time
     loop.SAVING = 1.0  # save as often as `save_every` says, however long it takes
     dice = random.Random(seed)
     whole = prepare(folder / "whole")

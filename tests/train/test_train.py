@@ -14,7 +14,6 @@ from characters import Characters, lines, make_run
 from safetensors.torch import load_file
 
 from zhumo import bundle
-from zhumo.build.adapter import read_adapter
 from zhumo.errors import DataError, Interrupted, ModelError, RunError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
@@ -24,6 +23,7 @@ from zhumo.train import TrainError, loop, train
 from zhumo.train.learner import Learner
 from zhumo.train.order import Order, sample_keys
 from zhumo.transformer import Transformer
+from zhumo.weights.adapter import read_adapter
 
 pytestmark = pytest.mark.usefixtures("shared")
 
@@ -105,6 +105,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16", "dropout": 0.1},
     "linear": {"schedule": "linear", "validate_every": 3},
     "lora": {"family": "llama", "lora": {"rank": 4}},
+    "muon": {"optimizer": "muon", "dropout": 0.1},
 }
 
 

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, LlamaConfig, PreTrainedModel, Qwen3Config
 
-from zhumo.build.adapter import read_adapter, write_adapter
 from zhumo.errors import ModelError
 from zhumo.transformer import Config, Transformer, initialise
 from zhumo.transformer.families import from_disk, read_config
 from zhumo.transformer.lora import TARGETS, LoraLinear, add_lora, lora_state, merge_lora
+from zhumo.weights.adapter import read_adapter, write_adapter
 
 IDS = torch.tensor([[1, 5, 9, 2, 40, 7], [3, 3, 8, 1, 0, 2]])
 SIZES = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,

@@ -13,12 +13,13 @@ from zhumo.prepare import read_rows
 from zhumo.recipe import STEPS, Recipe
 from zhumo.run import Run, link, read_json, write_json, write_text
 from zhumo.tasks import Task
+from zhumo.tasks.write import Write
 from zhumo.words import LANGUAGES, say
 
 FORMAT = 1
 MODEL = (
     "config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-    "chat_template.jinja", "task.json", "task.safetensors", "adapter_config.json", "adapter_model.safetensors",
+    "chat_template.jinja", "task.json", "task.safetensors",
 )  # fmt: skip
 CARDS = {"report.json": "report.json", "report.en.html": "report.en.html", "report.zh.html": "report.zh.html",
          "card.en.md": "README.md", "card.zh.md": "README.zh-CN.md"}  # fmt: skip
@@ -58,7 +59,7 @@ def _gather(recipe: Recipe, run: Run, folder: Path) -> Task:
     write_text(folder / "recipe.yaml", recipe.dump())
     write_json(folder / "run.json", _facts(recipe, run))
     write_text(folder / "LICENSE", _licence(run, recipe.build.start))
-    if task.name == "write" and not (folder / "generation_config.json").is_file():
+    if isinstance(task, Write) and not (folder / "generation_config.json").is_file():
         write_json(folder / "generation_config.json", _generation(task))
     if task.name == "embed":
         _write_sentence_transformer(folder, task)
@@ -95,11 +96,17 @@ def _licence(run: Run, start: str | None) -> str:
     return "\n\n".join(say(key, language, **facts) for language in LANGUAGES) + "\n"
 
 
-def _generation(task: Task) -> dict[str, Any]:
-    """What `transformers` needs to write with the model as we do by default: greedily, until the end token."""
+def _generation(task: Write) -> dict[str, Any]:
+    """What `transformers` needs to write with the model as we do: greedily, until a text or a turn of a chat ends."""
     assert task.tokenizer is not None
-    ids = {f"{role}_token_id": task.tokenizer.special(role) for role in ("bos", "eos", "pad")}
-    return {"do_sample": False, **{name: token for name, token in ids.items() if token is not None}}
+    begin, end, padding = (task.tokenizer.special(role) for role in ("bos", "eos", "pad"))
+    ends = {end} if task.tokenizer.template is None else {end, task.closing}
+    ids = {
+        "bos_token_id": begin,
+        "eos_token_id": sorted(token for token in ends if token is not None),
+        "pad_token_id": padding,
+    }
+    return {"do_sample": False, **{name: token for name, token in ids.items() if token not in (None, [])}}
 
 
 def _write_sentence_transformer(folder: Path, task: Task) -> None:

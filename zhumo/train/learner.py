@@ -13,7 +13,7 @@ from zhumo.recipe import Train
 from zhumo.tasks import Loss, Task
 from zhumo.tasks.examples import Examples, batches, collate
 from zhumo.train.attention import Float32Attention
-from zhumo.train.optimizer import learning, make_optimizer
+from zhumo.train.optimizer import learning, make_optimizers
 from zhumo.train.order import Indices, Samples
 from zhumo.transformer import Transformer, key_dropout
 
@@ -43,8 +43,8 @@ class Learner:
         self.renew()
 
     def renew(self) -> None:
-        """A fresh optimiser."""
-        self.optimizer = make_optimizer(self.model, self.train.weight_decay)
+        """Fresh optimisers."""
+        self.optimizers = make_optimizers(self.model, self.train)
 
     def weights(self) -> dict[str, Tensor]:
         """What training changes, by name, not copied."""
@@ -57,11 +57,12 @@ class Learner:
                 parameter.copy_(weights[name])
 
     def memory(self) -> dict[str, Tensor]:
-        """What the optimiser remembers of each parameter, as `parameter/quantity`."""
+        """What the optimisers remember of each parameter, as `parameter/quantity`."""
         names = {id(parameter): name for name, parameter in self.parameters.items()}
         return {
             f"{names[id(parameter)]}/{quantity}": tensor
-            for parameter, state in self.optimizer.state.items()
+            for optimizer in self.optimizers
+            for parameter, state in optimizer.state.items()
             for quantity, tensor in state.items()
         }
 
@@ -69,9 +70,16 @@ class Learner:
         """Go on from what `weights` and `memory` returned."""
         self.put(weights)
         self.renew()
+        owner = {
+            id(parameter): optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
         for key, tensor in memory.items():
             name, _, quantity = key.rpartition("/")
-            self.optimizer.state[self.parameters[name]][quantity] = tensor.to(self.device)
+            parameter = self.parameters[name]
+            owner[id(parameter)].state[parameter][quantity] = tensor.to(self.device)
 
     def gradient(self, indices: Indices, keys: Indices, parts: int) -> tuple[float, int]:
         """Add the gradient of the summed loss of some examples to `.grad`; returns that sum and its count.
@@ -103,10 +111,12 @@ class Learner:
             scale = min(1.0, self.train.clip / (outcome.norm + 1e-6)) / count
             for gradient in gradients:
                 gradient.mul_(scale)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            self.optimizer.step()
-        self.optimizer.zero_grad()
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate
+                optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         return outcome
 
     def validate(self, examples: Examples) -> float:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from zhumo.build.adapter import write_adapter
 from zhumo.bundle import Bundle, load
 from zhumo.bundle import save as save_bundle
 from zhumo.errors import ModelError, RunError
@@ -23,6 +22,7 @@ from zhumo.train.loop import Training
 from zhumo.train.plot import plot_loss
 from zhumo.train.stop import listening
 from zhumo.transformer.lora import add_lora, merge_lora
+from zhumo.weights.adapter import write_adapter
 
 
 def train(recipe: Recipe, run: Run, progress: bool = True) -> None:

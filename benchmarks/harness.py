@@ -1,0 +1,150 @@
+"""What every benchmark script shares: its arguments, its rows beside their bars, its place in RESULTS.md.
+
+A script measures with `Bench.row(...)` and ends with `Bench.done()`. Bars live in `bars.toml`, a copy of what was asked
+for, so that no script can lower its own; a bar that was due and not measured is printed as not held.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number beside its peer and its bar. low, high: its 95% interval, or the smallest and largest run."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    peer: str
+    peer_value: float | None
+    ratio: float | None
+    at_least: float | None
+    holds: bool
+    note: str = ""
+
+
+class Bench:
+    """One script's run."""
+
+    def __init__(self, name: str, text: str) -> None:
+        parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=text)
+        parser.add_argument("--quick", action="store_true", help="only the rows marked quick (at most 5 minutes)")
+        parser.add_argument(
+            "--peers", action="store_true", help="run slow peers again instead of their recorded results"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON line a row")
+        parser.add_argument("--only", default="", help="only the rows whose name begins so")
+        self.options = parser.parse_args()
+        self.name = name
+        self.rows: list[Row] = []
+        self.started = time.time()
+        self.bars: dict[str, dict[str, Any]] = tomllib.loads((HERE / "bars.toml").read_text(encoding="utf-8"))[name]
+
+    def due(self, name: str) -> bool:
+        """Whether a row is to be measured in this run."""
+        bar = self.bars.get(name, {})
+        return name.startswith(self.options.only) and (bar.get("quick", False) or not self.options.quick)
+
+    def row(
+        self,
+        name: str,
+        value: float,
+        unit: str = "",
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        peer: str = "",
+        peer_value: float | None = None,
+        ratio: float | None = None,
+        note: str = "",
+    ) -> None:
+        """Record a row. What its bar holds against is `ratio` where the bar says so, else the value.
+
+        Raises:
+            KeyError: `bars.toml` does not know the row.
+        """
+        bar = self.bars[name]
+        at_least, at_most = bar.get("at_least"), bar.get("at_most")
+        held = ratio if bar.get("of") == "ratio" else value
+        assert held is not None, f"{name} is held to a ratio and has none"
+        holds = (at_least is None or held >= at_least) and (at_most is None or held <= at_most)
+        bound = at_least if at_least is not None else at_most
+        self.rows.append(Row(name, value, low, high, unit, peer, peer_value, ratio, bound, holds, note))
+        self._show(self.rows[-1])
+
+    def _show(self, row: Row) -> None:
+        if self.options.json:
+            print(json.dumps(asdict(row), ensure_ascii=False), flush=True)
+            return
+        mark = "✓" if row.holds else "✗"
+        interval = f" [{row.low:.4g}, {row.high:.4g}]" if row.low is not None and row.high is not None else ""
+        peer = f" | {row.peer} {row.peer_value:.4g}" if row.peer_value is not None else ""
+        ratio = f" | ratio {row.ratio:.3g}" if row.ratio is not None else ""
+        value = "not measured" if row.value is None else f"{row.value:.4g}{row.unit}"
+        bound = f" | bar {row.at_least:g}" if row.at_least is not None else ""
+        print(f"{mark} {row.name}: {value}{interval}{peer}{ratio}{bound} {row.note}", flush=True)
+
+    def done(self) -> None:
+        """Print what was due and not measured, write the results, and end with 1 where a bar does not hold."""
+        measured = {row.name for row in self.rows}
+        for name, bar in self.bars.items():
+            if name not in measured and self.due(name):
+                bound = bar.get("at_least", bar.get("at_most"))
+                self.rows.append(Row(name, None, None, None, "", "", None, None, bound, False, "due and not measured"))
+                self._show(self.rows[-1])
+        if not self.options.only:
+            self._write()
+        sys.exit(0 if all(row.holds for row in self.rows) else 1)
+
+    def _write(self) -> None:
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{self.name}{'.quick' if self.options.quick else ''}.json"
+        record = {"script": self.name, **machine(), "seconds": round(time.time() - self.started)}
+        record["rows"] = [asdict(row) for row in self.rows]
+        path.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Where and on what a result was measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    )
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit.stdout.strip(),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+    }
+
+
+def shared() -> Path:
+    """The folder of shared data sets."""
+    folder = os.environ.get("ZHUMO_DATA")
+    if not folder:
+        sys.exit("set ZHUMO_DATA to the folder of shared data sets (benchmarks/data.toml says where each comes from)")
+    return Path(folder)

@@ -1,0 +1,122 @@
+"""The character model of nanoGPT's CPU setting, in a plain loop of our own: what our time to a loss is compared with.
+
+Its published numbers (nanoGPT README, "I only have a macbook"): context 64, batch 12, 4 layers, 4 heads, width 128, no
+dropout, 2,000 updates; AdamW 1e-3 down to 1e-4 by a cosine after 100 updates of warm-up, betas (.9, .99), weight decay
+.1, clip 1; a look at the validation loss (20 batches) every 250 updates. Result named there: 1.88.
+
+Prints one JSON line: the loss over the whole validation split after the last update.
+"""
+
+import gzip
+import json
+import math
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CONTEXT, BATCH, LAYERS, HEADS, WIDTH, STEPS = 64, 12, 4, 4, 128, 2_000
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, time_, _ = x.shape
+        q, k, v = (part.view(batch, time_, HEADS, -1).transpose(1, 2) for part in self.qkv(x).split(WIDTH, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(y.transpose(1, 2).reshape(batch, time_, WIDTH))
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH, bias=False), nn.LayerNorm(WIDTH, bias=False)
+        self.attention = Attention()
+        self.mlp = nn.Sequential(
+            nn.Linear(WIDTH, 4 * WIDTH, bias=False), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Model(nn.Module):
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(vocabulary, WIDTH), nn.Embedding(CONTEXT, WIDTH)
+        self.layers = nn.Sequential(*(Layer() for _ in range(LAYERS)))
+        self.norm = nn.LayerNorm(WIDTH, bias=False)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                last = name.endswith(("out.weight", "mlp.2.weight"))
+                nn.init.normal_(parameter, std=0.02 / (math.sqrt(2 * LAYERS) if last else 1))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.layers(self.tokens(ids) + self.places.weight[: ids.size(1)])
+        return F.linear(self.norm(x), self.tokens.weight)
+
+
+def windows(data: Tensor) -> tuple[Tensor, Tensor]:
+    count = (len(data) - 1) // CONTEXT
+    return data[: count * CONTEXT].view(count, CONTEXT), data[1 : count * CONTEXT + 1].view(count, CONTEXT)
+
+
+@torch.no_grad()
+def whole_loss(model: Model, data: Tensor) -> float:
+    ids, targets = windows(data)
+    total = 0.0
+    for start in range(0, len(ids), 128):
+        logits = model(ids[start : start + 128])
+        total += F.cross_entropy(logits.flatten(0, 1), targets[start : start + 128].flatten(), reduction="sum").item()
+    return total / targets.numel()
+
+
+def main(path: str, threads: int) -> None:
+    began = time.perf_counter()
+    torch.set_num_threads(threads)
+    torch.manual_seed(1337)
+    text = gzip.open(path, "rt", encoding="utf-8").read()
+    index = {character: place for place, character in enumerate(sorted(set(text)))}
+    data = torch.tensor([index[character] for character in text])
+    train, valid = data[: int(0.9 * len(data))], data[int(0.9 * len(data)) :]
+    model = Model(len(index))
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
+
+    def draw(source: Tensor) -> tuple[Tensor, Tensor]:
+        starts = torch.randint(len(source) - CONTEXT, (BATCH,))
+        ids = torch.stack([source[start : start + CONTEXT] for start in starts])
+        return ids, torch.stack([source[start + 1 : start + CONTEXT + 1] for start in starts])
+
+    for step in range(STEPS):
+        done = (step - 100) / (STEPS - 100)
+        rate = 1e-3 * (step + 1) / 101 if step < 100 else 1e-4 + 9e-4 * (1 + math.cos(math.pi * done)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if step % 250 == 0:
+            with torch.no_grad():
+                for source in (train, valid):
+                    for _ in range(20):
+                        ids, targets = draw(source)
+                        F.cross_entropy(model(ids).flatten(0, 1), targets.flatten()).item()
+        ids, targets = draw(train)
+        loss = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    seconds = time.perf_counter() - began
+    size = sum(parameter.numel() for parameter in model.parameters())
+    print(json.dumps({"loss": whole_loss(model, valid), "seconds": seconds, "parameters": size}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

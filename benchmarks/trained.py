@@ -1,0 +1,16 @@
+"""prepare, build and train of a recipe in one process: `python -m benchmarks.trained RECIPE RUNS [SECTION.KEY=VALUE...]`."""
+
+import sys
+
+from zhumo.build import build
+from zhumo.prepare import prepare
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.train import train
+
+if __name__ == "__main__":
+    recipe = Recipe.read(sys.argv[1], sys.argv[3:])
+    run = Run.of(recipe, sys.argv[2])
+    prepare(recipe, run)
+    build(recipe, run)
+    train(recipe, run)
