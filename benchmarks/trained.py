@@ -1,4 +1,4 @@
-"""prepare, build and train of a recipe in one process: `python -m benchmarks.trained RECIPE RUNS [SECTION.KEY=VALUE...]`."""
+"""prepare, build and train in one process: `python -m benchmarks.trained RECIPE RUNS [SECTION.KEY=VALUE...]`."""
 
 import sys
 

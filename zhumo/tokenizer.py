@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -162,18 +163,17 @@ def _raise(message: str) -> None:
 
 
 def learn_bpe(texts: Iterable[str], size: int) -> Tokenizer:
-    """A byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2) of at most `size` ids, no text unknown to it."""
+    """A byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2) of at most `size` ids; it knows every text."""
     backend = _Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     specials = [PAD, BOS, EOS, "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=specials,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
-    backend.train_from_iterator(texts, trainer)
+    # The roles of a chat stand in its template, not in the texts; without them each would be spelled letter by letter.
+    backend.train_from_iterator(chain(texts, ["system user assistant"] * 1_000), trainer)
     return Tokenizer(backend, {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "chat_template": CHATML})
 
 

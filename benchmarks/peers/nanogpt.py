@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +82,7 @@ def main(path: str, threads: int) -> None:
     began = time.perf_counter()
     torch.set_num_threads(threads)
     torch.manual_seed(1337)
-    text = gzip.open(path, "rt", encoding="utf-8").read()
+    text = gzip.decompress(Path(path).read_bytes()).decode()
     index = {character: place for place, character in enumerate(sorted(set(text)))}
     data = torch.tensor([index[character] for character in text])
     train, valid = data[: int(0.9 * len(data))], data[int(0.9 * len(data)) :]

@@ -28,7 +28,7 @@ from zhumo.words import LANGUAGES, say
 
 ROWS = [
     {"user": "张三", "item": "A-1", "text": "很好，下次还来"},
-    {"user": "Anna", "item": "B;2", "text": "the \"best\" of\tall"},
+    {"user": "Anna", "item": "B;2", "text": 'the "best" of\tall'},
     {"user": "李四", "item": "C|3", "text": "x"},
 ]
 PLAIN = [{key: value.replace("\t", " ") for key, value in row.items()} for row in ROWS]  # what a tsv can hold

