@@ -106,6 +106,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "linear": {"schedule": "linear", "validate_every": 3},
     "lora": {"family": "llama", "lora": {"rank": 4}},
     "muon": {"optimizer": "muon", "dropout": 0.1},
+    "muon and lora": {"optimizer": "muon", "family": "llama", "lora": {"rank": 4}},
 }
 
 
@@ -169,7 +170,7 @@ def test_workers_add_up_to_the_global_batch(tmp_path: Path) -> None:
         assert parameter.grad is not None
         torch.testing.assert_close(many.parameters[name].grad, parameter.grad, rtol=1e-4, atol=2e-4)
     # Without the keys of the samples dropout would differ: the same samples under other keys do.
-    one.optimizer.zero_grad()
+    one.model.zero_grad()
     assert one.gradient(indices, keys + 1, 1)[0] != pytest.approx(whole[0], rel=1e-6)
 
 
@@ -201,15 +202,17 @@ def test_nan_three_times_in_a_row_stops(tmp_path: Path, eventful: type[Eventful]
         train(recipe, run, progress=False)
 
 
-def test_measuring_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_measuring_changes_nothing(tmp_path: Path, optimizer: str) -> None:
     """With the threads measured, and under a time budget: the same weights as with the outcome given."""
     rows, valid = lines(84), lines(10, 100)
-    recipe, measured = make_run(tmp_path / "a", {"minutes": 0.1, "threads": None}, rows=rows, valid=valid, dropout=0.1)
+    budget = {"minutes": 0.1, "threads": None, "optimizer": optimizer}
+    recipe, measured = make_run(tmp_path / "a", budget, rows=rows, valid=valid, dropout=0.1)
     train(recipe, measured, progress=False)
     plan = json.loads((measured.step("train") / "plan.json").read_text())
     assert 1 <= plan["threads"] <= len(os.sched_getaffinity(0)) and plan["steps"] >= 1
     assert 0 < plan["predicted_seconds"] <= 6 and plan["steps"] == measured.facts("train")["steps"]
-    given = {"steps": plan["steps"], "threads": plan["threads"]}
+    given = {"steps": plan["steps"], "threads": plan["threads"], "optimizer": optimizer}
     recipe, told = make_run(tmp_path / "b", given, rows=rows, valid=valid, dropout=0.1)
     train(recipe, told, progress=False)
     assert same(weights(measured), weights(told))

@@ -5,8 +5,6 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from zhumo.recipe import Train
 
-BETAS = (0.9, 0.99)  # 0.99: short trainings are the rule here, and 0.999 remembers longer than many of them last
-
 
 def learning(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that learn, by name; tied ones once."""
@@ -31,7 +29,9 @@ def make_optimizers(model: nn.Module, train: Train) -> list[Optimizer]:
         {"params": [parameter for parameter in rest if parameter.dim() >= 2], "weight_decay": train.weight_decay},
         {"params": [parameter for parameter in rest if parameter.dim() < 2], "weight_decay": 0.0},
     ]
-    found: list[Optimizer] = [AdamW([group for group in groups if group["params"]], betas=BETAS, fused=True)]
+    found: list[Optimizer] = []
+    if rest:
+        found.append(AdamW([group for group in groups if group["params"]], fused=True))
     if blocks:
         found.append(Muon(blocks, weight_decay=train.weight_decay, adjust_lr_fn="match_rms_adamw"))
     return found
