@@ -91,9 +91,12 @@ def save(folder: Path, model: Transformer, family: str, tokenizer: Tokenizer | N
     heads = {name: state.pop(name) for name in list(state) if own_head and name.startswith("head.")}
     tensors = {name: tensor.contiguous() for name, tensor in {**to_disk(state, model.config, family), **heads}.items()}
     save_tensors(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "config.json", write_config(model.config, family))
+    config = write_config(model.config, family)
     if tokenizer is not None:
         tokenizer.save(folder)
+        ids = {f"{role}_token_id": tokenizer.special(role) for role in ("bos", "eos", "pad")}
+        config |= {name: token for name, token in ids.items() if token is not None}
+    write_json(folder / "config.json", config)
     if task is not None:
         save_task(folder, task)
 

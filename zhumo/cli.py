@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zhumo.errors import Interrupted, ZhumoError
+from zhumo.errors import GateError, Interrupted, ZhumoError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.words import LANGUAGES, language, say
@@ -95,13 +95,18 @@ def _make(path: str, overrides: list[str] | None, runs: Path, as_json: bool, onl
     log: list[dict[str, Any]] = []
 
     def listen(name: str, facts: dict[str, Any], seconds: float) -> None:
-        log.append({"step": name, "seconds": seconds, **facts})
+        log.append({**facts, "wall_seconds": seconds})
         if not as_json:
             _show_step(name, facts, seconds)
             if name == "evaluate":
                 _show_report(run)
 
-    make(recipe, run, only=only, listener=listen)
+    try:
+        make(recipe, run, only=only, listener=listen)
+    except GateError:
+        if not as_json:
+            _show_report(run)  # what did not hold is what the user wants to see
+        raise
     if as_json:
         print(json.dumps({"run": str(run.folder), "steps": log}, ensure_ascii=False))
     elif only in (None, "deploy"):

@@ -163,7 +163,7 @@ def _raise(message: str) -> None:
 
 
 def learn_bpe(texts: Iterable[str], size: int) -> Tokenizer:
-    """A byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2) of at most `size` ids; it knows every text."""
+    """A byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2) of at most `size` ids, fit for any text."""
     backend = _Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

@@ -1,0 +1,152 @@
+"""The command line as a stranger meets it: help at once, plain errors, and two files of their own made into bundles."""
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zhumo.prepare.guess import guess
+from zhumo.recipe import Recipe
+
+
+def zhumo(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "zhumo", *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "what", ["import zhumo", "import zhumo.cli, typer.testing as t; t.CliRunner().invoke(zhumo.cli.app, ['--help'])"]
+)
+def test_neither_import_nor_help_waits_for_torch(what: str, tmp_path: Path) -> None:
+    code = f"{what}\nimport sys; print(sorted({{'torch', 'matplotlib', 'sklearn', 'fastapi'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    done = zhumo("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for command in (
+        "run",
+        "prepare",
+        "build",
+        "train",
+        "evaluate",
+        "deploy",
+        "plan",
+        "new",
+        "serve",
+        "answer",
+        "pull",
+        "demo",
+    ):
+        assert f"  {command} " in done.stdout
+
+
+def test_an_error_is_one_sentence_in_the_users_language(tmp_path: Path) -> None:
+    for language, words in (("en", "There is no recipe"), ("zh", "没有配方文件")):
+        done = zhumo("--lang", language, "run", "nowhere.yaml", cwd=tmp_path)
+        assert done.returncode == 1
+        assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_wrong_option_is_a_usage_error(tmp_path: Path) -> None:
+    assert zhumo("run", cwd=tmp_path).returncode == 2
+    assert zhumo("--lang", "fr", "pull", cwd=tmp_path).returncode == 2
+
+
+def test_the_catalogue_is_listed_without_network(tmp_path: Path) -> None:
+    done = zhumo("pull", cwd=tmp_path)
+    assert done.returncode == 0
+    for name in ("movielens-100k", "minilm", "multilingual-e5-small", "smollm2-135m-instruct", "clothing-reviews"):
+        assert name in done.stdout
+
+
+@pytest.fixture(scope="module")
+def shop(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop's orders with Chinese headings, made of real ones."""
+    folder = tmp_path_factory.mktemp("shop")
+    with gzip.open(shared / "online-retail" / "transactions.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["CustomerID"]][:6_000]
+    with (folder / "orders.csv").open("w", encoding="gb18030", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["会员号", "商品编号", "商品名称", "数量", "下单时间"])
+        for row in rows:
+            writer.writerow(
+                [row["CustomerID"], row["StockCode"], row["Description"], row["Quantity"], row["InvoiceDate"]]
+            )
+    return folder
+
+
+def test_a_shops_orders_go_from_new_to_a_bundle_without_an_edit(shop: Path) -> None:
+    new = zhumo("new", "recommend", "orders.csv", cwd=shop)
+    assert new.returncode == 0, new.stderr
+    text = (shop / "orders.yaml").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 15
+    columns = Recipe.read(shop / "orders.yaml").prepare.columns
+    assert columns == {"user": "会员号", "item": "商品编号", "time": "下单时间", "title": "商品名称"}
+    for name in columns.values():
+        assert str(name) in new.stdout  # it says what it guessed
+    run = zhumo("run", "orders.yaml", "train.epochs=2", "--json", cwd=shop)
+    assert run.returncode == 0, run.stderr
+    steps = {step["step"]: step for step in json.loads(run.stdout)["steps"]}
+    rows = steps["prepare"]["rows"]
+    assert rows["in"] == 6_000 == rows["out"] + rows["quarantined"] + rows["deduplicated"]
+    again = zhumo("run", "orders.yaml", "train.epochs=2", "--json", cwd=shop)
+    assert all(step["wall_seconds"] == 0 for step in json.loads(again.stdout)["steps"])
+    visitor = {"items": ["85123A", "71053"], "k": 3}
+    (shop / "visitors.jsonl").write_text(json.dumps(visitor) + "\n", encoding="utf-8")
+    answer = zhumo("answer", "runs/orders/deploy", "visitors.jsonl", "-o", "answers.jsonl", cwd=shop)
+    assert answer.returncode == 0, answer.stderr
+    [answered] = [json.loads(line) for line in (shop / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(answered["items"]) == 3 and all("title" in item for item in answered["items"])
+
+
+def test_a_plan_shows_what_will_be_made(shop: Path) -> None:
+    (shop / "plan.yaml").write_text("task: recommend\nprepare: {source: orders.csv}\n", encoding="utf-8")
+    plan = json.loads(zhumo("plan", "plan.yaml", "--json", cwd=shop).stdout)
+    assert plan["recipe"]["build"]["family"] == "gpt2"
+    assert plan["parameters"] is None and plan["steps"] is None
+
+
+@pytest.mark.net
+def test_a_desks_tickets_go_from_new_to_a_bundle_without_an_edit(shared: Path, tmp_path: Path) -> None:
+    with gzip.open(shared / "banking77" / "train.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    wanted = sorted({row["label"] for row in rows})[:6]
+    tickets = [
+        {"id": index, "content": row["text"], "category": row["label"]}
+        for index, row in enumerate(rows)
+        if row["label"] in wanted
+    ]
+    (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(ticket) + "\n" for ticket in tickets), encoding="utf-8")
+    assert zhumo("new", "classify", "tickets.jsonl", cwd=tmp_path).returncode == 0
+    recipe = Recipe.read(tmp_path / "tickets.yaml")
+    assert recipe.prepare.columns == {"text": "content", "label": "category"}
+    run = zhumo("run", "tickets.yaml", "--json", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads((tmp_path / "runs" / "tickets" / "evaluate" / "report.json").read_text(encoding="utf-8"))
+    assert report["measures"][0]["value"] > 0.8
+
+
+def test_chats_are_seen_as_chats(shared: Path) -> None:
+    found = guess("write", str(shared / "preference-and-tools-demo" / "identity.jsonl.gz"))
+    assert "columns" not in found.recipe and found.reasons
+
+
+def test_a_recipe_is_never_written_over(shop: Path) -> None:
+    (shop / "kept.csv").write_text("用户,物品\na,b\n", encoding="utf-8")
+    (shop / "kept.yaml").write_text("mine", encoding="utf-8")
+    done = zhumo("new", "recommend", "kept.csv", cwd=shop)
+    assert done.returncode == 1 and (shop / "kept.yaml").read_text() == "mine"
