@@ -332,6 +332,15 @@ def test_the_story_answers_what_was_asked(story: Story) -> None:
 
 
 @pytest.mark.net
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("recipe", sorted(SHIPPED))
+def test_recipes_that_come_with_zhumo_find_their_data_usable(recipe: str, tmp_path: Path) -> None:
+    arguments = ["prepare", recipe, "prepare.limit=1000", "--runs", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+
+
+@pytest.mark.net
 @pytest.mark.timeout(3_000)
 def test_what_needs_the_package_index_runs_too(shared: Path, tmp_path: Path) -> None:
     lay_out(tmp_path, shared)
