@@ -114,7 +114,12 @@ class Bench:
     def _write(self) -> None:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name}{'.quick' if self.options.quick else ''}.json"
-        record = {"script": self.name, **machine(), "seconds": round(time.time() - self.started)}
+        record = {
+            "script": self.name,
+            "quick": self.options.quick,
+            **machine(),
+            "seconds": round(time.time() - self.started),
+        }
         record["rows"] = [asdict(row) for row in self.rows]
         path.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 

@@ -187,7 +187,7 @@ def shakespeare(bench: Bench) -> None:
     with folder() as runs:
         for name, part in (("train", text[:cut]), ("test", text[cut:])):
             (runs / f"{name}.jsonl").write_text(json.dumps({"text": part}) + "\n", encoding="utf-8")
-        for number in range(3):
+        for number in range(1 if bench.options.quick else 3):
             overrides = [
                 f"seed={number}",
                 f"name=shakespeare-{number}",

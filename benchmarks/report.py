@@ -1,0 +1,42 @@
+"""Writes RESULTS.md from what the scripts measured: `python -m benchmarks.report`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+HEAD = """# Results
+
+Written by `python -m benchmarks.report` from `benchmarks/results/`; nothing here is typed by hand. Each script runs by
+itself: `python -m benchmarks.NAME [--quick] [--peers] [--json]`. Bars are copied from what was asked for
+(`benchmarks/bars.toml`); a row due and not measured does not hold. Where the data come from: `benchmarks/data.toml`.
+"""
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.4g}"
+
+
+def table(record: dict[str, Any]) -> str:
+    """One script's rows, with the machine, the day and the commit they were measured on."""
+    lines = [
+        f"## {record['script']}{' (quick)' if record.get('quick') else ''}",
+        "",
+        f"{record['date']}, commit {record['commit']}, {record['cpu']}, {record['cores']} cores (load {record['load']} "
+        f"at the end), Python {record['python']}, {record['seconds']:,} s.",
+        "",
+        "| row | value | interval | peer | ratio | bar | holds | note |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        interval = "–" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
+        peer = f"{row['peer']} {number(row['peer_value'])}" if row["peer_value"] is not None else "–"
+        value = "not measured" if row["value"] is None else f"{number(row['value'])}{row['unit']}"
+        cells = [row["name"], value, interval, peer, number(row["ratio"]), number(row["at_least"])]
+        lines.append(f"| {' | '.join(cells)} | {'yes' if row['holds'] else 'no'} | {row['note']} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results").glob("*.json"))]
+    (HERE / "RESULTS.md").write_text("\n\n".join([HEAD.strip(), *map(table, records)]) + "\n", encoding="utf-8")
