@@ -36,11 +36,9 @@ def deploy(recipe: Recipe, run: Run) -> None:
     step = run.begin("deploy", recipe)
     if step.done:
         return
-    task = _gather(recipe, run, step.folder)
+    _gather(recipe, run, step.folder)
     write_sums(step.folder)
-    evaluated = run.step("evaluate")
-    rows, answers = read_rows(evaluated / "rows.jsonl"), read_rows(evaluated / "answers.jsonl")
-    found = parity.check(step.folder, task.name, rows, answers, recipe.deploy.parity)
+    found = ask_again(run, recipe.deploy.parity)
     write_json(step.folder / "parity.json", found)
     write_sums(step.folder)
     size = sum(path.stat().st_size for path in step.folder.rglob("*"))
@@ -48,7 +46,17 @@ def deploy(recipe: Recipe, run: Run) -> None:
     step.finish(said=said, bytes=size, parity=found)
 
 
-def _gather(recipe: Recipe, run: Run, folder: Path) -> Task:
+def ask_again(run: Run, limit: int) -> dict[str, Any]:
+    """Start the bundle of a run and ask it up to `limit` evaluated rows again; what `parity.check` returns.
+
+    Raises:
+        GateError: a served answer is not the evaluated one.
+    """
+    rows, answers = (read_rows(run.step("evaluate") / f"{name}.jsonl") for name in ("rows", "answers"))
+    return parity.check(run.step("deploy"), load_task(run.step("deploy")).name, rows, answers, limit)
+
+
+def _gather(recipe: Recipe, run: Run, folder: Path) -> None:
     """Put everything a bundle holds into its folder."""
     for name in MODEL:
         if (run.step("train") / name).is_file():
@@ -63,7 +71,6 @@ def _gather(recipe: Recipe, run: Run, folder: Path) -> Task:
         write_json(folder / "generation_config.json", _generation(task))
     if task.name == "embed":
         _write_sentence_transformer(folder, task)
-    return task
 
 
 def _facts(recipe: Recipe, run: Run) -> dict[str, Any]:
