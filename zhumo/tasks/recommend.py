@@ -33,7 +33,7 @@ ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
 LEAST = 1e-12  # below this a probability is noise
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
-WEIGHTS = np.linspace(0, 1, 21)
+WEIGHTS = np.arange(21) / 20
 
 Ask = Callable[[Sequence[shop.History]], np.ndarray]
 """Histories -> the logarithm of how likely each item comes next, (histories, items), up to a constant a line."""
