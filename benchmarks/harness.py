@@ -10,7 +10,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import tomllib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -52,7 +51,6 @@ class Bench:
         self.options = parser.parse_args()
         self.name = name
         self.rows: list[Row] = []
-        self.started = time.time()
         self.bars: dict[str, dict[str, Any]] = tomllib.loads((HERE / "bars.toml").read_text(encoding="utf-8"))[name]
 
     def due(self, name: str) -> bool:
@@ -107,20 +105,19 @@ class Bench:
                 bound = bar.get("at_least", bar.get("at_most"))
                 self.rows.append(Row(name, None, None, None, "", "", None, None, bound, False, "due and not measured"))
                 self._show(self.rows[-1])
-        if not self.options.only:
-            self._write()
+        self._write()
         sys.exit(0 if all(row.holds for row in self.rows) else 1)
 
     def _write(self) -> None:
+        """Put what was measured in place of its last measurement; each row keeps where and when it was made."""
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name}{'.quick' if self.options.quick else ''}.json"
-        record = {
-            "script": self.name,
-            "quick": self.options.quick,
-            **machine(),
-            "seconds": round(time.time() - self.started),
-        }
-        record["rows"] = [asdict(row) for row in self.rows]
+        known = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+        stamp = machine()
+        rows = {row["name"]: row for row in known if row["name"] in self.bars}
+        rows |= {row.name: {**asdict(row), **stamp} for row in self.rows}
+        ordered = [rows[name] for name in self.bars if name in rows]
+        record = {"script": self.name, "quick": self.options.quick, "rows": ordered}
         path.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 

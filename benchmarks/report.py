@@ -22,19 +22,18 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         f"## {record['script']}{' (quick)' if record.get('quick') else ''}",
         "",
-        f"{record['date']}, commit {record['commit']}, {record['cpu']}, {record['cores']} cores (load {record['load']} "
-        f"at the end), Python {record['python']}, {record['seconds']:,} s.",
-        "",
-        "| row | value | interval | peer | ratio | bar | holds | note |",
-        "|---|---|---|---|---|---|---|---|",
+        "| row | value | interval | peer | ratio | bar | holds | note | measured |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in record["rows"]:
         interval = "–" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}"
         peer = f"{row['peer']} {number(row['peer_value'])}" if row["peer_value"] is not None else "–"
         value = "not measured" if row["value"] is None else f"{number(row['value'])}{row['unit']}"
         cells = [row["name"], value, interval, peer, number(row["ratio"]), number(row["at_least"])]
-        lines.append(f"| {' | '.join(cells)} | {'yes' if row['holds'] else 'no'} | {row['note']} |")
-    return "\n".join(lines)
+        measured = f"{row['date']}, {row['commit']}, load {row['load']}"
+        lines.append(f"| {' | '.join(cells)} | {'yes' if row['holds'] else 'no'} | {row['note']} | {measured} |")
+    machines = sorted({f"{row['cpu']}, {row['cores']} cores, Python {row['python']}" for row in record["rows"]})
+    return "\n".join([*lines, "", f"Measured on: {'; '.join(machines)}."])
 
 
 if __name__ == "__main__":

@@ -80,6 +80,10 @@ class Step:
 
     def finish(self, **facts: Any) -> dict[str, Any]:
         """Say that the folder is complete. facts: what a person may want to know of it, JSON-able."""
+        for path in self.folder.rglob("*"):
+            if path.is_file():  # on the disk before anything says so
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         record = {
             "step": self.name,
             "hash": self.hash,
