@@ -116,7 +116,7 @@ def test_a_shops_orders_go_from_new_to_a_bundle_without_an_edit(shop: Path) -> N
 def test_a_plan_shows_what_will_be_made(shop: Path) -> None:
     (shop / "plan.yaml").write_text("task: recommend\nprepare: {source: orders.csv}\n", encoding="utf-8")
     plan = json.loads(zhumo("plan", "plan.yaml", "--json", cwd=shop).stdout)
-    assert plan["recipe"]["build"]["family"] == "gpt2"
+    assert plan["recipe"]["build"]["family"] == "llama"
     assert plan["parameters"] is None and plan["steps"] is None
 
 

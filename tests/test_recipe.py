@@ -30,7 +30,7 @@ def test_defaults_that_depend_on_others_are_filled_in(tmp_path: Path) -> None:
     recipe = read(tmp_path, GOOD)
     assert recipe.name == "shop"
     assert recipe.prepare.split.by == "last"
-    assert recipe.build.family == "gpt2"
+    assert recipe.build.family == "llama"
     assert recipe.train.lr == 1e-3
     lora = read(tmp_path, "task: write\nprepare: {source: a.jsonl}\nbuild: {start: smollm2, lora: 8}\n")
     assert lora.prepare.tokenizer == "smollm2"

@@ -176,7 +176,7 @@ class Recipe(Section):
         if task != "recommend" and prepare.get("tokenizer") is None:
             prepare["tokenizer"] = start or "bpe"
         if start is None and build.get("family") is None:
-            build["family"] = "bert" if task in ("classify", "embed") else "llama" if task == "write" else "gpt2"
+            build["family"] = "bert" if task in ("classify", "embed") else "llama"
         if isinstance(rank := build.get("lora"), int) and not isinstance(rank, bool):
             build["lora"] = {"rank": rank, "alpha": 2.0 * rank}
         if train.get("lr") is None:

@@ -127,7 +127,7 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
         lines += [
             f"  length: 50  # {say('cli.new.length_items')}",
             "build: {size: small, depth: 2, dropout: 0.2}",
-            f"train: {{epochs: 20, batch: 64, patience: 3}}  # {say('cli.new.patience')}",
+            f"train: {{epochs: 10, batch: 32, patience: 3}}  # {say('cli.new.patience')}",
         ]
         return Guess("\n".join(lines) + "\n", reasons)
     texts = [str(record[columns["text"]]) for record in records if record.get(columns.get("text", ""))] or sample
