@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from zhumo.sources import cache_folder
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
@@ -150,3 +152,22 @@ def shared() -> Path:
     if not folder:
         sys.exit("set ZHUMO_DATA to the folder of shared data sets (benchmarks/data.toml says where each comes from)")
     return Path(folder)
+
+
+def peer_python(name: str, *packages: str) -> Path:
+    """The Python of a peer's own pinned environment in the cache; made on first use, which no row counts."""
+    folder = cache_folder() / "peers" / name
+    python = folder / "bin" / "python"
+    if not (folder / "ready").is_file():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
+        (folder / "ready").write_text("\n".join(packages) + "\n", encoding="utf-8")
+    return python
+
+
+def record_peer(name: str, command: list[str], found: dict[str, Any], *packages: str) -> None:
+    """Keep what a slow peer answered, with how and where it was run."""
+    folder = RESULTS / "peers"
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"command": [Path(command[0]).name, *command[1:2]], "packages": packages, **machine(), **found}
+    (folder / name).write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")

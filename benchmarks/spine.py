@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.harness import HERE, Bench, shared
+from benchmarks.harness import HERE, Bench, peer_python, record_peer, shared
 from zhumo.bundle import load
 from zhumo.evaluate import read_report
 from zhumo.make import make
@@ -86,6 +86,8 @@ def demo(bench: Bench) -> None:
     )
     p = ndcg(measures["alone"]).beats(popularity)
     bench.row("demo.transformer.p_over_popularity", p)
+    if bench.options.peers:
+        rectools(rows)
     peers = {"textbook_neighbours": textbook(train, rows), "rectools": recorded("rectools-movielens.json", rows)}
     for name, theirs in peers.items():
         if theirs is None:
@@ -134,6 +136,24 @@ def textbook(train: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np.ndar
         scores[known] = -1
         answers.append({"items": [{"id": items[best]} for best in np.argsort(-scores, kind="stable")[:10]]})
     return places(answers, rows)
+
+
+def rectools(rows: list[dict[str, Any]]) -> None:
+    """Run RecTools' SASRec on the same histories and record what it answers."""
+    packages = ("torch==2.13.0", "rectools[torch]==0.19.0")
+    python = peer_python("rectools", *packages)
+    with folder() as place_:
+        # The history a user is asked with; the script learns from it less its last item.
+        (place_ / "rows.json").write_text(json.dumps({row["user"]: row["items"] for row in rows}), encoding="utf-8")
+        command = [
+            str(python),
+            "benchmarks/peers/rectools_movielens.py",
+            str(place_ / "rows.json"),
+            str(place_ / "out.json"),
+        ]
+        subprocess.run(command, cwd=HERE.parent, check=True)
+        found = json.loads((place_ / "out.json").read_text(encoding="utf-8"))
+    record_peer("rectools-movielens.json", command, found, *packages)
 
 
 def recorded(name: str, rows: list[dict[str, Any]]) -> np.ndarray | None:
