@@ -1,6 +1,7 @@
 """Writes RESULTS.md from what the scripts measured: `python -m benchmarks.report`."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ def table(record: dict[str, Any]) -> str:
         cells = [row["name"], value, interval, peer, number(row["ratio"]), number(row["at_least"])]
         measured = f"{row['date']}, {row['commit']}, load {row['load']}"
         lines.append(f"| {' | '.join(cells)} | {'yes' if row['holds'] else 'no'} | {row['note']} | {measured} |")
+    bars = tomllib.loads((HERE / "bars.toml").read_text(encoding="utf-8"))[record["script"]]
+    measured_names = {row["name"] for row in record["rows"]}
+    for name, bar in bars.items():
+        if name not in measured_names and (bar.get("quick", False) or not record["quick"]):
+            bound = number(bar.get("at_least", bar.get("at_most")))
+            lines.append(f"| {name} | not measured | – | – | – | {bound} | no | due and not measured | – |")
     machines = sorted({f"{row['cpu']}, {row['cores']} cores, Python {row['python']}" for row in record["rows"]})
     return "\n".join([*lines, "", f"Measured on: {'; '.join(machines)}."])
 
