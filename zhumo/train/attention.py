@@ -1,7 +1,7 @@
 """Attention in fp32 where the rest of a training runs in bf16, for a CPU.
 
-On a CPU torch goes backwards through attention 3 to 15 times as fast in fp32 as in bf16 (torch 2.13, AVX-512 with
-bf16; 32 texts of 16 tokens, 12 heads: 2 ms against 22 ms a layer), so training in bf16 lost half of its time there.
+On a CPU torch goes backwards through attention several times as fast in fp32 as in bf16 (seen with torch 2.13 and
+AVX-512), and a training in bf16 lost half of its time there.
 """
 
 from collections.abc import Callable, Iterable, Mapping
