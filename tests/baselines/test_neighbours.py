@@ -79,7 +79,7 @@ def test_on_amazon_beauty_popularity_is_what_others_measured_and_neighbours_are_
     with gzip.open(path, "rt") as file:
         users = [np.array(line.split()[1:], dtype=np.int64) - 1 for line in file]
     items = 1 + max(int(user.max()) for user in users)
-    asked, wanted = [user[:-1] for user in users], [str(user[-1]) for user in users]
+    asked, wanted = [user[:-1] for user in users], [[str(user[-1])] for user in users]
     popular, matrix = shop.popularity(asked, items), shop.neighbours(asked, items)
 
     def first_ten(scores: np.ndarray, seen: list[np.ndarray]) -> list[list[str]]:

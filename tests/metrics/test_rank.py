@@ -7,11 +7,15 @@ from sklearn.metrics import ndcg_score
 from zhumo.metrics import rank
 
 LISTS = [["a", "b", "c"], ["b", "c", "d"], ["a", "b"], []]
-WANTED = ["a", "d", "d", "a"]
+WANTED = [["a"], ["d"], ["d"], ["a"]]
+BASKETS = [["c", "x", "a"], ["b"], ["d", "e"], ["a"]]
 
 
 def test_places_count_from_zero_and_nowhere_is_far() -> None:
-    assert rank.places(LISTS, WANTED).tolist() == [0, 2, rank.NOWHERE, rank.NOWHERE]
+    assert rank.places(LISTS, WANTED).tolist() == [[0], [2], [rank.NOWHERE], [rank.NOWHERE]]
+    where = rank.places(LISTS, BASKETS)
+    assert where[0].tolist() == [2, rank.NOWHERE, 0]
+    assert np.isnan(where).sum(axis=1).tolist() == [0, 2, 1, 2]
 
 
 def test_by_hand() -> None:
@@ -21,16 +25,29 @@ def test_by_hand() -> None:
     assert rank.mrr(where, 10).value == pytest.approx((1 + 1 / 3) / 4)
     assert rank.ndcg(where, 10).value == pytest.approx((1 + 1 / np.log2(4)) / 4)
     assert rank.ndcg(where, 2).value == 0.25
+    assert (rank.recall(where, 3).values == rank.hit(where, 3).values).all()
+
+
+def test_several_right_items_by_hand() -> None:
+    where = rank.places(LISTS, BASKETS)
+    assert rank.hit(where, 10).values.tolist() == [1, 1, 0, 0]
+    assert rank.recall(where, 10).values.tolist() == pytest.approx([2 / 3, 1, 0, 0])
+    assert rank.recall(where, 1).values.tolist() == pytest.approx([1 / 3, 1, 0, 0])
+    assert rank.mrr(where, 10).values.tolist() == [1, 1, 0, 0]
+    assert rank.ndcg(where, 1).values.tolist() == [1, 1, 0, 0]
+    best = 1 + 1 / np.log2(3) + 1 / np.log2(4)
+    assert rank.ndcg(where, 10).values.tolist() == pytest.approx([(1 + 1 / np.log2(4)) / best, 1, 0, 0])
 
 
 @pytest.mark.parametrize("k", [1, 5, 10])
 def test_ndcg_is_that_of_scikit_learn(k: int) -> None:
     generator = np.random.default_rng(k)
     scores = generator.normal(size=(50, 30))
-    wanted = generator.integers(0, 30, 50)
+    right = generator.random((50, 30)) < generator.choice([0.01, 0.1, 0.5], size=(50, 1))
+    right[:, 7] |= ~right.any(axis=1)
     lists = [[str(item) for item in line[:10]] for line in np.argsort(-scores, axis=1)]
-    where = rank.places(lists, [str(item) for item in wanted])
-    assert rank.ndcg(where, k).value == pytest.approx(ndcg_score(np.eye(30)[wanted], scores, k=k))
+    where = rank.places(lists, [[str(item) for item in np.flatnonzero(line)] for line in right])
+    assert rank.ndcg(where, k).value == pytest.approx(ndcg_score(right, scores, k=k))
 
 
 def test_coverage_is_the_share_of_the_catalogue_and_lies_in_its_interval() -> None:

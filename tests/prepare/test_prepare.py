@@ -72,8 +72,8 @@ def test_histories_are_dealt_by_time_with_ties_in_file_order(tmp_path: Path) -> 
     folder = run.step("prepare")
     assert [row["items"] for row in read_rows(folder / "train.jsonl")] == [["b", "a"], ["a"]]
     [valid], [test] = read_rows(folder / "valid.jsonl"), read_rows(folder / "test.jsonl")
-    assert (valid["items"], valid["next"]) == (["b", "a"], "c")
-    assert (test["items"], test["next"]) == (["b", "a", "c"], "d")
+    assert (valid["items"], valid["next"]) == (["b", "a"], ["c"])
+    assert (test["items"], test["next"]) == (["b", "a", "c"], ["d"])
     assert load_task(folder).state["titles"]["b"] == "书"
 
 

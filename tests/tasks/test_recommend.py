@@ -68,7 +68,7 @@ def model(task: Recommend, users: list[list[str]]) -> Transformer:
 
 @pytest.fixture(scope="module")
 def rows(users: list[list[str]]) -> list[Row]:
-    return [{"items": items[:-2], "next": items[-2]} for items in users]
+    return [{"items": items[:-2], "next": items[-2:-1]} for items in users]
 
 
 def test_the_catalogue_begins_with_the_bestseller(task: Recommend, users: list[list[str]]) -> None:
@@ -93,14 +93,14 @@ def test_what_cannot_be_learned_from_makes_no_example(task: Recommend) -> None:
     first, second = task.state["items"][:2]
     assert task.encode({"items": []}) == task.encode({"items": [first]}) == []
     assert task.encode({"items": [first, "never sold"]}) == []
-    assert task.encode({"items": [first], "next": "never sold"}) == []
-    assert task.encode({"items": ["never sold"], "next": first}) == []
+    assert task.encode({"items": [first], "next": ["never sold"]}) == []
+    assert task.encode({"items": ["never sold"], "next": [first]}) == []
     assert task.encode({"items": [first, "never sold", second]}) == [{"ids": [1], "targets": [2]}]
 
 
 def test_a_row_with_next_asks_only_for_it(task: Recommend) -> None:
     items = task.state["items"]
-    (example,) = task.encode({"items": items[:30], "next": items[40]})
+    (example,) = task.encode({"items": items[:30], "next": [items[40]]})
     assert example["ids"] == list(range(30 - LENGTH + 1, 31))
     assert example["targets"] == [IGNORE] * (LENGTH - 1) + [41]
 
@@ -189,7 +189,7 @@ def test_the_weight_is_the_best_for_the_rows_it_is_learned_on(
     task.calibrate(model, rows)
     served = {measure.name: measure for measure in task.score(task.answer(model, rows), rows)}["ndcg@10"].value
     found = []
-    asked = [row for row in rows if row["next"] in task.state["items"]]
+    asked = [row for row in rows if row["next"][0] in task.state["items"]]
     for weight in WEIGHTS:
         answers = task.ranked(asked, [(weight, task.transformer(model)), (1 - weight, task.neighbours)])
         where = rank.places([names(answer) for answer in answers], [row["next"] for row in asked])
@@ -214,7 +214,7 @@ def test_parts_and_baselines_answer_in_the_same_form(task: Recommend, model: Tra
 def test_scores_are_those_of_the_lists(task: Recommend) -> None:
     catalogue = task.state["items"]
     answers: list[Answer] = [{"items": [{"id": item} for item in catalogue[:10]]}] * 2
-    rows: list[Row] = [{"items": [], "next": catalogue[1]}, {"items": [], "next": "never sold"}]
+    rows: list[Row] = [{"items": [], "next": [catalogue[1]]}, {"items": [], "next": ["never sold"]}]
     values = {measure.name: measure.value for measure in task.score(answers, rows)}
     assert values["hit@10"] == 0.5
     assert values["mrr@10"] == 0.25
@@ -235,7 +235,7 @@ def test_rows_without_items_are_refused() -> None:
 def test_a_fresh_model_begins_with_what_the_neighbours_say(task: Recommend) -> None:
     """As far as its width allows: the closest neighbour of an item moves up in its list."""
     rows: list[Row] = [{"items": [item], "k": 10**6} for item in task.state["items"][:60]]
-    closest = [names(answer)[0] for answer in task.ranked(rows, [(1.0, task.neighbours)])]
+    closest = [names(answer)[:1] for answer in task.ranked(rows, [(1.0, task.neighbours)])]
 
     def place(model: Transformer) -> float:
         lists = [names(answer) for answer in task.variants(model, rows)["transformer"]]
@@ -254,7 +254,7 @@ def test_a_pattern_is_learned_by_heart() -> None:
     task.learn(rows)
     model = model_for(task)
     fit(task, model, rows, 120)
-    asked = [{"items": row["items"][:-1], "next": row["items"][-1]} for row in rows]
+    asked = [{"items": row["items"][:-1], "next": row["items"][-1:]} for row in rows]
     transformer = task.score(task.variants(model, asked)["transformer"], asked)
     bestsellers = task.score(task.baselines["popularity"](task, rows, asked), asked)
     assert transformer[0].value > 0.95

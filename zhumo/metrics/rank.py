@@ -1,6 +1,6 @@
-"""Ranked lists with one right item each: was it found, how high, and what else the lists are like.
+"""Ranked lists with one right item or several each: were they found, how high, and what else the lists are like.
 
-`places` turns lists into numbers once; each measure is then one line over them.
+`places` turns lists into numbers once; each measure is then a line or two over them.
 """
 
 from collections import Counter
@@ -14,25 +14,55 @@ NOWHERE = np.inf
 """The place of an item that is not in the list."""
 
 
-def places(lists: Sequence[Sequence[str]], wanted: Sequence[str]) -> np.ndarray:
-    """Where each wanted item stands in its list, counted from 0; NOWHERE where it does not."""
-    found = [list_.index(item) if item in list_ else NOWHERE for list_, item in zip(lists, wanted, strict=True)]
-    return np.asarray(found, dtype=np.float64)
+def places(lists: Sequence[Sequence[str]], wanted: Sequence[Sequence[str]]) -> np.ndarray:
+    """Where the wanted items of each row stand in its list, (rows, most that any row wants) float64.
+
+    Counted from 0; NOWHERE where an item is not in the list, NaN beyond the last item a row wants.
+    """
+    found = []
+    for list_, items in zip(lists, wanted, strict=True):
+        place = {item: index for index, item in enumerate(list_)}
+        found.append([place.get(item, NOWHERE) for item in dict.fromkeys(items)])
+    return padded(found)
+
+
+def padded(lines: Sequence[Sequence[float]]) -> np.ndarray:
+    """Lines of numbers as one table, NaN where a line is shorter than the longest."""
+    table = np.full((len(lines), max(map(len, lines), default=0)), np.nan)
+    for row, line in enumerate(lines):
+        table[row, : len(line)] = line
+    return table
 
 
 def hit(where: np.ndarray, k: int) -> Measure:
-    """Share of rows whose item is among the first k (hit rate; with one right item also called recall)."""
-    return Measure(f"hit@{k}", (where < k).astype(np.float64))
+    """Share of rows of which any item is among the first k (hit rate)."""
+    return Measure(f"hit@{k}", (where < k).any(axis=1).astype(np.float64))
+
+
+def recall(where: np.ndarray, k: int) -> Measure:
+    """Share of a row's items that are among the first k; with one right item the same as `hit`."""
+    share: np.ndarray = (where < k).sum(axis=1) / np.maximum(_count(where), 1)
+    return Measure(f"recall@{k}", share)
 
 
 def ndcg(where: np.ndarray, k: int) -> Measure:
-    """Discounted gain 1 / log2(place + 2) within the first k (Järvelin & Kekäläinen 2002); its best is 1."""
-    return Measure(f"ndcg@{k}", np.where(where < k, 1 / np.log2(where + 2), 0.0))
+    """Discounted gain 1 / log2(place + 2) within the first k, as a share of the best there is (Järvelin & Kekäläinen
+    2002): that of all the row's items, at most k, at the top of the list.
+    """
+    gain = np.where(where < k, 1 / np.log2(where + 2), 0.0).sum(axis=1)
+    best = np.cumsum([0.0, *(1 / np.log2(np.arange(k) + 2))])
+    return Measure(f"ndcg@{k}", gain / best[np.clip(_count(where), 1, k)])
 
 
 def mrr(where: np.ndarray, k: int) -> Measure:
-    """Reciprocal rank, 1 / (place + 1), within the first k."""
-    return Measure(f"mrr@{k}", np.where(where < k, 1 / (where + 1), 0.0))
+    """Reciprocal rank of the first right item, 1 / (place + 1), within the first k."""
+    return Measure(f"mrr@{k}", np.where(where < k, 1 / (where + 1), 0.0).max(axis=1, initial=0.0))
+
+
+def _count(where: np.ndarray) -> np.ndarray:
+    """How many items each row wants."""
+    count: np.ndarray = (~np.isnan(where)).sum(axis=1)
+    return count
 
 
 def coverage(lists: Sequence[Sequence[str]], catalogue: int, k: int) -> Measure:

@@ -32,8 +32,8 @@ def leave_one_out(histories: Iterable[Row]) -> Iterator[tuple[Part, Row]]:
             yield "train", history
             continue
         yield "train", _until(history, count - 2)
-        yield "valid", {**_until(history, count - 2), "next": history["items"][-2]}
-        yield "test", {**_until(history, count - 1), "next": history["items"][-1]}
+        yield "valid", {**_until(history, count - 2), "next": history["items"][-2:-1]}
+        yield "test", {**_until(history, count - 1), "next": history["items"][-1:]}
 
 
 def _until(history: Row, end: int) -> Row:

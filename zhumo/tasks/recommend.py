@@ -102,16 +102,17 @@ class Recommend(Task):
     def encode(self, row: Row) -> list[Example]:
         """A training row: every item is the target of the one before it, in as many examples as its length needs.
 
-        A row with `next`: only that is a target, so that the validation loss is about the question asked later.
+        A row with `next`: only its first item is a target, so that the validation loss is about the question asked
+        later.
         """
         ids = (self._history(row["items"]) + 1).tolist()
         if "next" not in row:
             return [{"ids": part[:-1], "targets": part[1:]} for part in _windows(ids, self.length)]
-        wanted = self._index.get(row["next"])
-        if wanted is None or not ids:
+        wanted = self._history(row["next"])
+        if not len(wanted) or not ids:
             return []
         ids = ids[-self.length :]
-        return [{"ids": ids, "targets": [IGNORE] * (len(ids) - 1) + [wanted + 1]}]
+        return [{"ids": ids, "targets": [IGNORE] * (len(ids) - 1) + [int(wanted[0]) + 1]}]
 
     @property
     def vocabulary(self) -> int:
@@ -147,18 +148,18 @@ class Recommend(Task):
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
         """The weight of the Transformer with the best NDCG@10; of equals the one that asks both most evenly."""
-        rows = [row for row in rows if row["next"] in self._index]
+        rows = [row for row in rows if len(self._history(row["next"]))]
         rows = rows[:: 1 + len(rows) // CALIBRATED_ON]
         if not rows:
             return
         asks: list[Ask] = [self.transformer(model), self.neighbours]
-        places = []
+        gains = []
         for indices, seen, tables in self._tables(rows, asks):
-            wanted = np.array([self._index[rows[index]["next"]] for index in indices])
+            wanted = rank.padded([self._history(rows[index]["next"]).tolist() for index in indices])
             scores = (np.where(seen, -np.inf, _blend(tables, [w, 1 - w])) for w in WEIGHTS)
-            places.append(np.stack([_place(table, wanted) for table in scores]))
-        gains = np.array([rank.ndcg(where, 10).value for where in np.concatenate(places, axis=1)])
-        best = np.flatnonzero(gains == gains.max())
+            gains.append(np.stack([rank.ndcg(_places(table, wanted), 10).values for table in scores]))
+        means = np.array([line.mean() for line in np.concatenate(gains, axis=1)])
+        best = np.flatnonzero(means == means.max())
         self.state["weight"] = float(WEIGHTS[best[np.abs(WEIGHTS[best] - 0.5).argmin()]])
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
@@ -300,6 +301,12 @@ def _likely(scores: np.ndarray, seen: np.ndarray, again: np.ndarray) -> np.ndarr
         powers = np.where(inside, np.exp(np.clip(scores - best, -500, 0)), 0)
         total += part * powers / np.maximum(powers.sum(axis=1, keepdims=True), LEAST)
     return total
+
+
+def _places(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where the wanted items of each line stand among all, (lines, wanted); NaN where a line wants fewer."""
+    columns = [np.where(np.isnan(one), np.nan, _place(scores, np.nan_to_num(one).astype(int))) for one in wanted.T]
+    return np.stack(columns, axis=1)
 
 
 def _place(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
