@@ -41,8 +41,8 @@ def hit(where: np.ndarray, k: int) -> Measure:
 
 def recall(where: np.ndarray, k: int) -> Measure:
     """Share of a row's items that are among the first k; with one right item the same as `hit`."""
-    share: np.ndarray = (where < k).sum(axis=1) / np.maximum(_count(where), 1)
-    return Measure(f"recall@{k}", share)
+    found = np.sum(where < k, axis=1)
+    return Measure(f"recall@{k}", np.asarray(found / np.maximum(_count(where), 1)))
 
 
 def ndcg(where: np.ndarray, k: int) -> Measure:
