@@ -32,7 +32,7 @@ def plan(recipe: Recipe, run: Run) -> dict[str, Any]:
     elif examples is not None:
         task = load_task(run.step("prepare"))
         with torch.device("meta"):
-            parameters = Transformer(fresh(recipe.build, recipe.build.family or "gpt2", task)).parameter_count()
+            parameters = Transformer(fresh(recipe.build, task)).parameter_count()
     train = recipe.train
     steps = train.steps
     if examples is not None and train.epochs is not None:

@@ -164,9 +164,9 @@ class Recipe(Section):
     @classmethod
     def _resolve(cls, data: Any) -> Any:
         """Fill in the defaults that depend on other fields, so that the resolved recipe hides nothing."""
-        if not isinstance(data, dict) or not all(isinstance(data.get(s, {}), dict) for s in STEPS):
+        if not isinstance(data, dict) or not all(isinstance(data.get(s, {}), dict | Section) for s in STEPS):
             return data
-        data = {**data, **{step: dict(data.get(step) or {}) for step in STEPS}}
+        data = {**data, **{step: _given(data.get(step)) for step in STEPS}}
         prepare, build, train = data["prepare"], data["build"], data["train"]
         task, start = data.get("task"), build.get("start")
         if isinstance(split := prepare.get("split", {}), str):
@@ -219,6 +219,11 @@ class Recipe(Section):
     def dump(self) -> str:
         """The resolved recipe as YAML."""
         return yaml.safe_dump(self.model_dump(exclude_none=True), allow_unicode=True, sort_keys=False, width=110)
+
+
+def _given(section: Any) -> dict[str, Any]:
+    """What a section says itself."""
+    return section.model_dump(exclude_unset=True) if isinstance(section, Section) else dict(section or {})
 
 
 STEPS = ("prepare", "build", "train", "evaluate", "deploy")

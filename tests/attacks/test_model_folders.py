@@ -12,9 +12,17 @@ import torch
 
 from benchmarks.parity import CASES, our_config, our_folder
 from zhumo.errors import ModelError
-from zhumo.weights import read_weights
+from zhumo.weights import Weights, read_weights
 
 LLAMA = next(case for case in CASES if case.family == "llama")
+
+
+def whole(path: Path) -> Weights:
+    """The weights, with everything that is read only when it is asked for."""
+    weights = read_weights(path)
+    assert weights.tensors
+    _ = weights.tokenizer
+    return weights
 
 
 class Bomb:
@@ -33,13 +41,13 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "model"
     path.mkdir()
     our_folder(our_config(LLAMA), "llama", path)
-    read_weights(path)
+    whole(path)
     return path
 
 
 def refused(path: Path, said: str) -> None:
     with pytest.raises(ModelError, match=said) as error:
-        read_weights(path)
+        whole(path)
     assert error.value.say("zh") != error.value.say("en")
 
 
@@ -70,7 +78,7 @@ def test_a_checkpoint_of_torch_under_another_name_is_refused(folder: Path) -> No
 
 def test_safetensors_win_over_a_pickle_beside_them(folder: Path, tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "proof")))
-    read_weights(folder)
+    whole(folder)
     assert not (tmp_path / "proof").exists()
 
 
@@ -111,7 +119,7 @@ def test_code_of_a_folder_is_never_imported(folder: Path, tmp_path: Path) -> Non
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto, "_name_or_path": "../.."}))
     before = set(sys.modules)
-    read_weights(folder)
+    whole(folder)
     assert not proof.exists()
     assert not any("evil" in name for name in set(sys.modules) - before)
 
@@ -143,7 +151,7 @@ def test_sizes_beyond_all_bounds_cost_no_memory(folder: Path, key: str) -> None:
     for value in (2**20, 2**62, -1, 1e308, "8", [8], {"a": 8}):
         (folder / "config.json").write_text(json.dumps(config | {key: value}))
         with pytest.raises(ModelError):
-            read_weights(folder)
+            whole(folder)
 
 
 def test_a_hostile_safetensors_header_is_refused(folder: Path) -> None:
@@ -166,7 +174,7 @@ def test_mutated_safetensors_are_read_or_refused_and_nothing_else(folder: Path) 
             changed[chance.randrange(header)] = chance.randrange(256)
         path.write_bytes(bytes(changed))
         try:
-            read_weights(folder)
+            whole(folder)
             outcomes.add("read")
         except ModelError:
             outcomes.add("refused")

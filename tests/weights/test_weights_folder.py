@@ -69,7 +69,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     in_shards(tmp_path)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelError, match="model-00002-of-00002"):
-        read_weights(tmp_path)
+        _ = read_weights(tmp_path).tensors
 
 
 def test_half_precision_is_kept_until_it_is_loaded(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_wrong_tensors_name_the_folder(tmp_path: Path) -> None:
     del tensors["model.norm.weight"]
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match=r"missing: norm\.weight") as error:
-        read_weights(tmp_path)
+        _ = read_weights(tmp_path).tensors
     assert str(tmp_path) in str(error.value)
 
 
@@ -169,3 +169,14 @@ def test_nothing_to_read_says_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(ModelError, match="no weights that Zhumo reads"):
         read_weights(tmp_path / "notes.txt")
+
+
+def test_configuration_and_tokenizer_are_read_without_the_tensors(tmp_path: Path) -> None:
+    our_folder(our_config(LLAMA), "llama", tmp_path)
+    learn_bpe(["one two"], 300).save(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not a tensor in it")
+    weights = read_weights(tmp_path)
+    assert weights.config == our_config(LLAMA)
+    assert weights.tokenizer is not None
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        _ = weights.tensors

@@ -33,16 +33,17 @@ def build(recipe: Recipe, run: Run) -> None:
         if (path / "LICENSE").is_file():
             link(path / "LICENSE", step.folder / "LICENSE")
     else:
-        family = section.family or "gpt2"
-        model = initialise(Transformer(fresh(section, family, task)), recipe.seed)
+        assert section.family is not None  # a recipe fills it in
+        family = section.family
+        model = initialise(Transformer(fresh(section, task)), recipe.seed)
         task.begin(model)
     put_head(model, task, recipe.seed)
     save(step.folder, model, family, task.tokenizer, task)
     step.finish(family=family, parameters=model.parameter_count(), start=section.start, licence=licence)
 
 
-def fresh(section: Build, family: str, task: Task) -> Config:
-    """The configuration of a fresh model of a family, sized by one dial and every number overridable."""
+def fresh(section: Build, task: Task) -> Config:
+    """The configuration of a fresh model, sized by one dial and every number overridable."""
     width, depth, heads = SIZES[section.size]
     width, depth, heads = section.width or width, section.depth or depth, section.heads or heads
     if width % heads:
@@ -58,9 +59,9 @@ def fresh(section: Build, family: str, task: Task) -> Config:
         activation="gelu_tanh",
         dropout=0.1 if section.dropout is None else section.dropout,
     )
-    if family == "gpt2":
+    if section.family == "gpt2":
         return plain
-    if family == "bert":
+    if section.family == "bert":
         return replace(plain, activation="gelu", norm_first=False, norm_eps=1e-12, types=2, causal=False, head="none")
     return replace(
         plain,
@@ -70,8 +71,8 @@ def fresh(section: Build, family: str, task: Task) -> Config:
         norm_eps=1e-6,
         activation="silu",
         gated=True,
-        bias="qkv" if family == "qwen2" else "none",
-        qk_norm=family == "qwen3",
+        bias="qkv" if section.family == "qwen2" else "none",
+        qk_norm=section.family == "qwen3",
     )
 
 

@@ -17,7 +17,7 @@ __all__ = ["Pooling", "Weights", "read_weights"]
 
 
 def read_weights(path: Path) -> Weights:
-    """The model in a folder or file.
+    """The model in a folder or file. Its tensors and its tokenizer are read when they are first asked for.
 
     Raises:
         ModelError: there is none, it is a pickle, it is damaged, or it is of a kind we do not compute.

@@ -7,12 +7,14 @@ vectors and small tables float32.
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from zhumo.errors import ModelError
 from zhumo.tokenizer import Tokenizer
+from zhumo.transformer import Config
 from zhumo.transformer.families import from_disk, read_config
 from zhumo.weights.blocks import BLOCK, F32, Q4_0, Format
 from zhumo.weights.cursor import Cursor
@@ -72,14 +74,10 @@ def read_e5(folder: Path) -> Weights:
     if cursor.whole("<i4") != BLOCK:
         raise cursor.fail(f"blocks of another length than {BLOCK}")
     special = _skip_tokenizer(cursor)
-    tensors = _tensors(cursor, config.width, config.hidden)
-    try:
-        state = from_disk(tensors, config, "bert")
-    except ValueError as error:
-        raise ModelError("weights.tensors", path=cursor.path, problem=error) from error
-    tokenizer = _tokenizer(folder, special)
+    tensors = partial(_tensors, cursor, _entries(cursor), config)
+    tokenizer = partial(_tokenizer, folder, special)
     prefixes = ("query: ", "passage: ")
-    return Weights(config, "bert", state, tokenizer, "mean", prefixes, normalise=True, licence="MIT")
+    return Weights(config, "bert", tensors, tokenizer, "mean", prefixes, normalise=True, licence="MIT")
 
 
 def _skip_tokenizer(cursor: Cursor) -> list[int]:
@@ -114,14 +112,22 @@ def _entry(cursor: Cursor) -> _Entry:
     return _Entry(name, FORMATS[kind], numbers, start, size)
 
 
-def _tensors(cursor: Cursor, width: int, hidden: int) -> dict[str, Tensor]:
+def _entries(cursor: Cursor) -> list[_Entry]:
     count = cursor.whole("<i4")
     if not 0 <= count <= MOST_TENSORS:
         raise cursor.fail(f"{count} tensors")
     entries = [_entry(cursor) for _ in range(count)]
     if sum(entry.size for entry in entries) > cursor.size or len({entry.name for entry in entries}) < count:
         raise cursor.fail("tensors lie in one another")
-    return {_name(entry.name): _tensor(cursor, entry, width, hidden) for entry in entries}
+    return entries
+
+
+def _tensors(cursor: Cursor, entries: list[_Entry], config: Config) -> dict[str, Tensor]:
+    tensors = {_name(entry.name): _tensor(cursor, entry, config.width, config.hidden) for entry in entries}
+    try:
+        return from_disk(tensors, config, "bert")
+    except ValueError as error:
+        raise ModelError("weights.tensors", path=cursor.path, problem=error) from error
 
 
 def _tensor(cursor: Cursor, entry: _Entry, width: int, hidden: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from zhumo.errors import ModelError
 from zhumo.tokenizer import Tokenizer
+from zhumo.transformer import Config
 from zhumo.transformer.families import from_disk, read_config
 from zhumo.weights.weights import Pooling, Weights
 
@@ -30,21 +32,16 @@ def read_folder(folder: Path) -> Weights:
         ModelError: as `read_weights`.
     """
     hf = _json(folder / "config.json")
-    tensors: dict[str, Tensor] = {}
     try:
         config = read_config(hf)
     except ValueError as error:
         raise ModelError("weights.config", path=folder / "config.json", problem=error) from error
-    for file in _files(folder):
-        tensors |= _load(file)
     family = hf["model_type"]
-    try:
-        state = from_disk(tensors, config, family)
-    except ValueError as error:
-        raise ModelError("weights.tensors", path=folder, problem=error) from error
+    tensors = partial(_tensors, folder, _files(folder), config, family)
     pooling, normalise = _pooling(folder)
     prefixes, licence = _prefixes(folder), _licence(folder)
-    return Weights(config, family, state, Tokenizer.load(folder), pooling, prefixes, normalise, licence)
+    tokenizer = partial(Tokenizer.load, folder)
+    return Weights(config, family, tensors, tokenizer, pooling, prefixes, normalise, licence)
 
 
 def refuse_pickle(path: Path) -> None:
@@ -79,6 +76,16 @@ def _files(folder: Path) -> list[Path]:
         if not isinstance(name, str) or not _PLAIN.fullmatch(name) or not name.endswith(".safetensors"):
             raise ModelError("weights.outside", path=index, name=name)
     return [folder / name for name in sorted(set(shards.values()))]
+
+
+def _tensors(folder: Path, files: list[Path], config: Config, family: str) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= _load(file)
+    try:
+        return from_disk(tensors, config, family)
+    except ValueError as error:
+        raise ModelError("weights.tensors", path=folder, problem=error) from error
 
 
 def _load(file: Path) -> dict[str, Tensor]:

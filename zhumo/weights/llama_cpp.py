@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from zhumo.errors import ModelError
 from zhumo.tokenizer import Tokenizer
+from zhumo.transformer import Config
 from zhumo.transformer.families import from_disk, read_config
 from zhumo.weights.gguf import Fact, Gguf
 from zhumo.weights.weights import Weights
@@ -62,20 +64,18 @@ def read_llama_cpp(path: Path) -> Weights:
         config = read_config(hf)
     except ValueError as error:
         raise ModelError("weights.config", path=path, problem=error) from error
+    family, licence = hf["model_type"], file.facts.get("general.license")
+    tensors, tokenizer = partial(_tensors, file, config, family), partial(_tokenizer, file, config.vocabulary)
+    return Weights(config, family, tensors, tokenizer, licence=licence if isinstance(licence, str) else None)
+
+
+def _tensors(file: Gguf, config: Config, family: str) -> dict[str, Tensor]:
     heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
-    family = hf["model_type"]
     try:
         tensors = {_name(name): _untwisted(file, name, heads, family) for name in file.entries}
-        state = from_disk(tensors, config, family)
+        return from_disk(tensors, config, family)
     except ValueError as error:
-        raise ModelError("weights.tensors", path=path, problem=error) from error
-    tokenizer = _tokenizer(file)
-    if tokenizer.size > config.vocabulary:
-        raise ModelError(
-            "weights.tensors", path=path, problem=f"{tokenizer.size} tokens, {config.vocabulary} embeddings"
-        )
-    licence = file.facts.get("general.license")
-    return Weights(config, family, state, tokenizer, licence=licence if isinstance(licence, str) else None)
+        raise ModelError("weights.tensors", path=file.path, problem=error) from error
 
 
 def _config(file: Gguf) -> dict[str, Any]:
@@ -152,8 +152,11 @@ _CONTROL, _USER_DEFINED = 3, 4
 _ROLES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 
 
-def _tokenizer(file: Gguf) -> Tokenizer:
-    """The byte-level BPE tokenizer of the file, with its special tokens and chat template."""
+def _tokenizer(file: Gguf, vocabulary: int) -> Tokenizer:
+    """The byte-level BPE tokenizer of the file, with its special tokens and chat template.
+
+    vocabulary: embeddings there are for its tokens.
+    """
     facts = file.facts
     kind, pre = facts.get("tokenizer.ggml.model"), facts.get("tokenizer.ggml.pre")
     if kind != "gpt2" or not isinstance(pre, str) or pre not in SPLITS:
@@ -175,7 +178,10 @@ def _tokenizer(file: Gguf) -> Tokenizer:
             single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, tokens.index(bos))]
         )
     template = facts.get("tokenizer.chat_template")
-    return Tokenizer(backend, config | ({"chat_template": template} if isinstance(template, str) else {}))
+    tokenizer = Tokenizer(backend, config | ({"chat_template": template} if isinstance(template, str) else {}))
+    if tokenizer.size > vocabulary:
+        raise ModelError("weights.tensors", path=file.path, problem=f"{tokenizer.size} tokens, {vocabulary} embeddings")
+    return tokenizer
 
 
 def _backend(file: Gguf, tokens: list[str]) -> Backend:
