@@ -36,7 +36,7 @@ def padded(lines: Sequence[Sequence[float]]) -> np.ndarray:
 
 def hit(where: np.ndarray, k: int) -> Measure:
     """Share of rows of which any item is among the first k (hit rate)."""
-    return Measure(f"hit@{k}", (where < k).any(axis=1).astype(np.float64))
+    return Measure(f"hit@{k}", np.any(where < k, axis=1).astype(np.float64))
 
 
 def recall(where: np.ndarray, k: int) -> Measure:
