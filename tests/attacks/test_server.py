@@ -237,6 +237,27 @@ def test_another_content_type_is_no_json(client: TestClient) -> None:
         {"items": None},
         {"seen": 1},
         {"seen": "true"},
+        {"only": {"": ["x"]}},
+        {"only": {"category": []}},
+        {"only": {"category": "x"}},
+        {"only": {"category": [["x"]]}},
+        {"only": {"price": [1e16, None]}},
+        {"only": {"category": ["x"] * 1_001}},
+        {"only": {f"c{number}": ["x"] for number in range(65)}},
+        {"exclude": ["1"] * 20_001},
+        {"boost": {"category": {"x": 0}}},
+        {"boost": {"category": {"x": 1_001}}},
+        {"boost": {"category": {"x": "2"}}},
+        {"boost": {"category": 2}},
+        {"diversity": 1.01},
+        {"diversity": -0.1},
+        {"diversity": True},
+        {"new": [{"title": "no id"}]},
+        {"new": [{"item": ""}]},
+        {"new": [{"item": "n", "deep": {"er": 1}}]},
+        {"new": [{"item": str(number)} for number in range(1_001)]},
+        {"reasons": 1},
+        {"user": ""},
         {"model": ""},
         {"model": 5},
         {"model": "m" * 129},
@@ -269,7 +290,9 @@ def test_every_number_and_text_of_the_api_has_its_bounds(app: FastAPI) -> None:
     assert list(walk(asked, "")) == []
 
 
-@pytest.mark.parametrize(("wrong", "near"), [("item", "items"), ("sen", "seen"), ("modell", "model")])
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("item", "items"), ("sen", "seen"), ("modell", "model"), ("boosts", "boost")]
+)
 def test_an_unknown_field_is_told_with_the_nearest(client: TestClient, wrong: str, near: str) -> None:
     error = error_of(client.post("/v1/recommendations", json={**ASK, wrong: 1}))
     assert f"did you mean {near}?" in error["message"] and error["param"] == wrong

@@ -1,6 +1,7 @@
 """What the server answers is exactly what the bundle says, on every route, with several bundles behind one server."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ def test_a_row_over_http_is_the_bundles_own_answer(
     found = route.answer(server.post(route.path, {"model": f"{task}-small", **route.request(row)}, 0))
     said = load(bundles[task]).answer([row])[0]
     assert difference({key: said[key] for key in said if not route.told or key in route.told}, found) < 1e-6
+
+
+def test_a_row_of_a_shop_crosses_the_wire_as_it_is() -> None:
+    row: Row = {
+        "items": ["1"], "k": 4, "seen": True, "only": {"category": ["茶", True], "price": [None, 9]}, "exclude": ["2"],
+        "boost": {"category": {"茶": 2.5}}, "diversity": 0.5, "reasons": True,
+        "new": [{"item": "n", "title": "新茶", "price": 3.5, "tags": ["a"], "stock": 2}],
+    }  # fmt: skip
+    for sent in (row, {"items": []}):
+        route = route_of("recommend", sent)
+        [found] = route.rows(route.ask.model_validate({"model": "shop", "user": "ann", **route.request(sent)}))
+        assert json.dumps(found, sort_keys=True) == json.dumps(sent, sort_keys=True)  # true stays true, 2 no 2.0
 
 
 def test_several_texts_are_several_answers_in_order(server: Server) -> None:

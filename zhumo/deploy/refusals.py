@@ -111,4 +111,4 @@ def _fields(body: Any, path: Iterable[object]) -> list[str]:
     model = getattr(getattr(body, "field_info", None), "annotation", None)
     if list(path) or not (isinstance(model, type) and issubclass(model, BaseModel)):
         return []
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -12,12 +12,20 @@ from pydantic_core import PydanticCustomError
 MAX_TEXT = 1_000_000  # characters of one text
 MAX_TEXTS = 256  # texts of one request
 MAX_ITEMS = 20_000  # items of one history
+MAX_COLUMNS = 64  # columns of one filter, boost or new item
+MAX_VALUES = 1_000  # values of one column that a filter or a boost names; new items of one request
 MAX_TOKENS = 8_192  # tokens of one generated answer
 MAX_CHOICES = 8
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Input = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 Inputs = Annotated[list[Input], Field(min_length=1, max_length=MAX_TEXTS)]
+Item = Annotated[str, Field(max_length=512)]
+Column = Annotated[str, Field(min_length=1, max_length=128)]
+Number = Annotated[int, Field(ge=-(10**15), le=10**15)] | Annotated[float, Field(ge=-1e15, le=1e15)]
+Value = Item | bool | Number | None
+Cell = Annotated[str, Field(max_length=20_000)] | bool | Number | Annotated[list[Item], Field(max_length=64)] | None
+Factor = Annotated[float, Field(gt=0, le=1_000)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 OPTIONS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "seed")
@@ -65,11 +73,50 @@ class Ask(BaseModel):
 
 
 class Recommend(Ask):
-    """A history, oldest item first; an empty one is a new user."""
+    """A history, oldest item first; an empty one is a new user. All else shapes the shelf."""
 
-    items: list[Annotated[str, Field(max_length=512)]] = Field(max_length=MAX_ITEMS)
+    items: list[Item] = Field(max_length=MAX_ITEMS)
     k: int = Field(10, ge=1, le=1_000, description="How many to recommend.")
     seen: bool = Field(False, description="Whether items of the history may be recommended again.")
+    user: str | None = Field(None, min_length=1, max_length=512, description="Who asks; a split needs it.")
+    only: dict[Column, Annotated[list[Value], Field(min_length=1, max_length=MAX_VALUES)]] = Field(
+        default={}, max_length=MAX_COLUMNS, description="Column: values; of a column of numbers [lowest, highest]."
+    )
+    exclude: list[Item] = Field(default=[], max_length=MAX_ITEMS, description="Items not to be shown.")
+    boost: dict[Column, Annotated[dict[Item, Factor], Field(max_length=MAX_VALUES)]] = Field(
+        default={}, max_length=MAX_COLUMNS, description="Column: value: what the odds of its items are multiplied by."
+    )
+    diversity: float = Field(0.0, ge=0, le=1, description="0: the likeliest items; 1: as unlike as can be.")
+    new: list[Annotated[dict[Column, Cell], Field(max_length=MAX_COLUMNS)]] = Field(
+        default=[], max_length=MAX_VALUES, description="Items the catalogue does not have, each a row like one of it."
+    )
+    reasons: bool = Field(False, description="Whether to say which items of the history each answer rests on.")
+
+    @field_validator("new")
+    @classmethod
+    def _named(cls, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not all(isinstance(item.get("item"), str) and item["item"] for item in new):
+            raise ValueError("each new item needs its id, a text, as 'item'")
+        return new
+
+
+class Similar(Ask):
+    """One item, of which is asked what is like it, or what is taken after it."""
+
+    item: Item
+    k: int = Field(10, ge=1, le=1_000)
+    kind: Literal["similar", "complement"] = Field("similar", description="What is like it, or what goes with it.")
+
+
+class Feedback(Ask):
+    """What somebody did with what was shown."""
+
+    user: str | None = Field(None, min_length=1, max_length=512)
+    event: Literal["shown", "click", "buy", "dismiss"]
+    items: list[Item] = Field(min_length=1, max_length=1_000)
+    list_: str | None = Field(
+        None, alias="list", min_length=1, max_length=128, description="Which answer it was, e.g. its X-Request-Id."
+    )
 
 
 class Classify(Ask):

@@ -65,12 +65,15 @@ def _texts(ask: Classify | Embed | Likelihood) -> list[Row]:
 # recommend
 
 
+SHELF = ("items", "k", "seen", "only", "exclude", "boost", "diversity", "new", "reasons")
+
+
 def _history(ask: Recommend) -> list[Row]:
-    return [{"items": ask.items, "k": ask.k, "seen": ask.seen}]
+    return [ask.model_dump(include={*SHELF}, exclude_unset=True)]
 
 
 def _ask_recommend(row: Row) -> Json:
-    return {name: row[name] for name in ("items", "k", "seen") if name in row}
+    return {name: row[name] for name in SHELF if name in row}
 
 
 # embed
