@@ -116,7 +116,12 @@ class Train(Section):
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["fp32", "bf16"] = "fp32"
-    patience: int | None = Field(None, ge=1, description="Stop after so many validations without a better loss.")
+    metric: Literal["loss", "task"] = Field(
+        "loss",
+        description="What the best weights are chosen by on validation rows: the loss, or the task's own measure of "
+        "its answers to up to 1,000 of them.",
+    )
+    patience: int | None = Field(None, ge=1, description="Stop after so many validations without a better one.")
     validate_every: int | None = Field(None, ge=1, description="Steps between validations. Default: an epoch.")
     save_every: float = Field(60.0, gt=0, description="Seconds between checkpoints.")
     threads: int | None = Field(None, ge=1, description="CPU threads. Default: measured once.")

@@ -20,7 +20,7 @@ from zhumo.errors import RunError
 from zhumo.recipe import STEPS, Recipe
 
 # A step's number grows when the same inputs would make a different folder; the package version does not matter.
-FORMATS = {"prepare": 2, "build": 1, "train": 1, "evaluate": 1, "deploy": 1}
+FORMATS = {"prepare": 2, "build": 1, "train": 2, "evaluate": 1, "deploy": 1}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -99,6 +99,7 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._locked = False
 
     @classmethod
     def of(cls, recipe: Recipe, root: str | Path = "runs") -> "Run":
@@ -167,15 +168,22 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process alone.
+        """Hold the run for this process alone; who already holds it goes on holding it.
 
         Raises:
             RunError: another process holds it.
         """
+        if self._locked:
+            yield
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunError("run.locked", folder=self.folder) from error
-            yield
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False

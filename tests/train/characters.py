@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as F
 from torch import nn
 
@@ -25,7 +26,7 @@ class Characters(Task):
     """A text of bytes; each position says the next one."""
 
     name = "characters"
-    metric = "loss"
+    metric = "right"
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Nothing."""
@@ -56,12 +57,17 @@ class Characters(Task):
         self.state["calibrated"] = total.item() / count
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
-        """Not asked here."""
-        return [{} for _ in rows]
+        """How many of the characters after the first the model would have said itself."""
+        answers: list[Answer] = []
+        for row in rows:
+            batch = collate(self.encode(row))
+            right = model(batch["ids"]).argmax(-1) == batch["targets"]
+            answers.append({"right": right.double().mean().item()})
+        return answers
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
-        """Not asked here."""
-        return []
+        """The share that is right."""
+        return [Measure("right", np.array([answer["right"] for answer in answers]))]
 
 
 def lines(count: int, skip: int = 0) -> list[Row]:
@@ -84,10 +90,11 @@ def make_run(
     dropout: float = 0.0,
     family: str = "gpt2",
     lora: dict[str, Any] | None = None,
+    start: str | None = None,
 ) -> tuple[Recipe, Run]:
     """A run whose first two steps stand: encoded rows, and a model of 30 thousand parameters."""
     settings = {"threads": 1, "lr": 3e-3, "batch": 8, **train}
-    sections = {"prepare": {"source": "-"}, "build": {"lora": lora}, "train": settings}
+    sections = {"prepare": {"source": "-"}, "build": {"lora": lora, "start": start}, "train": settings}
     recipe = Recipe.check({"task": "write", "seed": 7, **sections}, "test")
     run = Run(folder)
     task = Characters(None, 64)

@@ -311,3 +311,55 @@ def test_nothing_is_left_behind(tmp_path: Path, eventful: type[Eventful]) -> Non
     train(recipe, run, progress=False)
     assert torch.equal(torch.get_rng_state(), random) and torch.get_num_threads() == threads
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_training_that_makes_published_weights_worse_leaves_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"steps": 6, "validate_every": 2, "lr": 3.0, "clip": 100.0}
+    recipe, run = make_run(tmp_path, settings, rows=lines(60), valid=lines(10, 100), start="elsewhere")
+    train(recipe, run, progress=False)
+    assert run.facts("train")["best_step"] == 0 and run.facts("train")["steps"] == 6
+    assert same(weights(run), weights(run, "build"))
+    looks = [(line["step"], line["valid_loss"]) for line in metrics(run) if "valid_loss" in line]
+    assert [step for step, _ in looks] == [0, 2, 4, 6]
+    assert looks[0][1] == min(loss for _, loss in looks) == run.facts("train")["best_loss"]
+    assert "never did better" in caplog.text
+
+
+def test_the_look_before_the_first_step_survives_a_kill(tmp_path: Path, eventful: type[Eventful]) -> None:
+    settings = {"steps": 12, "validate_every": 4, "save_every": 0.001}
+    model: dict[str, Any] = {"rows": lines(60), "valid": lines(10, 100), "start": "elsewhere"}
+    recipe, whole = make_run(tmp_path / "whole", settings, **model)
+    train(recipe, whole, progress=False)
+    recipe, cut = make_run(tmp_path / "cut", settings, **model)
+    for crash in (1, 3):
+        eventful.calls, eventful.crash = 0, (crash,)
+        with pytest.raises(ConnectionError):
+            train(recipe, cut, progress=False)
+    train(recipe, cut, progress=False)
+    assert same(weights(whole), weights(cut))
+    assert timeless(metrics(whole)) == timeless(metrics(cut))
+
+
+def test_the_measure_of_the_task_can_choose_the_weights(tmp_path: Path) -> None:
+    settings = {"steps": 180, "validate_every": 15, "lr": 1e-2, "metric": "task"}
+    recipe, run = make_run(tmp_path, settings, rows=lines(200), valid=lines(20, 400))
+    train(recipe, run, progress=False)
+    right = {line["step"]: line["right"] for line in metrics(run) if "right" in line}
+    facts = run.facts("train")
+    assert len(right) == 12 and facts["best"] == max(right.values()) == right[facts["best_step"]] > min(right.values())
+    losses = {line["step"]: line["valid_loss"] for line in metrics(run) if "valid_loss" in line}
+    assert facts["best_loss"] == losses[facts["best_step"]]
+    made = bundle.load(run.step("train"))
+    answers = made.answer(lines(20, 400))
+    assert np.mean([answer["right"] for answer in answers]) == pytest.approx(facts["best"], abs=1e-6)
+
+
+def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
+    recipe, run = make_run(tmp_path, {"steps": 2}, rows=lines(20))
+    with Run(tmp_path).lock(), pytest.raises(RunError, match="Another process"):
+        train(recipe, run, progress=False)
+    with run.lock():  # who holds it may train
+        train(recipe, run, progress=False)
+    assert run.facts("train")["steps"] == 2

@@ -1,6 +1,7 @@
 """One update: the gradient of a global batch, the guard, the optimiser; and the loss on examples not learned from."""
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from zhumo.metrics.measure import Measure
 from zhumo.recipe import Train
-from zhumo.tasks import Loss, Task
+from zhumo.tasks import Loss, Row, Task
 from zhumo.tasks.examples import Examples, batches, collate
 from zhumo.train.attention import Float32Attention
 from zhumo.train.optimizer import learning, make_optimizers
@@ -118,6 +120,14 @@ class Learner:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         return outcome
+
+    def measure(self, rows: Sequence[Row]) -> Measure:
+        """The measure that decides for this task, of its answers to some rows."""
+        self.model.eval()
+        with torch.no_grad():
+            measures = self.task.score(self.task.answer(self.model, rows), rows)
+        self.model.train()
+        return next(measure for measure in measures if measure.name == self.task.metric)
 
     def validate(self, examples: Examples) -> float:
         """Mean loss over all examples, without dropout."""

@@ -3,10 +3,12 @@
 - All that is random is a function of (seed, step, sample); all that is measured is settled before the first update.
   So a run that is killed and started again ends, on the same machine, with the same bits.
 - A checkpoint holds the weights, the best weights so far, the optimiser's memory and a `State`.
-- Where there are validation rows, the weights of the lowest validation loss are kept, with or without `patience`:
-  those rows were set apart to choose with, and the last weights are never better for having come last.
+- Where there are validation rows, the weights that do best on them are kept, with or without `patience`: those rows
+  were set apart to choose with, and the last weights are never better for having come last. Published weights are
+  looked at before the first update too, so that a training that only makes them worse leaves them as they were.
 """
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 from zhumo.bundle import Bundle
 from zhumo.errors import DataError, Interrupted, ModelError, ZhumoError
 from zhumo.recipe import Recipe
+from zhumo.tasks import Row
 from zhumo.tasks.examples import Examples
 from zhumo.train import checkpoint
 from zhumo.train.learner import Learner
@@ -27,6 +30,7 @@ from zhumo.train.stop import Stop
 from zhumo.train.watch import Watch
 
 SKIPS = 3  # updates in a row that are not finite, and no more
+MEASURED_ON = 1_000  # validation rows answered in one look, where the task's own measure is asked for
 SAVING = 0.05  # share of the time that may go into checkpoints; large ones come less often than `save_every`
 
 
@@ -44,6 +48,7 @@ class State:
     seconds: float = 0.0
     skipped: int = 0  # updates that were not finite
     skipped_in_a_row: int = 0
+    best: float | None = None  # what the weights are chosen by, the lower the better
     best_loss: float | None = None
     best_step: int = 0
     stale: int = 0  # validations since the best one
@@ -53,22 +58,26 @@ class State:
 class Training:
     """A learner on its way through the data."""
 
-    def __init__(self, recipe: Recipe, bundle: Bundle, examples: Examples, valid: Examples, folder: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, bundle: Bundle, examples: Examples, valid: Examples, rows: list[Row], folder: Path
+    ) -> None:
         if bundle.task is None:
             raise ModelError("model.no_task", folder=bundle.folder)
         self.seed, self.train, self.folder = recipe.seed, recipe.train, folder
         self.valid, self.checkpoints = valid, folder / "checkpoints"
+        self.rows = rows[:: 1 + len(rows) // MEASURED_ON] if recipe.train.metric == "task" else []
+        self.published = recipe.build.start is not None
         self.order = Order(examples.lengths(), recipe.train.batch, recipe.seed)
         self.learner = Learner(bundle.model, bundle.task, examples, recipe.train)
         self.state, self.best = State(), dict[str, torch.Tensor]()
         self.saved_step, self.save_due = 0, 0.0
-        self.pace = Pace(threads=torch.get_num_threads(), steps=0)
+        self.pace, self.until = Pace(threads=torch.get_num_threads(), steps=0), 0
 
     @property
     def done(self) -> bool:
-        """Whether all steps are made, or patience is at its end."""
+        """Whether all steps asked for are made, or patience is at its end."""
         tired = self.train.patience is not None and self.state.stale >= self.train.patience
-        return tired or self.state.step >= self.pace.steps
+        return tired or self.state.step >= self.until
 
     def begin(self, began: float) -> None:
         """Settle the pace and take up the newest checkpoint."""
@@ -84,11 +93,14 @@ class Training:
             self.learner.take_up(tensors["model"], tensors["optimizer"])
             self.saved_step = self.state.step
 
-    def learn(self, stop: Stop, progress: bool) -> None:
-        """Make all steps that are left."""
+    def learn(self, stop: Stop, progress: bool, share: float = 1.0) -> None:
+        """Make all steps that are left, or only as many as bring it to a `share` of all, looking at the end of them."""
         state = self.state
+        self.until = math.ceil(share * self.pace.steps)
         self.save_due = time.monotonic() + self.train.save_every
-        with Watch(self.folder, self.pace.steps, state.step, state.metrics, progress) as watch:
+        with Watch(self.folder, self.until, state.step, state.metrics, progress) as watch:
+            if self.published and state.step == 0 and len(self.valid) and not self.done:
+                self._validate(watch)
             while not self.done:
                 began = time.monotonic()
                 self._step(watch)
@@ -121,15 +133,19 @@ class Training:
 
     def _validation_due(self) -> bool:
         every = self.train.validate_every or self.order.epoch_steps
-        return len(self.valid) > 0 and (self.state.step % every == 0 or self.state.step == self.pace.steps)
+        return len(self.valid) > 0 and (self.state.step % every == 0 or self.state.step == self.until)
 
     def _validate(self, watch: Watch) -> None:
         state = self.state
-        loss = self.learner.validate(self.valid)
+        loss = judged = self.learner.validate(self.valid)
+        if self.rows:
+            measure = self.learner.measure(self.rows)
+            judged = -measure.value if measure.higher_is_better else measure.value
+            watch.measured(state.step, measure)
         watch.validated(state.step, loss)
         state.stale += 1
-        if loss < (float("inf") if state.best_loss is None else state.best_loss):
-            state.best_loss, state.best_step, state.stale = loss, state.step, 0
+        if judged < (math.inf if state.best is None else state.best):
+            state.best, state.best_loss, state.best_step, state.stale = judged, loss, state.step, 0
             self.best = {name: tensor.to("cpu", copy=True) for name, tensor in self.learner.weights().items()}
 
     def _save(self, watch: Watch) -> None:
@@ -152,6 +168,7 @@ class Training:
             "predicted_seconds": self.pace.predicted_seconds,
             "threads": self.pace.threads,
             "tokens_per_second": state.tokens / state.seconds if state.seconds else None,
+            "best": abs(state.best) if state.best is not None and self.rows else None,
             "best_loss": state.best_loss,
             "best_step": state.best_step,
             "skipped": state.skipped,

@@ -53,10 +53,11 @@ def settle(path: Path, learner: Learner, order: Order, valid: Examples, began: f
         # A validation looks at all its tokens once, forward only, which is a third of an update's work.
         per_step = order.lengths.sum() / order.epoch_steps
         look = float(valid.lengths().sum() / per_step * step_seconds / 3)
+        look *= 2 if train.metric == "task" else 1  # the same rows are answered too
         each = step_seconds + look / (train.validate_every or order.epoch_steps)
         if train.minutes is not None:
             left = 60 * train.minutes * (1 - RESERVE) - (time.monotonic() - began)
-            steps = max(1, int(left / each))
+            steps = max(1, int((left - look) / each))  # one look falls at the start or at the end
         predicted = (steps or 0) * each
     learner.renew()
     pace = Pace(torch.get_num_threads(), steps or 0, step_seconds, predicted)

@@ -3,6 +3,7 @@
 With `build.lora` only adapters and a task's own head learn; the adapters are saved beside the model and folded into it.
 """
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from zhumo.train.plot import plot_loss
 from zhumo.train.stop import listening
 from zhumo.transformer.lora import add_lora, merge_lora
 from zhumo.weights.adapter import write_adapter
+from zhumo.words import say
+
+log = logging.getLogger(__name__)
 
 
 def train(recipe: Recipe, run: Run, progress: bool = True) -> None:
@@ -32,19 +36,20 @@ def train(recipe: Recipe, run: Run, progress: bool = True) -> None:
         Interrupted: Ctrl-C or SIGTERM; all is saved.
         TrainError: loss or gradient are not finite, again and again.
         DataError: there are no examples to learn from.
-        RunError: the recipe asks for a GPU that is not there.
+        RunError: the recipe asks for a GPU that is not there, or another process works on the run.
     """
-    step = run.begin("train", recipe, resume=True)
-    if step.done:
-        return
-    if recipe.train.device == "cuda" and not torch.cuda.is_available():
-        raise RunError("train.no_cuda")
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng([0] if recipe.train.device == "cuda" else []):
-        try:
-            step.finish(**_train(recipe, run, step.folder, progress))
-        finally:
-            torch.set_num_threads(threads)
+    with run.lock():  # it goes on in a folder as it lies, so two of them would write into each other
+        step = run.begin("train", recipe, resume=True)
+        if step.done:
+            return
+        if recipe.train.device == "cuda" and not torch.cuda.is_available():
+            raise RunError("train.no_cuda")
+        threads = torch.get_num_threads()
+        with torch.random.fork_rng([0] if recipe.train.device == "cuda" else []):
+            try:
+                step.finish(**_train(recipe, run, step.folder, progress))
+            finally:
+                torch.set_num_threads(threads)
 
 
 def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, Any]:
@@ -53,7 +58,8 @@ def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, 
     adapter = adapt(recipe, bundle, folder / "adapter")
     prepared = run.step("prepare")
     examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
-    training = Training(recipe, bundle, examples, valid, folder)
+    rows = read_rows(prepared / "valid.jsonl")
+    training = Training(recipe, bundle, examples, valid, rows, folder)
     training.begin(began)
     with listening() as stop:
         training.learn(stop, progress)
@@ -62,7 +68,9 @@ def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, 
     if adapter is not None:
         write_adapter(adapter, bundle.model, bundle.family, recipe.build.start)
         merge_lora(bundle.model)
-    finish(training, bundle, read_rows(prepared / "valid.jsonl"))
+    if training.published and training.best and training.state.best_step == 0:
+        log.warning(say("cli.train.not_better"))
+    finish(training, bundle, rows)
     return training.facts()
 
 

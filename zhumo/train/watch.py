@@ -12,6 +12,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from zhumo.metrics.measure import Measure
 from zhumo.train.learner import Outcome
 from zhumo.words import say
 
@@ -72,6 +73,12 @@ class Watch:
         self._write({"step": step, "valid_loss": loss})
         if self.board is not None:
             self.board.add_scalar("valid_loss", loss, step)
+
+    def measured(self, step: int, measure: Measure) -> None:
+        """Validation rows were answered and measured."""
+        self._write({"step": step, measure.name: measure.value})
+        if self.board is not None:
+            self.board.add_scalar(measure.name, measure.value, step)
 
     def mark(self) -> int:
         """Put what was recorded on the disk; returns its size in bytes."""
