@@ -202,11 +202,18 @@ def serve(
     key_file: Annotated[
         Path | None, typer.Option(help="File holding the API key. Default: a fresh one, printed.")
     ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder of the pictures a catalogue names.")] = None,
+    feedback: Annotated[Path | None, typer.Option(help="SQLite file that keeps what visitors did.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="A/B: NAME=BUNDLE:SHARE,BUNDLE:SHARE.")] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Requests a second the key is good for. 0: all.")] = 0,
 ) -> None:
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
     from zhumo.deploy.server import serve as serve_bundles
 
-    serve_bundles(bundles, host=host, port=port, key_file=key_file)
+    serve_bundles(
+        bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
+        rate=rate,
+    )  # fmt: skip
 
 
 @app.command()

@@ -378,3 +378,25 @@ def test_broken_http_breaks_nothing(server: Server, raw: bytes) -> None:
 def test_the_key_is_in_no_answer(server: Server) -> None:
     for path in ("/v1/models", "/metrics", "/openapi.json"):
         assert server.key.encode() not in server.request("GET", path).read()
+
+
+def test_a_key_is_good_for_so_many_requests_a_second(bundle: Path) -> None:
+    client = TestClient(create_app({"shop": load(bundle)}, KEY, ("testserver",), rate=3))
+    key = {"authorization": f"Bearer {KEY}"}
+    assert [client.get("/v1/models", headers={"authorization": "Bearer x"}).status_code for _ in range(5)] == [401] * 5
+    answers = [client.get("/v1/models", headers=key) for _ in range(12)]
+    assert [answer.status_code for answer in answers[:3]] == [200] * 3
+    late = next(answer for answer in answers if answer.status_code == 429)
+    assert error_of(late)["type"] == "rate_limit_error" and late.headers["retry-after"] == "1"
+    assert client.get("/health/live").status_code == 200  # whoever looks after the server is not counted
+
+
+def test_a_bucket_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now)
+    bucket = guard.Bucket(2.0)
+    assert [bucket.take() for _ in range(3)] == [0, 0, 0.5]
+    now += 0.5
+    assert [bucket.take(), bucket.take()] == [0, 0.5]
+    now += 100
+    assert [bucket.take() for _ in range(3)] == [0, 0, 0.5]

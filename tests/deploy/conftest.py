@@ -16,6 +16,12 @@ from zhumo.transformer import Config, Transformer, initialise
 
 HOSTILE = "<img src=x onerror=alert(1)>&<script>alert(2)</script>"
 FILMS = ["Casablanca", "Metropolis", "七武士", HOSTILE, "Solaris", "Vertigo", "M", "Persona", "大路", "Ikiru"]
+SHOP = {
+    "title": FILMS,
+    "category": [["drama"], ["silent", "drama"], ["动作"], None, *[["drama"]] * 3, ["silent"], ["动作"], ["drama"]],
+    "price": [9.5, 12.0, 8.0, 1.0, None, 20.0, 15.5, 7.0, 11.0, 13.0],
+    "picture": ["casablanca.png", "../outside.png", "七武士.jpg", "notes.png", "link.png", None, *["nowhere.png"] * 4],
+}
 TEXTS = [
     ("the dress is lovely and fits", "good"),
     ("poor cloth, it tore at once", "bad"),
@@ -56,9 +62,11 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tokenizer = learn_bpe([text for text, _ in TEXTS], 400)
     histories = [{"items": [str((user + step * step) % len(FILMS)) for step in range(6)]} for user in range(12)]
     texts = [{"text": text, "label": label} for text, label in TEXTS]
-    titles = {str(index): title for index, title in enumerate(FILMS)}
+    shop = _task("recommend", None, histories, titles={str(index): title for index, title in enumerate(FILMS)})
+    places = [int(item) for item in shop.state["items"]]
+    shop.state["catalogue"] = {name: [cells[place] for place in places] for name, cells in SHOP.items()}
     return {
-        "recommend": _bundle(root / "recommend", _task("recommend", None, histories, titles=titles)),
+        "recommend": _bundle(root / "recommend", shop),
         "classify": _bundle(root / "classify", _task("classify", tokenizer, texts), **BERT),
         "embed": _bundle(root / "embed", _task("embed", tokenizer, texts), **BERT),
         "write": _bundle(root / "write", _task("write", tokenizer, list(CHATS)), **LLAMA),

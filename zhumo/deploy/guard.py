@@ -1,14 +1,15 @@
 """The wall before the router: pure ASGI, so nothing of a request is parsed before it may come in. Deny by default.
 
 In the order a request meets it: a name this server goes by (DNS rebinding), an origin that is its own (cross-site
-requests), the key, a free place, a body that is small, prompt and shallow. Only liveness and the console's static files
-are open, and they hold no data.
+requests), the key, its rate, a free place, a body that is small, prompt and shallow. Only liveness and the console's
+static files are open, and they hold no data.
 """
 
 import asyncio
 import hashlib
 import ipaddress
 import logging
+import math
 import re
 import secrets
 import time
@@ -59,16 +60,34 @@ class Key:
         return hashlib.blake2b(key, key=self._salt).digest()
 
 
+class Bucket:
+    """A token bucket: `rate` requests a second in the long run, and up to a second's worth at once."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.most = rate, max(1.0, rate)
+        self.left, self.at = self.most, time.monotonic()
+
+    def take(self) -> float:
+        """Take a place; 0 where there was one, else the seconds until there is."""
+        now = time.monotonic()
+        self.left, self.at = min(self.most, self.left + (now - self.at) * self.rate), now
+        if self.left < 1:
+            return (1 - self.left) / self.rate
+        self.left -= 1
+        return 0.0
+
+
 class Guard:
     """The ASGI middleware. hosts: names the server goes by besides loopback; "*": any bare address, for a server that
-    listens on all of them (a bare address cannot be rebound)."""
+    listens on all of them (a bare address cannot be rebound). rate: requests a second with the key; 0: all."""
 
     def __init__(
         self, app: ASGIApp, *, key: str, meters: Meters, hosts: Iterable[str] = (),
-        body_limit: int = BODY_LIMIT, patience: float = PATIENCE, crowd: int = CROWD,
+        body_limit: int = BODY_LIMIT, patience: float = PATIENCE, crowd: int = CROWD, rate: float = 0,
     ) -> None:  # fmt: skip
         self.app, self.meters, self.hosts = app, meters, LOOPBACK | {host.lower() for host in hosts}
         self.key, self.body_limit, self.patience, self.crowd = Key(key), body_limit, patience, crowd
+        self.bucket = Bucket(rate) if rate else None
         self.inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,6 +134,10 @@ class Guard:
                 raise Refusal(401, "no_key", headers={"WWW-Authenticate": "Bearer"})
             if not self.key.opens(headers[b"authorization"]):
                 raise Refusal(401, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+            if self.bucket is not None and (seconds := self.bucket.take()):
+                self.meters.shed.labels("rate").inc()
+                after = {"Retry-After": str(math.ceil(seconds))}
+                raise Refusal(429, "too_many", rate=f"{self.bucket.rate:g}", headers=after)
         if self.inside > self.crowd:
             self.meters.shed.labels("crowd").inc()
             raise Refusal(503, "busy", headers={"Retry-After": RETRY_AFTER})

@@ -1,10 +1,10 @@
-"""What the console needs: its own static files and words, which are open, and behind the key reports and catalogues."""
+"""What the console needs: its own static files and words, which are open, and behind the key report cards."""
 
 import mimetypes
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from fastapi import FastAPI, Query
@@ -15,7 +15,6 @@ from zhumo.deploy.served import Served
 from zhumo.words import LANGUAGES, words
 
 Name = Annotated[str, Query(min_length=1, max_length=128)]
-MOST_ITEMS = 50
 
 
 @cache
@@ -65,16 +64,6 @@ def add_pages(app: FastAPI, served: Mapping[str, Served]) -> None:
         if found is None:
             raise Refusal(404, "no_report", name=model[:128])
         return Response(found, media_type="text/html", headers={"content-disposition": "attachment"})
-
-    @app.get("/v1/items")
-    async def items(
-        model: Name,
-        q: Annotated[str, Query(max_length=200)] = "",
-        limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 20,
-    ) -> dict[str, Any]:
-        """Items of a catalogue whose title or id holds `q`, in the catalogue's order."""
-        one = find(served, model, "recommend")
-        return {"object": "list", "model": model, "data": one.items(q, limit)}
 
 
 def find(served: Mapping[str, Served], name: str, task: str | None = None) -> Served:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,10 +13,15 @@ from zhumo.deploy.worker import Worker
 from zhumo.errors import ModelError
 from zhumo.run import read_json
 from zhumo.tasks import Answer, Row
+from zhumo.tasks.catalogue import Catalogue
+from zhumo.tasks.shelf import Facet, Shelf
 from zhumo.transformer import Transformer
 
 Piece = str | Answer
 """A stream's pieces are text, and the last is the whole answer."""
+
+MOST_VALUES = 50  # of one column that are told
+UNIQUE = frozenset(("title", "text", "picture"))  # columns whose values name an item and no group of them
 
 
 @runtime_checkable
@@ -96,16 +102,16 @@ class Served:
                 if not isinstance(piece, str):
                     break
 
-    def items(self, query: str, limit: int) -> list[dict[str, str]]:
-        """Items of a recommender's catalogue whose title or id holds `query`, in its order."""
-        titles, found, wanted = self.task.state.get("titles", {}), [], query.casefold()
-        for item in self.task.state["items"]:
-            title = str(titles.get(item, item))
-            if wanted in title.casefold() or wanted == item.casefold():
-                found.append({"id": item, "title": title})
-            if len(found) == limit:
-                break
-        return found
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The items of a recommender and what is known of them."""
+        return Catalogue(self.task.state["items"], self.task.state.get("catalogue", {}))
+
+    @cached_property
+    def facets(self) -> dict[str, Facet]:
+        """What the catalogue can be filtered by, by column."""
+        shelf = Shelf(self.catalogue.columns, len(self.catalogue.items))
+        return {name: shelf.facet(name, MOST_VALUES) for name in shelf.columns if name not in UNIQUE}
 
     def used(self, read: int, answers: list[Answer]) -> dict[str, int]:
         """OpenAI's `usage` of one request, which is also added to the meters. read: tokens of what was asked."""

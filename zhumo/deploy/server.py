@@ -20,13 +20,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from zhumo.bundle import Bundle, load
+from zhumo.deploy.feedback import Events
 from zhumo.deploy.guard import Guard
 from zhumo.deploy.meters import Meters
 from zhumo.deploy.pages import add_pages, find
 from zhumo.deploy.refusals import Refusal, on_error, on_http, on_invalid, on_refusal
-from zhumo.deploy.requests import Ask, Sampling
+from zhumo.deploy.requests import Ask, Recommend, Sampling
 from zhumo.deploy.routes import ROUTES, Route
 from zhumo.deploy.served import Served
+from zhumo.deploy.shop import add_shop
+from zhumo.deploy.split import Split, parse_split
 from zhumo.deploy.streams import events, timed
 from zhumo.deploy.sums import check_sums
 from zhumo.errors import SourceError, ZhumoError
@@ -38,37 +41,57 @@ GONE = 499  # the client closed the connection; nobody reads this status
 T = TypeVar("T")
 
 
-def create_app(bundles: Mapping[str, Bundle], key: str, hosts: Iterable[str] = ()) -> FastAPI:
+def create_app(
+    bundles: Mapping[str, Bundle], key: str, hosts: Iterable[str] = (), *, splits: Iterable[Split] = (),
+    pictures: Path | None = None, events: Events | None = None, rate: float = 0,
+) -> FastAPI:  # fmt: skip
     """An app that answers for `bundles`, by the names clients call them.
 
     key: what every request must bring as `Authorization: Bearer KEY`.
     hosts: names, besides loopback, under which the server may be addressed; "*" allows any bare IP address.
+    splits: names that stand for several recommenders; pictures: the folder of a catalogue's pictures; events: where
+    feedback goes; rate: requests a second, 0 for as many as come.
     """
     meters = Meters()
     served = {name: Served(name, bundle, meters) for name, bundle in bundles.items()}
+    arms = {split.name: split for split in splits}
+
+    def arm(model: str, user: str | None) -> str:
+        if model not in arms:
+            return model
+        if user is None:
+            raise Refusal(400, "needed_field", param="user", name="user")
+        return arms[model].bundle(user)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         for one in served.values():
             one.worker.close()
+        if events is not None:
+            events.close()
 
     app = FastAPI(title="Zhumo", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    app.add_middleware(Guard, key=key, meters=meters, hosts=tuple(hosts))
+    app.add_middleware(Guard, key=key, meters=meters, hosts=tuple(hosts), rate=rate)
     app.add_exception_handler(Refusal, on_refusal)
     app.add_exception_handler(ZhumoError, on_error)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
     for task, routes in ROUTES.items():
         for route in routes:
-            app.post(route.path, name=route.ask.__name__)(_endpoint(task, route, served))
+            app.post(route.path, name=route.ask.__name__)(_endpoint(task, route, served, arm))
     _add_health(app, served, meters)
     add_pages(app, served)
+    add_shop(app, served, arm, pictures, events)
     return app
 
 
-def _endpoint(task: str, route: Route[Any], served: Mapping[str, Served]) -> Callable[..., Awaitable[Response]]:
+def _endpoint(
+    task: str, route: Route[Any], served: Mapping[str, Served], arm: Callable[[str, str | None], str]
+) -> Callable[..., Awaitable[Response]]:
     async def answer(request: Request, ask: Ask) -> Response:
+        if isinstance(ask, Recommend):
+            ask = ask.model_copy(update={"model": arm(ask.model, ask.user)})  # so the answer says who gave it
         one = find(served, ask.model, task)
         rows = route.rows(ask)
         if route.stream is not None and isinstance(ask, Sampling) and ask.stream:
@@ -157,28 +180,39 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8010,
     key_file: Path | None = None,
+    splits: Sequence[str] = (),
+    pictures: Path | None = None,
+    feedback: Path | None = None,
+    rate: float = 0,
     opened: Callable[[str], object] | None = None,
 ) -> None:
     """Serve bundles until SIGTERM or Ctrl-C, then let answers under way finish.
 
     port: 0 takes a free one.
     key_file: where the key stands; without it `ZHUMO_KEY` is the key, else one is made and is part of the address.
+    splits: `NAME=BUNDLE:SHARE,...` each; pictures: a folder; feedback: an SQLite file; rate: requests a second, or 0.
     opened: called once with the address of the console, when it can be opened.
 
     Raises:
-        ModelError: a folder is not a bundle, or is damaged.
-        SourceError: the address cannot be had.
+        ModelError: a folder is not a bundle, or is damaged; a split of what is not a recommender served here.
+        SourceError: the address, the folder or the file cannot be had.
     """
     bundles = {}
     for name, folder in names([Path(folder) for folder in folders]).items():
         check_sums(folder)
         bundles[name] = load(folder)
+    shops = [name for name, bundle in bundles.items() if bundle.task is not None and bundle.task.name == "recommend"]
+    arms = [parse_split(text, shops) for text in splits]
+    if pictures is not None and not pictures.is_dir():
+        raise SourceError("serve.pictures", path=pictures)
+    events = None if feedback is None else Events(feedback)
     given = find_key(key_file)
     key = given or secrets.token_urlsafe(24)
     listener = _listen(host, port)
     shown = "127.0.0.1" if _is_any(host) else f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listener.getsockname()[1]}/" + ("" if given else f"#key={key}")
-    app = create_app(bundles, key, ("*", socket.gethostname()) if _is_any(host) else (host,))
+    hosts = ("*", socket.gethostname()) if _is_any(host) else (host,)
+    app = create_app(bundles, key, hosts, splits=arms, pictures=pictures, events=events, rate=rate)
 
     def ready() -> None:
         print(say("cli.serve.ready", names=", ".join(bundles), address=address), flush=True)

@@ -19,6 +19,9 @@ Only = Mapping[str, Sequence[Any]]
 Boost = Mapping[str, Mapping[str, float]]
 """Column -> value -> what the odds of an item with that value are multiplied by, above 0."""
 
+Facet = dict[str, Any]
+"""Where a column's numbers lie, {"low", "high"}, or {"values": {value: items}}, the commonest first."""
+
 WIDER = 10  # so many times k stand to choice where a list is to be diverse
 NEAR = 2_000  # values that a misspelt one is compared with
 
@@ -45,6 +48,12 @@ class Values:
             return self._owners[:0]
         return self._owners[self._ends[code - 1] if code else 0 : self._ends[code]]
 
+    def common(self, most: int) -> dict[str, int]:
+        """The commonest values and how many items have each."""
+        counts = np.diff(self._ends, prepend=0)
+        values = list(self.known)
+        return {values[code]: int(counts[code]) for code in np.argsort(-counts, kind="stable")[:most]}
+
 
 class Shelf:
     """The columns of a catalogue, ready to be asked. columns: name -> a cell an item, all equally long."""
@@ -61,6 +70,12 @@ class Shelf:
             numbers = given and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in given)
             self._coded[name] = np.array(cells, dtype=np.float64) if numbers else Values(cells)
         return self._coded[name]
+
+    def facet(self, name: str, most: int) -> Facet:
+        """What a column can be filtered by; of values the `most` commonest."""
+        if isinstance(column := self.column(name), Values):
+            return {"values": column.common(most)}
+        return {"low": float(np.nanmin(column)), "high": float(np.nanmax(column))}
 
     def check(self, only: Only, boost: Boost) -> None:
         """See that a request speaks of what there is.
