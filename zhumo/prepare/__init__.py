@@ -5,8 +5,9 @@ Every row is accounted for: rows in = rows out + quarantined + deduplicated.
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from zhumo.bundle import save_task
 from zhumo.errors import DataError, RecipeError
 from zhumo.prepare.chats import to_messages
 from zhumo.prepare.columns import Columns, Unusable, as_time
-from zhumo.prepare.histories import gather, leave_one_out
-from zhumo.prepare.split import PARTS, Part, by_hash, by_time, cluster, key_of
+from zhumo.prepare.histories import Dealt, Interactions, Taken, by_moment, leave_one_out
+from zhumo.prepare.items import beside, merged, read_items
+from zhumo.prepare.split import PARTS, Part, by_hash, by_time, cluster, cuts, key_of
 from zhumo.recipe import Recipe
 from zhumo.run import Run, write_json
 from zhumo.sources import Bad, fetch, fingerprint, licence_of, open_rows
-from zhumo.tasks import Row, Task, task_class
+from zhumo.tasks import Field, Row, Task, task_class
+from zhumo.tasks.catalogue import FIELDS
 from zhumo.tasks.examples import Examples, pack
 from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
 from zhumo.weights import read_weights
@@ -66,18 +69,18 @@ class Reader:
     def rows(self, source: str) -> Iterator[Row]:
         """The usable rows of one source, duplicates dropped."""
         section = self.recipe.prepare
-        columns = Columns(self.task.fields, section.columns, self._extra(), section.normalise)
+        columns = Columns(self._fields(), section.columns, self._extra(), section.normalise)
         for index, record in enumerate(open_rows(source, paragraphs=self.task.name == "write")):
             if section.limit is not None and index >= section.limit:
                 break
             self.counts.read += 1
-            if isinstance(record, Bad):
-                self._put_aside(record)
-                continue
             try:
+                if isinstance(record, Bad):
+                    raise Unusable(record.reason, "")
                 row = self._row(columns, record.row, source, first=index == 0)
             except Unusable as error:
-                self._put_aside(record.bad(error.reason), error.field)
+                self.counts.quarantined[error.reason] += 1
+                self.put_aside(record if isinstance(record, Bad) else record.bad(error.reason), error.field or None)
                 continue
             if self._is_duplicate(row):
                 self.counts.duplicates += 1
@@ -106,21 +109,28 @@ class Reader:
             raise Unusable("no_value", "messages")
         return {"messages": cleaned, **{name: record.get(name) for name in columns.extra}}
 
+    def _fields(self) -> Mapping[str, Field]:
+        """The task's fields; a history cannot be divided by time where a moment is missing."""
+        fields = self.task.fields
+        if self.task.histories and self.recipe.prepare.split.by == "time":
+            return {**fields, "time": replace(fields["time"], needed=True)}
+        return fields
+
     def _extra(self) -> list[str]:
         split = self.recipe.prepare.split
         named = [split.column] if split.column else []
         return [*named, *(name for name in self.recipe.evaluate.slices if name not in named)]
 
     def _is_duplicate(self, row: Row) -> bool:
-        if not self.recipe.prepare.dedupe or (self.task.histories and "time" not in row):
-            return False  # without times, the same item twice is a history, not a duplicate
+        if not self.recipe.prepare.dedupe or self.task.histories:
+            return False  # interactions are compared once they are integers
         key = key_of(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode())
         known = key in self.seen
         self.seen.add(key)
         return known
 
-    def _put_aside(self, bad: Bad, field: str | None = None) -> None:
-        self.counts.quarantined[bad.reason] += 1
+    def put_aside(self, bad: Bad, field: str | None) -> None:
+        """Keep what cannot be used, byte for byte, with the reason why."""
         entry = {"source": bad.source, "line": bad.line, "field": field, "reason": bad.reason}
         self.quarantine.write(orjson.dumps({**entry, "bytes": base64.b64encode(bad.raw).decode()}) + b"\n")
 
@@ -156,8 +166,7 @@ def prepare(recipe: Recipe, run: Run) -> None:
         return
     kind = task_class(recipe.task)
     reader = Reader(recipe, kind, step.folder / "quarantine.jsonl")
-    titles: dict[str, str] = {}
-    parts = _deal(recipe, kind, reader, titles)
+    parts, known, facts = _deal_histories(recipe, reader) if kind.histories else (_deal(recipe, reader), {}, {})
     reader.close()
     if not parts["train"]:
         raise DataError("data.no_rows", source=section.source, kept=reader.counts.kept)
@@ -165,9 +174,7 @@ def prepare(recipe: Recipe, run: Run) -> None:
         reader.counts.parts[part] = len(parts[part])
         _write_rows(step.folder / f"{part}.jsonl", parts[part])
     tokenizer, state = _tokenizer(recipe, kind, tokenizer_source, parts["train"])
-    if titles:
-        state["titles"] = titles
-    task = kind(tokenizer, section.length, state)
+    task = kind(tokenizer, section.length, state | known)
     task.learn(parts["train"])
     examples = {}
     for part in ("train", "valid"):
@@ -188,17 +195,16 @@ def prepare(recipe: Recipe, run: Run) -> None:
         "examples": examples,
         "forms": dict(reader.forms),
         "sources": {source: {"sha256": prints[source], "licence": licence_of(source)} for source in named},
+        **facts,
         **_describe(parts["train"]),
     }
     write_json(step.folder / "card.json", card)
     step.finish(rows=reader.counts.summary(), parts=dict(reader.counts.parts), examples=examples)
 
 
-def _deal(recipe: Recipe, kind: type[Task], reader: Reader, titles: dict[str, str]) -> dict[Part, list[Row]]:
+def _deal(recipe: Recipe, reader: Reader) -> Mapping[Part, Sequence[Row]]:
     """All rows of all sources, in their parts."""
     section = recipe.prepare
-    if kind.histories:
-        return _deal_histories(recipe, reader, titles)
     parts: dict[Part, list[Row]] = {part: [] for part in PARTS}
     for part, source in (("test", section.test), ("valid", section.valid)):
         for row in reader.rows(source) if source else ():
@@ -222,49 +228,60 @@ def _parts_of(rows: list[Row], recipe: Recipe) -> list[Part]:
     test = 0.0 if section.test else split.test
     if split.by in ("time", "group") and split.column is None:
         raise RecipeError("recipe.split_column", by=split.by)
-    if split.by == "time":
-        return by_time([row[split.column or ""] for row in rows], valid, test)
-    if split.by == "group":
-        return [by_hash(key_of(str(row[split.column or ""])), valid, test) for row in rows]
     if split.by == "last":
         raise RecipeError("recipe.split_last", task=recipe.task)
+    if split.by == "time":
+        return by_time([row[split.column or ""] for row in rows], valid, test)
+    assert not isinstance(valid, str) and not isinstance(test, str)  # days divide by time only
+    if split.by == "group":
+        return [by_hash(key_of(str(row[split.column or ""])), valid, test) for row in rows]
     return [by_hash(key_of(cluster(row)), valid, test) for row in rows]
 
 
-def _deal_histories(recipe: Recipe, reader: Reader, titles: dict[str, str]) -> dict[Part, list[Row]]:
+def _deal_histories(
+    recipe: Recipe, reader: Reader
+) -> tuple[Mapping[Part, Sequence[Row]], dict[str, Any], dict[str, Any]]:
+    """The histories of all users in their parts, what is known of the items, and facts for the data card."""
     section = recipe.prepare
-    if section.split.by != "last":
-        raise RecipeError("recipe.split_only_last", by=section.split.by)
-    if section.valid or section.test:
-        raise RecipeError("recipe.split_only_last", by="valid/test")
-    interactions = []
+    if section.split.by not in ("last", "time") or section.valid or section.test:
+        other = section.split.by if section.split.by not in ("last", "time") else "valid/test"
+        raise RecipeError("recipe.split_histories", by=other)
+    if section.split.column is not None:
+        raise RecipeError("recipe.split_own_time", column=section.split.column)
+    names = [name for name in FIELDS if name in reader.task.fields]
+    stream = Interactions([*names, *recipe.evaluate.slices])
     for row in reader.rows(section.source):
-        if "title" in row:
-            titles.setdefault(row["item"], row.pop("title"))
-        interactions.append(row)
-    if section.items:
-        titles.update(_titles(section.items, recipe))
-    parts: dict[Part, list[Row]] = {part: [] for part in PARTS}
-    for part, row in leave_one_out(gather(interactions)):
-        parts[part].append(row)
-    return parts
+        stream.add(row)
+    if not len(stream.user):
+        raise DataError("data.no_rows", source=section.source, kept=0)
+    taken = Taken(stream, dedupe=section.dedupe)
+    reader.counts.duplicates += taken.duplicates
+    dealt, facts = _dealt(recipe, taken)
+    besides = beside(dealt.parts["train"], names)
+    described, rows = read_items(section.items, recipe, reader.put_aside) if section.items else ({}, None)
+    known = merged(described, besides)
+    return dealt.parts, {"catalogue": known} if known else {}, facts | ({"catalogue": rows} if rows else {})
 
 
-def _titles(source: str, recipe: Recipe) -> dict[str, str]:
-    """Item -> title from a source with one row an item."""
-    columns = recipe.prepare.columns
-    item, title = str(columns.get("item", "item")), str(columns.get("title", "title"))
-    found = {}
-    for record in open_rows(source):
-        if not isinstance(record, Bad) and record.row.get(item) and record.row.get(title):
-            found[str(record.row[item])] = str(record.row[title])
-    if not found:
-        raise DataError("data.no_titles", source=source, item=item, title=title)
-    return found
+def _dealt(recipe: Recipe, taken: Taken) -> tuple[Dealt, dict[str, Any]]:
+    split, slices = recipe.prepare.split, recipe.evaluate.slices
+    if split.by == "last":
+        dealt, since = leave_one_out(taken, slices), {}
+    else:
+        moments = cuts(taken.time, split.valid, split.test)
+        dealt = by_moment(taken, *moments, slices)
+        since = {part: _day(moment) for part, moment in zip(("valid", "test"), moments, strict=True)}
+    train = dealt.parts["train"]
+    trained = int((train.end - train.begin).sum())
+    return dealt, {"interactions": {"train": trained, **dealt.windows}, "since": since}
+
+
+def _day(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="minutes") if moment < float("inf") else "–"
 
 
 def _tokenizer(
-    recipe: Recipe, kind: type[Task], source: str | None, rows: list[Row]
+    recipe: Recipe, kind: type[Task], source: str | None, rows: Sequence[Row]
 ) -> tuple[Tokenizer | None, dict[str, Any]]:
     """The tokenizer, and what published weights want to be asked like: their pooling, what stands before a text."""
     choice = recipe.prepare.tokenizer
@@ -302,7 +319,7 @@ def read_rows(path: Path) -> list[Row]:
         return [orjson.loads(line) for line in file]
 
 
-def _describe(rows: list[Row]) -> dict[str, Any]:
+def _describe(rows: Sequence[Row]) -> dict[str, Any]:
     """What a person should know of the training rows."""
     if "items" in rows[0]:
         lengths = sorted(len(row["items"]) for row in rows)

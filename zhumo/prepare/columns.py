@@ -72,7 +72,7 @@ class Columns:
         """
         row: Row = {}
         for name, field in self.fields.items():
-            values = [record[column] for column in self.columns[name] if record.get(column) not in (None, "")]
+            values = [record[column] for column in self.columns[name] if not _blank(record.get(column))]
             if not values:
                 if field.needed:
                     raise Unusable("no_value", name)
@@ -84,7 +84,8 @@ class Columns:
 
     def _convert(self, name: str, field: Field, values: list[Any]) -> Any:
         if field.kind is list:
-            return values[0] if isinstance(values[0], list) else values
+            listed = values[0] if isinstance(values[0], list) else values
+            return [self.text(value) if isinstance(value, str) else value for value in listed]
         if field.kind is float:
             return as_time(values[0]) if name == "time" else as_number(name, values[0])
         if name == "label" and isinstance(values[0], list):
@@ -104,6 +105,10 @@ class Columns:
 
 def _listed(columns: str | Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _plain(name: str, value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from zhumo.prepare.columns import as_time
 from zhumo.tasks import Row
 
 Part = Literal["train", "valid", "test"]
@@ -36,11 +37,22 @@ def by_hash(key: bytes, valid: float, test: float) -> Part:
     return "test" if place < test else "valid" if place < test + valid else "train"
 
 
-def by_time(times: Sequence[float], valid: float, test: float) -> list[Part]:
-    """The newest rows are the test, those before them the validation. Rows of one moment stay together."""
+def cuts(times: Sequence[float] | np.ndarray, valid: float | str, test: float | str) -> tuple[float, float]:
+    """The moments at which the validation and the test begin, each given as a share of the rows or as a day (UTC)."""
     ordered = np.sort(np.asarray(times, dtype=np.float64))
-    count = len(ordered)
-    last = count - 1
-    test_from = ordered[min(last, round(count * (1 - test)))] if test else np.inf
-    valid_from = ordered[min(last, round(count * (1 - test - valid)))] if valid else test_from
+    last = len(ordered) - 1
+    if isinstance(test, str):
+        test_from = as_time(test)
+        test = 1 - float(np.searchsorted(ordered, test_from)) / len(ordered)
+    else:
+        test_from = float(ordered[min(last, round(len(ordered) * (1 - test)))]) if test else np.inf
+    if isinstance(valid, str):
+        return as_time(valid), test_from
+    first = min(last, max(0, round(len(ordered) * (1 - test - valid))))
+    return (float(ordered[first]) if valid else test_from), test_from
+
+
+def by_time(times: Sequence[float], valid: float | str, test: float | str) -> list[Part]:
+    """The newest rows are the test, those before them the validation. Rows of one moment stay together."""
+    valid_from, test_from = cuts(times, valid, test)
     return ["test" if time >= test_from else "valid" if time >= valid_from else "train" for time in times]

@@ -24,6 +24,7 @@ from zhumo.errors import DataError
 from zhumo.metrics import rank
 from zhumo.metrics.measure import Measure
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
+from zhumo.tasks.catalogue import FIELDS
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate
 from zhumo.transformer import Transformer
 
@@ -67,8 +68,7 @@ class Recommend(Task):
                                   "商品", "产品", "物品", "货号", "电影", "课程")),
         "time": Field(float, needed=False, guess=("time", "date", "timestamp", "ordered", "created",
                                                   "时间", "日期", "下单")),
-        "title": Field(str, needed=False, guess=("title", "item_name", "product_name", "description",
-                                                 "商品名称", "产品名称", "名称", "标题")),
+        **FIELDS,
     }  # fmt: skip
     metric: ClassVar[str] = "ndcg@10"
     protocol: ClassVar[str] = "report.protocol.recommend"
@@ -81,6 +81,9 @@ class Recommend(Task):
         Raises:
             DataError: no row holds an item.
         """
+        described = self.state.pop("catalogue", {})
+        if titles := {item: about["title"] for item, about in described.items() if "title" in about}:
+            self.state["titles"] = titles
         taken = [row["items"] for row in rows]
         users = Counter(item for items in taken for item in set(items))
         if not users:
