@@ -169,6 +169,9 @@ def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("run
         if name == "examples" and value is not None:
             value = value["train"]
         out.print(f"{say(f'cli.plan.{name}')}: {unknown if value is None else f'{value:,}'}")
+    for entry in result["search"]:
+        looks = " → ".join("-" if look is None else f"{look:.4f}" for look in entry["looks"])
+        out.print(escape(say("cli.plan.candidate", values=json.dumps(entry["values"]), looks=looks)))
 
 
 @app.command()

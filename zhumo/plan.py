@@ -9,8 +9,9 @@ from zhumo.build import fresh
 from zhumo.bundle import load_task
 from zhumo.errors import RunError
 from zhumo.recipe import Recipe
-from zhumo.run import Run
+from zhumo.run import Run, read_json
 from zhumo.sources import fetch
+from zhumo.train.search import draw
 from zhumo.transformer import Transformer
 from zhumo.weights import read_weights
 
@@ -43,4 +44,14 @@ def plan(recipe: Recipe, run: Run) -> dict[str, Any]:
         "examples": examples,
         "steps": steps,
         "minutes": train.minutes,
+        "search": _search(recipe, run),
     }
+
+
+def _search(recipe: Recipe, run: Run) -> list[dict[str, Any]]:
+    """The combinations of values that are drawn; where a training has tried just these, how each did."""
+    values = draw(recipe.train.search, recipe.seed) if recipe.train.search else []
+    path = run.step("train") / "step.json"
+    tried: list[dict[str, Any]] = read_json(path).get("search", []) if path.is_file() else []
+    same = [entry["values"] for entry in tried] == values
+    return tried if same else [{"values": combination, "looks": []} for combination in values]

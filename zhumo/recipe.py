@@ -5,13 +5,13 @@ filled in, is what runs, what is hashed and what travels in the bundle.
 """
 
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from zhumo.errors import RecipeError, nearest
 
@@ -140,6 +140,11 @@ class Train(Section):
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["fp32", "bf16"] = "fp32"
+    search: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Values to choose from by validation rows, by key: {build.dropout: [0.1, 0.2], train.lr: [...]}. "
+        "The time is shared among up to 8 random combinations.",
+    )
     metric: Literal["loss", "task"] = Field(
         "loss",
         description="What the best weights are chosen by on validation rows: the loss, or the task's own measure of "
@@ -214,6 +219,26 @@ class Recipe(Section):
             train["epochs"] = 20.0 if start is None else 3.0
         return data
 
+    @model_validator(mode="after")
+    def _can_be_searched(self) -> Self:
+        for key, values in self.train.search.items():
+            if not key.startswith(("build.", "train.")) or key in SETTLED:
+                raise RecipeError("recipe.not_searched", key=key, settled=", ".join(SETTLED))
+            for value in values:
+                self.changed({key: value, "train.search": {}})
+        return self
+
+    def changed(self, values: Mapping[str, JsonValue]) -> Self:
+        """This recipe with other values of some keys, named with dots.
+
+        Raises:
+            RecipeError: there is no such key, or it cannot have that value.
+        """
+        data = self.model_dump()
+        for key, value in values.items():
+            _put(data, key.split("."), value, key)
+        return self.check(data, "train.search")
+
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
         """Read a recipe file, then apply `section.key=value` overrides.
@@ -256,6 +281,9 @@ def _given(section: Any) -> dict[str, Any]:
 
 
 STEPS = ("prepare", "build", "train", "evaluate", "deploy")
+# What a search cannot choose: where it would not compare like with like, and what steps before it stand on.
+SETTLED = ("build.start", "build.family", "train.epochs", "train.steps", "train.minutes", "train.search",
+           "train.metric", "train.threads", "train.device")  # fmt: skip
 Path_ = tuple[str | int, ...]
 Lines = dict[Path_, tuple[int, int]]
 
@@ -331,12 +359,19 @@ def _override(data: dict[str, Any], override: str) -> None:
     if not equals or not all(keys):
         raise RecipeError("recipe.bad_override", override=override)
     value, _ = parse_yaml(f"value: {text}" if text.strip() else "value:", override)
+    _put(data, keys, value["value"], override)
+
+
+def _put(data: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    """Set what stands at the end of a path of keys."""
     for key in keys[:-1]:
         inner = data.get(key)
         if inner is not None and not isinstance(inner, dict):
             raise RecipeError("recipe.bad_override", override=override)
-        data = data.setdefault(key, {}) if inner is None else inner
-    data[keys[-1]] = value["value"]
+        if inner is None:
+            data[key] = inner = {}
+        data = inner
+    data[keys[-1]] = value
 
 
 def _explain(error: ValidationError, where: str, lines: Lines) -> RecipeError:

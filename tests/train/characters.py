@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zhumo import bundle
+from zhumo.build import build as make_weights
 from zhumo.metrics.measure import Measure
 from zhumo.recipe import Recipe
 from zhumo.run import Run
@@ -91,10 +92,11 @@ def make_run(
     family: str = "gpt2",
     lora: dict[str, Any] | None = None,
     start: str | None = None,
+    build: dict[str, Any] | None = None,
 ) -> tuple[Recipe, Run]:
     """A run whose first two steps stand: encoded rows, and a model of 30 thousand parameters."""
     settings = {"threads": 1, "lr": 3e-3, "batch": 8, **train}
-    sections = {"prepare": {"source": "-"}, "build": {"lora": lora, "start": start}, "train": settings}
+    sections = {"prepare": {"source": "-"}, "build": {"lora": lora, "start": start, **(build or {})}, "train": settings}
     recipe = Recipe.check({"task": "write", "seed": 7, **sections}, "test")
     run = Run(folder)
     task = Characters(None, 64)
@@ -103,7 +105,11 @@ def make_run(
         Examples.write(step.folder / "train.safetensors", (example for row in rows for example in task.encode(row)))
         Examples.write(step.folder / "valid.safetensors", (example for row in valid for example in task.encode(row)))
         (step.folder / "valid.jsonl").write_bytes(b"".join(b'{"text": "%s"}\n' % r["text"].encode() for r in valid))
+        bundle.save_task(step.folder, task)
         step.finish()
+        if build is not None:
+            make_weights(recipe, run)
+            return recipe, run
         step = run.begin("build", recipe)
         config = dataclasses.replace({"gpt2": GPT2, "llama": LLAMA}[family], dropout=dropout)
         bundle.save(step.folder, initialise(Transformer(config), 7), family, None, task)

@@ -63,9 +63,9 @@ class Training:
     ) -> None:
         if bundle.task is None:
             raise ModelError("model.no_task", folder=bundle.folder)
-        self.seed, self.train, self.folder = recipe.seed, recipe.train, folder
+        self.seed, self.train, self.folder, self.bundle, self.rows = recipe.seed, recipe.train, folder, bundle, rows
         self.valid, self.checkpoints = valid, folder / "checkpoints"
-        self.rows = rows[:: 1 + len(rows) // MEASURED_ON] if recipe.train.metric == "task" else []
+        self.asked = rows[:: 1 + len(rows) // MEASURED_ON] if recipe.train.metric == "task" else []
         self.published = recipe.build.start is not None
         self.order = Order(examples.lengths(), recipe.train.batch, recipe.seed)
         self.learner = Learner(bundle.model, bundle.task, examples, recipe.train)
@@ -138,8 +138,8 @@ class Training:
     def _validate(self, watch: Watch) -> None:
         state = self.state
         loss = judged = self.learner.validate(self.valid)
-        if self.rows:
-            measure = self.learner.measure(self.rows)
+        if self.asked:
+            measure = self.learner.measure(self.asked)
             judged = -measure.value if measure.higher_is_better else measure.value
             watch.measured(state.step, measure)
         watch.validated(state.step, loss)
@@ -168,7 +168,7 @@ class Training:
             "predicted_seconds": self.pace.predicted_seconds,
             "threads": self.pace.threads,
             "tokens_per_second": state.tokens / state.seconds if state.seconds else None,
-            "best": abs(state.best) if state.best is not None and self.rows else None,
+            "best": abs(state.best) if state.best is not None and self.asked else None,
             "best_loss": state.best_loss,
             "best_step": state.best_step,
             "skipped": state.skipped,

@@ -1,6 +1,7 @@
 """Step 3, learn: from the first weights in `build/` and the examples in `prepare/` to the final weights in `train/`.
 
 With `build.lora` only adapters and a task's own head learn; the adapters are saved beside the model and folded into it.
+With `train.search` the hyper-parameters are chosen first.
 """
 
 import logging
@@ -10,19 +11,17 @@ from typing import Any
 
 import torch
 
-from zhumo.bundle import Bundle, load
 from zhumo.bundle import save as save_bundle
-from zhumo.errors import ModelError, RunError
-from zhumo.prepare import read_rows
+from zhumo.errors import RunError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
-from zhumo.tasks import Row
-from zhumo.tasks.examples import Examples
 from zhumo.train import checkpoint
 from zhumo.train.loop import Training
 from zhumo.train.plot import plot_loss
+from zhumo.train.ready import ADAPTER, ready
+from zhumo.train.search import Search
 from zhumo.train.stop import listening
-from zhumo.transformer.lora import add_lora, merge_lora
+from zhumo.transformer.lora import merge_lora
 from zhumo.weights.adapter import write_adapter
 from zhumo.words import say
 
@@ -53,52 +52,34 @@ def train(recipe: Recipe, run: Run, progress: bool = True) -> None:
 
 
 def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, Any]:
-    began = time.monotonic()
-    bundle = load(run.step("build"))
-    adapter = adapt(recipe, bundle, folder / "adapter")
-    prepared = run.step("prepare")
-    examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
-    rows = read_rows(prepared / "valid.jsonl")
-    training = Training(recipe, bundle, examples, valid, rows, folder)
-    training.begin(began)
+    began, built, chosen = time.monotonic(), run.step("build"), {}
     with listening() as stop:
+        if recipe.train.search:
+            search = Search(recipe, run, folder)
+            recipe, built = search.choose(stop, progress)
+            chosen = search.facts()
+        training = ready(recipe, run.step("prepare"), built, folder)
+        training.begin(began)
         training.learn(stop, progress)
     if training.best:
         training.learner.put(training.best)
-    if adapter is not None:
-        write_adapter(adapter, bundle.model, bundle.family, recipe.build.start)
-        merge_lora(bundle.model)
     if training.published and training.best and training.state.best_step == 0:
         log.warning(say("cli.train.not_better"))
-    finish(training, bundle, rows)
-    return training.facts()
+    if recipe.build.lora is not None:
+        write_adapter(folder / ADAPTER, training.bundle.model, training.bundle.family, recipe.build.start)
+        merge_lora(training.bundle.model)
+    finish(training)
+    return {**training.facts(), **chosen}
 
 
-def adapt(recipe: Recipe, bundle: Bundle, folder: Path) -> Path | None:
-    """Put adapters on where the recipe asks for them; returns the folder they will lie in.
-
-    Raises:
-        ModelError: this model cannot carry them.
-    """
-    lora = recipe.build.lora
-    if lora is None:
-        return None
-    try:
-        add_lora(bundle.model, lora.rank, lora.alpha, lora.targets, recipe.seed)
-    except ValueError as error:
-        raise ModelError("train.no_lora", problem=error) from error
-    # Written before they have learned: a family whose adapters fit no PEFT file is refused now, not at the end.
-    write_adapter(folder, bundle.model, bundle.family, recipe.build.start)
-    return folder
-
-
-def finish(training: Training, bundle: Bundle, rows: list[Row]) -> None:
+def finish(training: Training) -> None:
     """The last act: what the task settles on validation rows, the model folder, the picture."""
+    bundle = training.bundle
     assert bundle.task is not None
     bundle.model.to("cpu").eval()  # where it will be served
-    if rows:
+    if training.rows:
         with torch.no_grad():
-            bundle.task.calibrate(bundle.model, rows)
+            bundle.task.calibrate(bundle.model, training.rows)
     save_bundle(training.folder, bundle.model, bundle.family, bundle.tokenizer, bundle.task)
     plot_loss(training.folder / "metrics.jsonl", training.folder / "loss.svg")
     checkpoint.sweep(training.checkpoints, keep=1)  # the last one, which holds the best weights too

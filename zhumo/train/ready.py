@@ -1,0 +1,39 @@
+"""Everything a training needs, from the folders of the steps before it."""
+
+from pathlib import Path
+
+from zhumo.bundle import Bundle, load
+from zhumo.errors import ModelError
+from zhumo.prepare import read_rows
+from zhumo.recipe import Recipe
+from zhumo.tasks.examples import Examples
+from zhumo.train.loop import Training
+from zhumo.transformer.lora import add_lora
+from zhumo.weights.adapter import write_adapter
+
+ADAPTER = "adapter"
+
+
+def ready(recipe: Recipe, prepared: Path, built: Path, folder: Path) -> Training:
+    """A training in `folder`, of the first weights in `built` on the examples in `prepared`.
+
+    Raises:
+        ModelError: the recipe asks for adapters, and this model cannot carry them.
+    """
+    bundle = load(built)
+    _adapt(recipe, bundle, folder / ADAPTER)
+    examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
+    return Training(recipe, bundle, examples, valid, read_rows(prepared / "valid.jsonl"), folder)
+
+
+def _adapt(recipe: Recipe, bundle: Bundle, folder: Path) -> None:
+    """Put adapters on where the recipe asks for them."""
+    lora = recipe.build.lora
+    if lora is None:
+        return
+    try:
+        add_lora(bundle.model, lora.rank, lora.alpha, lora.targets, recipe.seed)
+    except ValueError as error:
+        raise ModelError("train.no_lora", problem=error) from error
+    # Written before they have learned: a family whose adapters fit no PEFT file is refused now, not at the end.
+    write_adapter(folder, bundle.model, bundle.family, recipe.build.start)
