@@ -8,7 +8,7 @@ from typing import Any
 
 from zhumo.errors import DataError
 from zhumo.prepare.chats import to_messages
-from zhumo.prepare.columns import Unusable, as_time
+from zhumo.prepare.columns import Unusable, as_number, as_time
 from zhumo.sources import Bad, open_rows
 from zhumo.tasks import Field, task_class
 from zhumo.words import say
@@ -41,21 +41,24 @@ def guess(task: str, source: str) -> Guess:
 
 
 def _columns(fields: Mapping[str, Field], records: Sequence[Record], source: str) -> tuple[dict[str, str], list[str]]:
-    free = list(records[0])
-    columns: dict[str, str] = {}
+    """The likeliest pairs of a field and a column first, so that no field takes what looks more like another."""
+    likely = {
+        (name, column): _likeness(name, field, column, records)
+        for name, field in fields.items()
+        for column in records[0]
+    }
+    found: dict[str, str] = {}
+    for name, column in sorted(likely, key=lambda pair: -likely[pair]):
+        if likely[name, column] >= 1 and name not in found and column not in found.values():
+            found[name] = column
     reasons = []
     for name, field in fields.items():
-        ranked = sorted(free, key=lambda column: -_likeness(name, field, column, records))
-        best = ranked[0] if ranked else None
-        if best is None or _likeness(name, field, best, records) < 1:
-            if field.needed:
-                raise DataError("data.no_guess", field=name, source=source, known=", ".join(records[0]))
-            continue
-        columns[name] = best
-        free.remove(best)
-        key = "cli.new.by_name" if _named(field, best) else "cli.new.by_values"
-        reasons.append(say(key, field=name, column=best, sample=str(records[0].get(best))[:40]))
-    return columns, reasons
+        if name in found:
+            key = "cli.new.by_name" if _named(field, found[name]) else "cli.new.by_values"
+            reasons.append(say(key, field=name, column=found[name], sample=str(records[0].get(found[name]))[:40]))
+        elif field.needed:
+            raise DataError("data.no_guess", field=name, source=source, known=", ".join(records[0]))
+    return {name: found[name] for name in fields if name in found}, reasons
 
 
 def _likeness(name: str, field: Field, column: str, records: Sequence[Record]) -> float:
@@ -64,15 +67,18 @@ def _likeness(name: str, field: Field, column: str, records: Sequence[Record]) -
     if not values:
         return 0
     fits = _VALUE_TESTS.get(name, _any)(values)
-    if _named(field, column):
-        exact = column.strip().casefold() in field.guess
-        return (20 if exact else 10) + fits if fits or name not in _VALUE_TESTS else 0
+    if named := _named(field, column):
+        return named + fits if fits or name not in _VALUE_TESTS else 0
     return fits if field.needed else 0
 
 
-def _named(field: Field, column: str) -> bool:
+def _named(field: Field, column: str) -> float:
+    """A heading that is one of the field's words, the first ones most; else one that ends with it, or holds it."""
     folded = column.strip().casefold()
-    return any(word == folded or (len(word) > 1 and word in folded) for word in field.guess)
+    if folded in field.guess:
+        return 40 - 2 * field.guess.index(folded)
+    words = [word for word in field.guess if len(word) > 1]
+    return 15 if folded.endswith(tuple(words)) else 10 if any(word in folded for word in words) else 0
 
 
 def _any(values: Sequence[Any]) -> float:
@@ -96,6 +102,15 @@ def _identity(values: Sequence[Any]) -> float:
     return 1 if 1 < distinct < len(values) else 0.1
 
 
+def _numeric(values: Sequence[Any]) -> float:
+    try:
+        for value in values[:50]:
+            as_number("price", value)
+    except Unusable:
+        return 0
+    return 1
+
+
 def _moment(values: Sequence[Any]) -> float:
     try:
         for value in values[:50]:
@@ -111,6 +126,7 @@ _VALUE_TESTS: dict[str, Callable[[Sequence[Any]], float]] = {
     "user": _identity,
     "item": _identity,
     "time": _moment,
+    "price": _numeric,
 }
 
 

@@ -58,8 +58,9 @@ def read_items(
             put_aside(record if isinstance(record, Bad) else record.bad(error.reason), error.field)
             continue
         further = {name: _clean(columns, value) for name, value in record.row.items() if name not in taken}
-        counts["deduplicated"] += row["item"] in about
-        about[row.pop("item")] = {name: value for name, value in (further | row).items() if value not in (None, "", [])}
+        item = row.pop("item")
+        counts["deduplicated"] += item in about
+        about[item] = {name: value for name, value in (further | row).items() if value not in (None, "", [])}
     counts["out"] = len(about)
     if not about:
         raise DataError("data.no_rows", source=source, kept=0)

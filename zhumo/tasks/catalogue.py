@@ -12,7 +12,7 @@ FIELDS: Mapping[str, Field] = {
     "category": Field(list, needed=False, guess=("category", "categories", "genre", "department",
                                                  "类别", "分类", "品类", "类目")),
     "price": Field(float, needed=False, guess=("price", "unit_price", "价格", "单价", "售价")),
-    "text": Field(str, needed=False, guess=("text", "description", "details", "summary", "描述", "简介", "详情")),
+    "text": Field(str, needed=False, guess=("text", "details", "summary", "描述", "简介", "详情", "description")),
     "picture": Field(str, needed=False, guess=("picture", "image", "photo", "图片", "主图")),
 }  # fmt: skip
 """What an item may have by our names; every other column of a catalogue keeps its own."""
