@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +43,8 @@ class Row:
 class Bench:
     """One script's run."""
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, further: Mapping[str, tuple[Any, str]] | None = None) -> None:
+        """further: options of this script alone, name -> (default, what it is for)."""
         parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=text)
         parser.add_argument("--quick", action="store_true", help="only the rows marked quick (at most 5 minutes)")
         parser.add_argument(
@@ -50,6 +52,8 @@ class Bench:
         )
         parser.add_argument("--json", action="store_true", help="print one JSON line a row")
         parser.add_argument("--only", default="", help="only the rows whose name begins so")
+        for option, (default, use) in (further or {}).items():
+            parser.add_argument(f"--{option}", type=type(default), default=default, help=f"{use} (default: {default})")
         self.options = parser.parse_args()
         self.name = name
         self.rows: list[Row] = []

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import HERE, Bench, peer_python, record_peer, shared
+from benchmarks.rivals import textbook
 from zhumo.bundle import load
 from zhumo.evaluate import read_report
 from zhumo.make import make
@@ -112,30 +112,6 @@ def ndcg(where: np.ndarray) -> Measure:
 
 def hit(where: np.ndarray) -> Measure:
     return rank.hit(where, 10)
-
-
-def textbook(train: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np.ndarray:
-    """The last item's followers (Markov) and cosine item-kNN of the whole history, each scaled to one, added up."""
-    items = sorted({item for row in train for item in row["items"]})
-    index = {item: place_ for place_, item in enumerate(items)}
-    follows, owns = np.zeros((len(items), len(items))), np.zeros((len(train), len(items)))
-    for number, row in enumerate(train):
-        known = [index[item] for item in row["items"]]
-        owns[number, known] = 1
-        for before, after in pairwise(known):
-            follows[before, after] += 1
-    together = owns.T @ owns
-    norms = np.sqrt(np.maximum(together.diagonal(), 1))
-    cosine = together / np.outer(norms, norms)
-    np.fill_diagonal(cosine, 0)
-    answers = []
-    for row in rows:
-        known = [index[item] for item in row["items"] if item in index]
-        markov, neighbours = follows[known[-1]], cosine[known].sum(0)
-        scores = markov / max(markov.max(), 1e-9) + neighbours / max(neighbours.max(), 1e-9)
-        scores[known] = -1
-        answers.append({"items": [{"id": items[best]} for best in np.argsort(-scores, kind="stable")[:10]]})
-    return places(answers, rows)
 
 
 def rectools(rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,393 @@
+"""The recommender beside its rivals: quality, time to learn, latency, scale, new items, reasons.
+
+Quality is NDCG@10 with all items ranked and seen items removed, on the same split and by the same code for everybody;
+the other protocol, which keeps seen items, stands in the notes. Where a library has to be asked, its recorded run is
+compared (`benchmarks/results/peers/`), or made again with `--peers`; how its environment is made, with every version,
+stands in `rivals.py` (`peer_python` does it on first use). A library ends by its own patience, after its own number of
+epochs, or after `--minutes` of CPU time a thread; what it had learned at its best validation answers. One that is
+running may be ended with SIGTERM, and answers all the same. Seconds on a busy machine are a rehearsal: each row says
+how busy it was.
+"""
+
+import json
+import math
+import os
+import random
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.harness import HERE, Bench
+from benchmarks.load import latencies, peak_memory, serving
+from benchmarks.measured import Cost, step
+from benchmarks.rivals import Found, ask, peers, places, recorded, textbook
+from benchmarks.shops import INTERACTIONS, ITEMS, beauty, games, held_out, lines, retail, synthetic, write_items
+from zhumo.bundle import Bundle, load
+from zhumo.metrics import rank
+from zhumo.metrics.measure import Measure
+from zhumo.prepare import read_rows
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.sources import Bad, cache_folder, open_rows
+from zhumo.tasks import Answer, Row
+
+RECIPES = {
+    "movielens": HERE.parent / "zhumo" / "recipes" / "recommend.yaml",
+    "beauty": HERE / "recipes" / "amazon-beauty.yaml",
+    "games": HERE / "recipes" / "amazon-video-games.yaml",
+    "retail": HERE / "recipes" / "online-retail.yaml",
+}
+MAKERS: Mapping[str, Callable[[Path], None]] = {"beauty": beauty, "games": games, "retail": retail}
+VALIDATED = 5_000  # as many validation rows as the libraries are asked
+REQUESTS, RATE = 1_000, 50.0  # over HTTP, and how many a second
+COLD_ROWS = 1_000
+REASONED = 300
+LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop whose model has been made: its rows, and what the steps cost."""
+
+    name: str
+    run: Run
+    learned: Cost  # build and train together
+    prepared: Cost
+
+    def rows(self, part: str) -> list[Row]:
+        """The rows of one part of the split."""
+        return read_rows(self.run.step("prepare") / f"{part}.jsonl")
+
+
+def made(name: str, recipe: Path, work: Path, *overrides: str) -> Shop:
+    """prepare, build, train, evaluate through the command line; a run that stands in the work folder is taken again."""
+    read = Recipe.read(recipe, [f"name={name}", *overrides])
+    run = Run.of(read, work)
+    told = work / f"{name}.cost.json"
+    costs = {one: step(one, recipe, work, f"name={name}", *overrides)
+             for one in ("prepare", "build", "train", "evaluate")}  # fmt: skip
+    if told.is_file() and not costs["train"].wall > run.facts("train")["seconds"]:
+        known = json.loads(told.read_text(encoding="utf-8"))  # it stood already; this is what it cost then
+        costs = {one: Cost(**cost) for one, cost in known.items()}
+    told.write_text(json.dumps({one: vars(cost) for one, cost in costs.items()}), encoding="utf-8")
+    return Shop(name, run, costs["build"] + costs["train"], costs["prepare"])
+
+
+def sources(name: str, work: Path) -> list[str]:
+    """A shop's files, made in the work folder, as overrides of its recipe."""
+    if name not in MAKERS:
+        return []
+    folder = work / f"{name}.data"
+    if not (folder / INTERACTIONS).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        MAKERS[name](folder)
+    items = [f"prepare.items={folder / ITEMS}"] if (folder / ITEMS).is_file() else []
+    return [f"prepare.source={folder / INTERACTIONS}", *items]
+
+
+def found(answers: Sequence[Answer], rows: Sequence[Row]) -> np.ndarray:
+    """Where the wanted items stand in answers."""
+    return places([[item["id"] for item in answer["items"]] for answer in answers], rows)
+
+
+def asked(call: Callable[[Sequence[Row]], Sequence[Answer]], rows: Sequence[Row]) -> Found:
+    """Both protocols of something that answers rows."""
+    kept = [{**row, "seen": True} for row in rows]
+    return Found(found(call(rows), rows), found(call(kept), kept))
+
+
+def ours(shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
+    """The served answer, the Transformer alone, and what needs no training."""
+    bundle = load(shop.run.step("train"))
+    task, model, train = bundle.task, bundle.model, shop.rows("train")
+    assert task is not None
+    seconds = (shop.learned.wall, shop.learned.cpu)
+    with torch.inference_mode():
+        found_ = {
+            "served": replace(asked(bundle.answer, rows), seconds=seconds),
+            "transformer": asked(lambda some: task.variants(model, some)["transformer"], rows),
+        }
+        for name, baseline in task.baselines.items():
+            found_[name] = asked(lambda some, ask_=baseline: ask_(task, train, some), rows)  # type: ignore[misc]
+    return found_
+
+
+def rivals(bench: Bench, shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
+    """The textbook's methods, and the libraries' recorded runs."""
+    train = shop.rows("train")
+    told = {
+        "textbook": Found(textbook(train, rows), textbook(train, rows, new=False)),
+        # It needs no validation, so it may count those interactions too; nobody else has learned from them.
+        "textbook-and-validation": Found(textbook(rows, rows), textbook(rows, rows, new=False)),
+    }
+    if shop.name == "retail":
+        told["markov"] = Found(textbook(train, rows, neighbours=0))
+        told["item-knn"] = Found(textbook(train, rows, markov=0))
+    parts = {"train": train, "valid": shop.rows("valid"), "test": rows}
+    for name in peers(shop.name):
+        if bench.options.peers and bench.due(f"{shop.name}.{name}.ndcg@10"):
+            ask(shop.name, name, parts, bench.options.minutes, bench.options.threads, work(bench))
+        if (theirs := recorded(shop.name, name, rows)) is not None:
+            told[name] = theirs
+    return told
+
+
+def table(name: str) -> Callable[[Bench], None]:
+    """The acceptance rows of one shop."""
+
+    def measure(bench: Bench) -> None:
+        shop = made(name, RECIPES[name], work(bench), *sources(name, work(bench)))
+        rows = shop.rows("test")
+        mine = ours(shop, rows)
+        theirs = rivals(bench, shop, rows)
+        for who, one in {**mine, **theirs}.items():
+            low, high = one.ndcg.interval()
+            bench.row(f"{name}.{who}.ndcg@10", one.ndcg.value, low=low, high=high, note=one.note())
+        judge(bench, name, mine, theirs)
+        if name == "movielens":
+            speed(bench, shop, theirs)
+
+    return measure
+
+
+def judge(bench: Bench, name: str, mine: Mapping[str, Found], theirs: Mapping[str, Found]) -> None:
+    """What is asked of the served answer and of the Transformer alone; silent where a rival has not been measured."""
+    missing = [peer for peer in peers(name) if peer not in theirs]
+    served, alone = mine["served"].ndcg, mine["transformer"].ndcg
+    libraries = {peer: theirs[peer].ndcg for peer in peers(name) if peer in theirs}
+    classics = {who: one.ndcg for who, one in theirs.items() if who not in libraries}
+    classics["popularity"] = mine["popularity"].ndcg
+    against = {**libraries, **classics}
+    over = {who: served.beats(one) for who, one in against.items()}
+    below = {who: one.beats(served) for who, one in against.items()}
+    if libraries and not missing:
+        best = max(libraries, key=lambda who: libraries[who].value)
+        bench.row(f"{name}.transformer.over_best_library", alone.value, peer=best, peer_value=libraries[best].value,
+                  ratio=alone.value / libraries[best].value, note=f"p {alone.beats(libraries[best]):.4f}")  # fmt: skip
+        told = ", ".join(f"{who} {p:.4f}" for who, p in over.items())
+        bench.row(f"{name}.served.p_over_all", max(over.values()), note=told)
+        told = ", ".join(f"{who} {p:.4f}" for who, p in below.items())
+        bench.row(f"{name}.served.p_below_any", min(below.values()), note=told)
+    best = max(("textbook", "textbook-and-validation"), key=lambda who: classics[who].value)
+    bench.row(f"{name}.served.over_textbook", served.value, peer=best, peer_value=classics[best].value,
+              ratio=served.value / classics[best].value, note=f"p {over[best]:.4f}")  # fmt: skip
+    bench.row(f"{name}.served.p_over_neighbours", served.beats(mine["neighbours"].ndcg), peer="our own neighbours",
+              peer_value=mine["neighbours"].ndcg.value, note="what the Transformer adds to the answer")  # fmt: skip
+
+
+def speed(bench: Bench, shop: Shop, theirs: Mapping[str, Found]) -> None:
+    """All our learning beside a library's until its best epoch, where ours is at least as good on validation rows."""
+    bundle = load(shop.run.step("train"))
+    assert bundle.task is not None
+    asked_ = shop.rows("valid")
+    asked_ = asked_[:: 1 + len(asked_) // VALIDATED]
+    with torch.inference_mode():
+        answers = bundle.task.variants(bundle.model, asked_)["transformer"]
+    reached = rank.ndcg(found(answers, asked_), 10).value
+    for who, one in theirs.items():
+        if one.seconds is None:
+            continue
+        wall, cpu = one.seconds
+        enough = reached >= one.facts["validation"]
+        bench.row(f"{shop.name}.time.{who}", shop.learned.cpu, " s of CPU time", peer=who, peer_value=cpu,
+                  ratio=shop.learned.cpu / cpu if enough else math.inf,
+                  note=f"wall {shop.learned.wall:.0f} s against {wall:.0f} s; validation NDCG@10 {reached:.4f} "
+                  f"against {one.facts['validation']:.4f}; theirs with {one.facts['threads']} threads")  # fmt: skip
+
+
+def latency(bench: Bench) -> None:
+    """One request with a catalogue of 100,000 items: the model's time, and over HTTP at 50 requests a second."""
+    shop = large(bench, "latency", 1_000_000, 100_000)
+    rows = [{"items": row["items"], "k": 10} for row in shop.rows("test")[:REQUESTS]]
+    bundle = load(shop.run.step("deploy"))
+    for row in rows[:50]:
+        bundle.answer([row])
+    took = [timed(bundle, row) for row in rows]
+    bench.row("latency.model_ms", float(np.median(took)), " ms", low=min(took), high=float(np.quantile(took, 0.95)),
+              note=f"median of {len(took)}, to the 95th percentile; {torch.get_num_threads()} threads")  # fmt: skip
+    with serving(shop.run.step("deploy")) as target:
+        model = model_of(target.port, target.key)
+        bodies = [json.dumps({"model": model, **row}).encode() for row in rows]
+        latencies(target, "/v1/recommendations", bodies[:100], RATE)
+        apart = 1_000 * np.array(latencies(target, "/v1/recommendations", bodies, RATE))
+    bench.row("latency.http_p95_ms", float(np.quantile(apart, 0.95)), " ms", low=float(apart.min()),
+              high=float(apart.max()), note=f"median {np.median(apart):.1f}, {len(bodies)} at {RATE:g}/s")  # fmt: skip
+
+
+def timed(bundle: Bundle, row: Row) -> float:
+    began = time.perf_counter()
+    bundle.answer([row])
+    return 1_000 * (time.perf_counter() - began)
+
+
+def model_of(port: int, key: str) -> str:
+    """The name of the one model that is served."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        name: str = json.loads(response.read())["data"][0]["id"]
+    return name
+
+
+def large(bench: Bench, name: str, interactions: int, items: int) -> Shop:
+    """A synthetic shop, made and deployed."""
+    path = work(bench) / f"{name}.parquet"
+    if not path.is_file():
+        synthetic(path, interactions, items)
+    recipe = HERE / "recipes" / "synthetic.yaml"
+    shop = made(name, recipe, work(bench), f"prepare.source={path}")
+    deployed = step("deploy", recipe, work(bench), f"name={name}", f"prepare.source={path}")
+    return replace(shop, learned=shop.learned + replace(deployed, wall=0.0, cpu=0.0))
+
+
+def scale(bench: Bench) -> None:
+    """A million items, from one million interactions to ten: memory of every step and of serving, time for each."""
+    each, memory = {}, {}
+    for name, interactions in (("scale-1m", 1_000_000), ("scale-10m", 10_000_000)):
+        shop = large(bench, name, interactions, 1_000_000)
+        each[name] = 1e6 * (shop.prepared.cpu + shop.learned.cpu) / interactions
+        with serving(shop.run.step("deploy")) as target:
+            model = model_of(target.port, target.key)
+            some = [{"model": model, "items": row["items"], "k": 10} for row in shop.rows("test")[:100]]
+            latencies(target, "/v1/recommendations", [json.dumps(row).encode() for row in some], 10.0)
+            served = peak_memory(target.pid)
+        memory[name] = max(shop.prepared.memory, shop.learned.memory, served)
+        note = f"prepare {shop.prepared.memory:.2f}, learn {shop.learned.memory:.2f}, serve {served:.2f} GB"
+        bench.row(f"scale.{name}.memory", memory[name], " GB", note=note)
+    bench.row("scale.flat", each["scale-10m"], " us of CPU time an interaction", peer="at 1 M",
+              peer_value=each["scale-1m"], ratio=each["scale-10m"] / each["scale-1m"])  # fmt: skip
+
+
+def cold(name: str) -> Callable[[Bench], None]:
+    """A fifth of the items is taken by nobody; each user's last such item is asked for, known by its text alone."""
+
+    def measure(bench: Bench) -> None:
+        folder = work(bench) / f"cold-{name}.data"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = cold_rows(name, work(bench), folder)
+        settings = [f"prepare.source={folder / INTERACTIONS}", f"prepare.items={folder / ITEMS}",
+                    "prepare.columns={user: user, item: item, time: time, title: title}"]  # fmt: skip
+        shop = made(f"cold-{name}", RECIPES[name], work(bench), *settings)
+        bundle = load(shop.run.step("train"))
+        assert bundle.task is not None
+        items = [item for item in read_items(folder / ITEMS) if held_out(item)]
+        new = set(items)
+        everything = bundle.answer([{**row, "k": 10} for row in rows])
+        all_of_them = bundle.answer([{**row, "k": 1_000_000} for row in rows])
+        among = [[item["id"] for item in answer["items"] if item["id"] in new][:10] for answer in all_of_them]
+        hit_all = rank.hit(found(everything, rows), 10)
+        hit_new = rank.hit(places(among, rows), 10)
+        by_chance = Measure("chance", np.full(len(rows), 10 / len(items)))
+        popular = Measure(
+            "popularity", np.zeros(len(rows))
+        )  # what nobody has taken stands behind all that somebody has
+        bench.row(f"cold.{name}.hit@10", hit_all.value, peer="popularity", peer_value=popular.value,
+                  note=f"among all items; {len(rows)} users, {len(items)} new items")  # fmt: skip
+        bench.row(f"cold.{name}.p_over_popularity", hit_all.beats(popular))
+        bench.row(f"cold.{name}.new.hit@10", hit_new.value, peer="chance, and popularity, which knows none of them",
+                  peer_value=by_chance.value, note="among the new items")  # fmt: skip
+        bench.row(f"cold.{name}.new.p_over_chance", hit_new.beats(by_chance))
+
+    return measure
+
+
+def cold_rows(name: str, work_: Path, folder: Path) -> list[Row]:
+    """Write what is left without the held-out items, and all items with their texts; the rows that are asked."""
+    histories: dict[str, list[tuple[float, str]]] = {}
+    for row in purchases(name, work_):
+        histories.setdefault(row["user"], []).append((float(row["time"]), row["item"]))
+    rows = []
+    with (folder / INTERACTIONS).open("w", encoding="utf-8") as file:
+        file.write("user,item,time\n")
+        for user, taken in histories.items():
+            taken.sort(key=lambda one: one[0])
+            file.writelines(f"{user},{item},{when}\n" for when, item in taken if not held_out(item))
+            last = max((place for place, (_, item) in enumerate(taken) if held_out(item)), default=0)
+            before = [item for _, item in taken[:last] if not held_out(item)]
+            if before:
+                rows.append({"user": user, "items": before, "next": [taken[last][1]]})
+    chosen = sorted(random.Random(0).sample(range(len(rows)), min(COLD_ROWS, len(rows))))
+    return [rows[index] for index in chosen]
+
+
+def purchases(name: str, work_: Path) -> list[dict[str, str]]:
+    """A shop's interactions with its items beside them, copied into the folder of the cold run."""
+    folder = work_ / f"cold-{name}.data"
+    if name == "movielens":
+        described = [row.row for row in open_rows("movielens-100k-items") if not isinstance(row, Bad)]
+        write_items(folder, ({"item": str(row["item_id"]), "title": row["movie_title"],
+                              "category": str(row["class"]).split()} for row in described))  # fmt: skip
+        taken = (row.row for row in open_rows("movielens-100k") if not isinstance(row, Bad))
+        return [{"user": str(row["user_id"]), "item": str(row["item_id"]), "time": row["timestamp"]} for row in taken]
+    sources(name, work_)
+    (folder / ITEMS).write_bytes((work_ / f"{name}.data" / ITEMS).read_bytes())
+    stamps = lines(work_ / f"{name}.data" / INTERACTIONS)
+    return [{**row, "time": str(np.datetime64(row["time"]).astype("datetime64[s]").astype(int))} for row in stamps]
+
+
+def read_items(path: Path) -> list[str]:
+    """The ids of a catalogue."""
+    with path.open(encoding="utf-8") as file:
+        return [str(json.loads(line)["item"]) for line in file]
+
+
+def reasons(bench: Bench) -> None:
+    """What the best item's chance loses without the items named as its reasons, and without as many others."""
+    shop = made("movielens", RECIPES["movielens"], work(bench))
+    bundle = load(shop.run.step("train"))
+    rows = [row for row in shop.rows("test") if len(row["items"]) >= 10][:REASONED]
+    named, anyhow, chance = list[float](), list[float](), random.Random(0)
+    for row in rows:
+        [answer] = bundle.answer([{"items": row["items"], "k": 1, "reasons": True}])
+        item = answer["items"][0]
+        told = [reason["id"] for reason in item["because"]][:3]
+        others = [other for other in dict.fromkeys(row["items"]) if other not in told]
+        left = [without(row["items"], told), without(row["items"], chance.sample(others, min(len(told), len(others))))]
+        before, *after = (score(bundle, items, item["id"]) for items in (row["items"], *left))
+        for drops, now in zip((named, anyhow), after, strict=True):
+            drops.append(math.log(max(before, LEAST)) - math.log(max(now, LEAST)))
+    drop, other = Measure("drop", np.array(named)), Measure("drop", np.array(anyhow))
+    low, high = drop.interval()
+    bench.row("reasons.drop", drop.value, " nats", low=low, high=high, peer="as many others",
+              peer_value=other.value, note=f"{len(rows)} users, up to 3 reasons each")  # fmt: skip
+    bench.row("reasons.p_over_random", drop.beats(other))
+
+
+def without(items: Sequence[str], gone: Sequence[str]) -> list[str]:
+    return [item for item in items if item not in gone]
+
+
+def score(bundle: Bundle, items: Sequence[str], wanted: str) -> float:
+    """How likely an item is said to come next."""
+    [answer] = bundle.answer([{"items": items, "k": 1_000_000, "seen": True}])
+    return next((float(item["score"]) for item in answer["items"] if item["id"] == wanted), 0.0)
+
+
+def work(bench: Bench) -> Path:
+    """Where data and runs lie; they are kept, so that rows can be measured one after the other."""
+    folder = Path(bench.options.work)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+SCRIPTS: Mapping[str, Callable[[Bench], None]] = {
+    "movielens": table("movielens"), "beauty": table("beauty"), "games": table("games"), "retail": table("retail"),
+    "latency": latency, "scale": scale, "cold.movielens": cold("movielens"), "cold.retail": cold("retail"),
+    "reasons": reasons,
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    bench = Bench("recommend", __doc__ or "", {
+        "work": (str(cache_folder() / "benchmarks"), "where data and runs are made and kept"),
+        "minutes": (60.0, "CPU time a thread that a library may learn"),
+        "threads": (os.cpu_count() or 1, "threads of a library"),
+    })  # fmt: skip
+    for prefix, measure_ in SCRIPTS.items():
+        if any(name.startswith(f"{prefix}.") and bench.due(name) for name in bench.bars):
+            measure_(bench)
+    bench.done()
