@@ -1,0 +1,75 @@
+"""What rivals are measured by: the textbook against plain loops, and answers kept as what they hit."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from benchmarks import rivals
+from zhumo.metrics import rank
+from zhumo.tasks import Row
+
+
+def some_rows(seed: int, users: int, items: int) -> list[Row]:
+    chance = np.random.default_rng(seed)
+    rows = []
+    for _ in range(users):
+        taken = [str(item) for item in chance.permutation(items)[: chance.integers(4, 9)]]
+        rows.append({"items": taken[:-2], "next": taken[-2:] if chance.random() < 0.3 else taken[-1:]})
+    return rows
+
+
+def plainly(train: list[Row], row: Row, *, new: bool) -> list[str]:
+    """Markov and cosine item-kNN, as one would write them down."""
+    items = sorted({item for one in train for item in one["items"]})
+    owners = {item: {user for user, one in enumerate(train) if item in one["items"]} for item in items}
+    steps = [pair for one in train for pair in pairwise(one["items"])]
+    known = [item for item in row["items"] if item in owners]
+    markov = np.array([steps.count((known[-1], item)) for item in items], dtype=float)
+    near = np.zeros(len(items))
+    for place, item in enumerate(items):
+        for other in set(known) - {item}:
+            near[place] += len(owners[item] & owners[other]) / np.sqrt(len(owners[item]) * len(owners[other]))
+    scores = markov / max(markov.max(), 1e-9) + near / max(near.max(), 1e-9)
+    if new:
+        scores[[items.index(item) for item in known]] = -1
+    return [items[place] for place in np.argsort(-scores, kind="stable")[:10]]
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_textbook_is_that_of_plain_loops(new: bool) -> None:
+    rows = some_rows(0, 40, 30)
+    expected = rivals.places([plainly(rows, row, new=new) for row in rows], rows)
+    np.testing.assert_array_equal(rivals.textbook(rows, rows, new=new), expected)
+
+
+def test_hits_keep_every_measure() -> None:
+    rows = some_rows(1, 200, 30)
+    chance = np.random.default_rng(2)
+    where = rivals.places([[str(item) for item in chance.permutation(30)[:10]] for _ in rows], rows)
+    kept = rivals.to_hits(where)
+    assert len(kept) == 3 * len(rows)
+    again = rivals.from_hits(kept, rows)
+    for measure in (rank.ndcg, rank.hit, rank.mrr):
+        np.testing.assert_array_equal(measure(again, 10).values, measure(where, 10).values)
+
+
+def test_a_recorded_run_answers_only_the_rows_it_was_asked(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows(3, 20, 12)
+    monkeypatch.setattr(rivals, "RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.harness.RESULTS", tmp_path)
+    lists = [[*row["next"], "x"] for row in rows]
+    curve = [
+        {"epoch": 1, "wall": 2.0, "cpu": 1.5, "ndcg@10": 0.5},
+        {"epoch": 2, "wall": 4.0, "cpu": 3.0, "ndcg@10": 0.4},
+    ]
+    found = {"answers": {"new": lists, "again": lists}, "curve": curve, "ended": "epochs", "threads": 1}
+    rivals.keep("beauty", "rectools-sasrec", found, rows, ["python", "script"])
+    kept = rivals.recorded("beauty", "rectools-sasrec", rows)
+    assert kept is not None
+    assert kept.ndcg.value == 1.0
+    assert kept.seconds == (2.0, 1.5)
+    assert kept.facts["epochs"] == "1 of 2"
+    with pytest.raises(ValueError, match="other rows"):
+        rivals.recorded("beauty", "rectools-sasrec", rows[1:])
+    assert rivals.recorded("beauty", "rectools-esasrec", rows) is None
