@@ -223,9 +223,9 @@ def serve(
 def answer(
     bundle: Annotated[Path, typer.Argument(help="A bundle (runs/NAME/deploy).")],
     rows: Annotated[str, typer.Argument(help="A file of rows, or any other source.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the answers go, one JSON a line.")] = Path(
-        "answers.jsonl"
-    ),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", "--out", help="Where the answers go: .jsonl, or lists as .parquet.")
+    ] = Path("answers.jsonl"),
 ) -> None:
     """Answer a file of rows with a bundle, by the same path that serves."""
     from zhumo.deploy.answer import answer_file

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from zhumo.bundle import load
@@ -75,6 +76,26 @@ def test_interactions_are_gathered_by_user(bundles: dict[str, Path], tmp_path: P
     own = load(bundles["recommend"]).answer([{"items": ["1", "4"]}])[0]
     assert [answer["user"] for answer in found] == ["小王", "ann"]
     assert [item["id"] for item in found[0]["items"]] == [item["id"] for item in own["items"]]
+
+
+def test_lists_become_a_table_where_the_ending_says_so(bundles: dict[str, Path], tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", "user,item,time,price", "小王,4,9,?", "ann,2,3,", "小王,1,5,x", ",3,3,1")
+    counts = answer_file(bundles["recommend"], source, tmp_path / "out.parquet")
+    assert counts == {"rows": 3, "answers": 2, "quarantined": 1}  # a price is no reason not to be asked
+    table = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    own = load(bundles["recommend"]).answer([{"items": ["1", "4"]}, {"items": ["2"]}])
+    assert list(table) == ["user", "rank", "item", "score"]
+    assert table["item"] == [item["id"] for answer in own for item in answer["items"]]
+    assert table["score"] == pytest.approx([item["score"] for answer in own for item in answer["items"]], rel=1e-5)
+    assert table["user"] == ["小王"] * len(own[0]["items"]) + ["ann"] * len(own[1]["items"])
+    assert table["rank"][: len(own[0]["items"])] == list(range(1, len(own[0]["items"]) + 1))
+    answer_file(bundles["recommend"], write(tmp_path / "in.jsonl", '{"items": ["1"]}', "{"), tmp_path / "l.parquet")
+    assert set(pq.read_table(tmp_path / "l.parquet")["line"].to_pylist()) == {1}
+    answer_file(bundles["recommend"], write(tmp_path / "bad.jsonl", "{"), tmp_path / "none.parquet")
+    assert pq.read_table(tmp_path / "none.parquet").column_names == ["user", "rank", "item", "score"]
+    with pytest.raises(DataError, match="makes no lists"):
+        answer_file(bundles["classify"], source, tmp_path / "labels.parquet")
+    assert not (tmp_path / "labels.parquet").exists()
 
 
 def test_prompts_become_chats_where_the_model_knows_chats(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
@@ -24,6 +26,8 @@ from zhumo.tasks import Answer, Field, Row, Task
 from zhumo.words import say
 
 AT_ONCE = 64
+USERS_AT_ONCE = 1_024  # a recommender makes its own batches of them
+HISTORY = ("user", "item", "time")  # what of an interaction makes a history
 # What a row asks with, and whether it must; a task's other fields are what it is asked for.
 ASKED: Mapping[str, Mapping[str, Field]] = {
     "classify": {"text": Field(str)},
@@ -33,6 +37,7 @@ ASKED: Mapping[str, Mapping[str, Field]] = {
               "prompt": Field(str, needed=False), "text": Field(str, needed=False)},
 }  # fmt: skip
 TYPED = (*OPTIONS, "k", "seen")  # taken from a row where the source can say what kind of value they are
+RANKED = {"rank": pa.int32(), "item": pa.string(), "score": pa.float32()}
 Mapped = Mapping[str, Any]
 Found = Record | Bad
 
@@ -45,36 +50,89 @@ class Asked(NamedTuple):
     record: Record
 
 
-def answer_file(folder: str | Path, source: str, out: str | Path) -> dict[str, int]:
-    """Answer every row of a source into `out`, one JSON a line, in order, each with the `line` it came from; returns
-    how many `rows`, `answers` and `quarantined`.
+class Lines:
+    """Answers as one JSON a line."""
 
-    Columns are those of the bundle's recipe where the source has them, else the task's own names. What cannot be asked
-    goes to `OUT.quarantine.jsonl` with its line, bytes and reason. A recommender takes rows with `items` (a list, or
-    ids with commas between), or one row an interaction, which are gathered into one answer a `user`.
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Write answers, each with the place that says which it was."""
+        self._file.writelines(orjson.dumps(answer) + b"\n" for answer in answers)
+
+    def close(self) -> None:
+        """A line is whole as it is."""
+
+
+class Table:
+    """Lists of items as one parquet table: who (`user`, or `line`), rank from 1, item, score."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Write lists, each with the place that says whose it is."""
+        who = next(iter(answers[0])) if answers else "user"
+        lines = [(answer[who], rank, item) for answer in answers for rank, item in enumerate(answer["items"], 1)]
+        kinds = {who: pa.int64() if who == "line" else pa.string(), **RANKED}
+        columns = [
+            [one[0] for one in lines],
+            [one[1] for one in lines],
+            *([one[2][name] for one in lines] for name in ("id", "score")),
+        ]
+        table = pa.table(
+            [pa.array(column, kind) for column, kind in zip(columns, kinds.values(), strict=True)], names=[*kinds]
+        )
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        """Write what ends a table, also an empty one."""
+        if self._writer is None:
+            self.add([])
+        assert self._writer is not None
+        self._writer.close()
+
+
+def answer_file(folder: str | Path, source: str, out: str | Path) -> dict[str, int]:
+    """Answer every row of a source into `out`, in order; returns how many `rows`, `answers` and `quarantined`.
+
+    Columns are those of the bundle's recipe where the source has them, else the task's own names. Each answer is one
+    JSON a line with the `line` it came from. What cannot be asked goes to `OUT.quarantine.jsonl` with its line, bytes
+    and reason. A recommender takes rows with `items` (a list, or ids with commas between), or one row an interaction,
+    which are gathered into one answer a `user`; where `out` ends in .parquet its lists become a table.
 
     Raises:
         ModelError: not a bundle, or a damaged one.
         SourceError: there is no such source.
-        DataError: the source has no column that could be asked.
+        DataError: the source has no column that could be asked, or the answers make no table.
     """
     check_sums(Path(folder))
     bundle = load(folder)
     if bundle.task is None:
         raise ModelError("model.no_task", folder=folder)
     path = Path(out)
+    lists = bundle.task.name == "recommend"
+    if path.suffix == ".parquet" and not lists:
+        raise DataError("answer.no_table", path=path, task=bundle.task.name)
     aside = path.with_name(f"{path.name}.quarantine.jsonl")
     counts = {"rows": 0, "answers": 0, "quarantined": 0}
     asked = _asked(bundle.task, _mapped(Path(folder)), open_rows(source))
     with _whole(path) as good, _whole(aside) as bad, Progress(console=Console(stderr=True), transient=True) as bar:
         shown = bar.add_task(say("cli.answer.doing"), total=None)
-        while part := list(islice(asked, AT_ONCE)):
-            for found in _answered(bundle, part):
-                isbad = isinstance(found, Bad)
-                (bad if isbad else good).write(orjson.dumps(_note(found) if isinstance(found, Bad) else found) + b"\n")
-                counts["quarantined" if isbad else "answers"] += 1
+        sink = Table(good) if path.suffix == ".parquet" else Lines(good)
+        while part := list(islice(asked, USERS_AT_ONCE if lists else AT_ONCE)):
+            found = list(_answered(bundle, part))
+            answers = [one for one in found if not isinstance(one, Bad)]
+            sink.add(answers)
+            bad.writelines(orjson.dumps(_note(one)) + b"\n" for one in found if isinstance(one, Bad))
             counts["rows"] += len(part)
+            counts["answers"] += len(answers)
+            counts["quarantined"] += len(found) - len(answers)
             bar.update(shown, completed=counts["rows"])
+        sink.close()
     if not counts["quarantined"]:
         aside.unlink()
     return counts
@@ -98,7 +156,7 @@ def _asked(task: Task, mapped: Mapped, records: Iterable[Found]) -> Iterator[Ask
     first = next((found for found in head if isinstance(found, Record)), None)
     everything = chain(head, stream)
     if first is not None and task.name == "recommend" and not _has("items", mapped, first):
-        return _users(_columns({**task.fields}, mapped, first), everything)
+        return _users(_columns({name: task.fields[name] for name in HISTORY}, mapped, first), everything)
     return _rows(task, _columns(ASKED[task.name], mapped, first) if first else None, everything)
 
 
@@ -157,19 +215,27 @@ def _items(value: Sequence[Any]) -> list[str]:
 
 def _users(columns: Columns, records: Iterable[Found]) -> Iterator[Asked | Bad]:
     """Interactions gathered into one history a user; all must be read before the first is whole."""
-    interactions, last = [], dict[str, Record]()
-    for found in records:
-        if isinstance(found, Bad):
-            yield found
-            continue
-        try:
-            interactions.append(columns.row(found.row))
-        except Unusable as error:
-            yield found.bad(error.reason)
-            continue
-        last[interactions[-1]["user"]] = found
-    for row in gather(interactions):
-        yield Asked({"items": row["items"]}, {"user": row["user"]}, last[row["user"]])
+    last, bad = dict[str, Record](), list[Bad]()
+
+    def usable() -> Iterator[Row]:
+        for found in records:
+            if isinstance(found, Bad):
+                bad.append(found)
+                continue
+            try:
+                row = columns.row(found.row)
+            except Unusable as error:
+                bad.append(found.bad(error.reason))
+                continue
+            last[row["user"]] = found
+            yield row
+
+    histories = gather(usable())
+    yield from bad
+    for row in histories:
+        yield Asked(
+            {name: row[name] for name in ("items", "times") if name in row}, {"user": row["user"]}, last[row["user"]]
+        )
 
 
 def _answered(bundle: Bundle, part: Sequence[Asked | Bad]) -> Iterator[Answer | Bad]:
