@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-import torch
-from torch import nn
-
+from zhumo.build.carry import TOKENS, carried
+from zhumo.build.head import put_head
 from zhumo.bundle import assemble, load_task, save
 from zhumo.errors import ModelError
 from zhumo.recipe import Build, Recipe
@@ -15,6 +14,7 @@ from zhumo.transformer import Config, Transformer, initialise
 from zhumo.weights import Weights, read_weights
 
 SIZES = {"tiny": (64, 2, 2), "small": (128, 4, 4), "base": (384, 6, 6)}  # width, depth, heads
+SIZED = ("width", "depth", "heads", "kv_heads", "hidden")
 
 
 def build(recipe: Recipe, run: Run) -> None:
@@ -29,7 +29,8 @@ def build(recipe: Recipe, run: Run) -> None:
         path = fetch(section.start)
         weights = read_weights(path)
         family, licence = weights.family, licence_of(section.start) or weights.licence
-        model = started(weights, task, section)
+        before = load_task(path) if (path / "task.json").is_file() else None
+        model = started(weights, before, task, recipe)
         if (path / "LICENSE").is_file():
             link(path / "LICENSE", step.folder / "LICENSE")
     else:
@@ -37,7 +38,7 @@ def build(recipe: Recipe, run: Run) -> None:
         family = section.family
         model = initialise(Transformer(fresh(section, task)), recipe.seed)
         task.begin(model)
-    put_head(model, task, recipe.seed)
+        put_head(model, task, recipe.seed)
     save(step.folder, model, family, task.tokenizer, task)
     step.finish(family=family, parameters=model.parameter_count(), start=section.start, licence=licence)
 
@@ -76,29 +77,29 @@ def fresh(section: Build, task: Task) -> Config:
     )
 
 
-def started(weights: Weights, task: Task, section: Build) -> Transformer:
-    """The published model, ready for the task.
+def started(weights: Weights, before: Task | None, task: Task, recipe: Recipe) -> Transformer:
+    """The published model, or that of an earlier bundle, ready for the task.
+
+    before: the task of the bundle.
 
     Raises:
-        ModelError: it was made for shorter examples, or for another vocabulary.
+        ModelError: it was made for shorter examples, for other sizes than the recipe says, for another vocabulary, or
+            for another task where the vocabulary is the task's own.
     """
-    if weights.config.positions != "rotary" and task.length > weights.config.length:
-        raise ModelError("model.too_short", length=task.length, limit=weights.config.length)
-    if task.vocabulary > weights.config.vocabulary:
-        raise ModelError("model.vocabulary", tokens=task.vocabulary, limit=weights.config.vocabulary)
+    section, config = recipe.build, weights.config
+    for name in SIZED:
+        if getattr(section, name) not in (None, getattr(config, name)):
+            raise ModelError("model.sizes", name=name, here=getattr(section, name), there=getattr(config, name))
+    if config.positions != "rotary" and task.length > config.length:
+        raise ModelError("model.too_short", length=task.length, limit=config.length)
     if section.dropout is not None:
-        weights = replace(weights, config=replace(weights.config, dropout=section.dropout))
-    return assemble(weights, None)
-
-
-def put_head(model: Transformer, task: Task, seed: int) -> None:
-    """Give the model the task's own head, freshly drawn, where the task has one."""
-    head = task.head(model.config.width)
-    if head is None:
-        return
-    generator = torch.Generator().manual_seed(seed + 1)
-    for module in head.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.02, generator=generator)
-            nn.init.zeros_(module.bias)
-    model.head = head
+        weights = replace(weights, config=replace(config, dropout=section.dropout))
+    if before is not None and before.name == task.name and task.legend:
+        return carried(weights, before, task, recipe.seed)
+    if TOKENS in task.legend:
+        raise ModelError("model.other_task", task=task.name, start=section.start)
+    if task.vocabulary > config.vocabulary:
+        raise ModelError("model.vocabulary", tokens=task.vocabulary, limit=config.vocabulary)
+    model = assemble(weights, None)
+    put_head(model, task, recipe.seed)
+    return model

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from zhumo.bundle import save_task
+from zhumo.bundle import load_task, save_task
 from zhumo.errors import DataError, RecipeError
 from zhumo.prepare.chats import to_messages
 from zhumo.prepare.columns import Columns, Unusable, as_time
@@ -30,6 +30,7 @@ from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
 from zhumo.weights import read_weights
 from zhumo.words import say
 
+ASKED = ("pooling", "prefix", "match_prefix")  # what a task keeps of how weights want to be asked
 MIN_BAD = 10  # below this many, a bad row is an accident, whatever its share
 
 
@@ -290,9 +291,13 @@ def _tokenizer(
     if source is None:
         texts = (text for row in rows for text in _texts(row))
         return (learn_bpe(texts, recipe.prepare.vocabulary) if choice == "bpe" else learn_characters(texts)), {}
-    weights = read_weights(fetch(source))
+    path = fetch(source)
+    weights = read_weights(path)
     if weights.tokenizer is None:
         raise DataError("data.no_tokenizer", source=source)
+    if (path / "task.json").is_file():  # an earlier bundle says itself how it asks
+        before = load_task(path).state
+        return weights.tokenizer, {name: before[name] for name in ASKED if name in before}
     state: dict[str, Any] = {"pooling": weights.pooling} if weights.pooling else {}
     if weights.prefixes is not None:
         state |= {"prefix": weights.prefixes[0], "match_prefix": weights.prefixes[1]}

@@ -91,6 +91,12 @@ class Task(ABC):
     def vocabulary(self) -> int:
         """build: number of ids a fresh model needs."""
 
+    @property
+    def legend(self) -> Mapping[str, Sequence[str | None]]:
+        """build: tensors whose rows stand for something of the task's own (items, labels), and what each stands for. A
+        model that starts from an earlier bundle of the task keeps by these names what it learned of them."""
+        return {}
+
     @abstractmethod
     def head(self, width: int) -> nn.Module | None:
         """build: the module on top of the Transformer; None: its own language-model head, or nothing."""

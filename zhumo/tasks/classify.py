@@ -66,6 +66,11 @@ class Classify(Task):
         assert self.tokenizer is not None
         return self.tokenizer.size
 
+    @property
+    def legend(self) -> Mapping[str, Sequence[str | None]]:
+        """Each label has a row of the head."""
+        return {"head.weight": self.labels, "head.bias": self.labels}
+
     def head(self, width: int) -> nn.Module:
         """One score a label."""
         return LabelHead(width, len(self.labels))

@@ -122,6 +122,11 @@ class Recommend(Task):
         """The catalogue and padding."""
         return len(self.state["items"]) + 1
 
+    @property
+    def legend(self) -> Mapping[str, Sequence[str | None]]:
+        """Each item has a row of the embeddings, after that of padding."""
+        return {"stem.tokens.weight": [None, *self.state["items"]]}
+
     def head(self, width: int) -> None:
         """The embeddings of the items are the head."""
 
