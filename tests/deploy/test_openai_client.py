@@ -100,3 +100,23 @@ def test_errors_are_the_clients_own(client: openai.OpenAI, server: Server) -> No
         client.chat.completions.create(model="write-small", messages=CHAT, extra_body={"temperatur": 1})  # type: ignore[arg-type]
     with pytest.raises(openai.BadRequestError, match="has no tools"):
         client.chat.completions.create(model="write-small", messages=CHAT, tools=[{"type": "function"}])  # type: ignore[arg-type,list-item]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("logprobs", 3), ("echo", True), ("suffix", "x"), ("best_of", 2), ("logit_bias", {"5": 1})]
+)
+def test_what_would_change_a_text_and_is_not_there_is_refused_by_name(
+    client: openai.OpenAI, name: str, value: object
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"has no {name}") as refused:
+        client.completions.create(model="write-small", prompt="the", extra_body={name: value})
+    assert refused.value.param == name and refused.value.code == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("logprobs", True), ("top_logprobs", 2), ("tools", [{"type": "function"}]), ("response_format", {"type": "json"})],
+)
+def test_a_chat_refuses_them_as_well(client: openai.OpenAI, name: str, value: object) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"has no {name}"):
+        client.chat.completions.create(model="write-small", messages=CHAT, extra_body={name: value})  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from zhumo.bundle import Bundle, load
 from zhumo.deploy.requests import OPTIONS
+from zhumo.deploy.routes import SHELF
 from zhumo.deploy.sums import check_sums
 from zhumo.errors import DataError, ModelError
 from zhumo.prepare.columns import Columns, Unusable
@@ -36,7 +37,7 @@ ASKED: Mapping[str, Mapping[str, Field]] = {
     "write": {"messages": Field(list, needed=False), "system": Field(str, needed=False),
               "prompt": Field(str, needed=False), "text": Field(str, needed=False)},
 }  # fmt: skip
-TYPED = (*OPTIONS, "k", "seen")  # taken from a row where the source can say what kind of value they are
+TYPED = (*OPTIONS, *SHELF[1:])  # taken from a row where the source can say what kind of value they are
 RANKED = {"rank": pa.int32(), "item": pa.string(), "score": pa.float32()}
 Mapped = Mapping[str, Any]
 Found = Record | Bad
@@ -190,7 +191,7 @@ def _rows(task: Task, columns: Columns | None, records: Iterable[Found]) -> Iter
         except Unusable as error:
             yield found.bad(error.reason)
             continue
-        typed = {name: found.row[name] for name in TYPED if isinstance(found.row.get(name), int | float | list)}
+        typed = {name: found.row[name] for name in TYPED if isinstance(found.row.get(name), int | float | list | dict)}
         yield Asked({**row, **typed}, {"line": found.line}, found)
 
 

@@ -19,6 +19,7 @@ class Meters:
         self.tokens = Counter("zhumo_tokens", "Tokens read and written.", ("model", "kind"), registry=self.registry)
         self.shed = Counter("zhumo_shed", "Requests turned away unread.", ("reason",), registry=self.registry)
         self.queue = Gauge("zhumo_queue_depth", "Requests waiting for a model.", ("model",), registry=self.registry)
+        self.cache = Gauge("zhumo_kv_cache_bytes", "Keys and values in memory.", ("model",), registry=self.registry)
         self.running = Gauge("zhumo_running", "Requests a model works on.", ("model",), registry=self.registry)
 
     def _seconds(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:

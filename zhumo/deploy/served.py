@@ -1,11 +1,12 @@
 """A bundle behind the server: its name, its worker, and what of its folder is told."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import nn
 
 from zhumo.bundle import Bundle
 from zhumo.deploy.meters import Meters
@@ -16,6 +17,7 @@ from zhumo.tasks import Answer, Row
 from zhumo.tasks.catalogue import Catalogue
 from zhumo.tasks.shelf import Facet, Shelf
 from zhumo.transformer import Transformer
+from zhumo.transformer.cache import LayerCache
 
 Piece = str | Answer
 """A stream's pieces are text, and the last is the whole answer."""
@@ -46,7 +48,11 @@ class Served:
         facts = bundle.folder / "run.json"
         self.chat = bool(facts.is_file() and read_json(facts).get("chat"))  # whether it has learned from chats
         self.worker = Worker(name)
+        self.cached = 0  # bytes of keys and values of the text being written
+        if isinstance(self.task, Streams):
+            bundle.model.blocks[0].register_forward_pre_hook(self._measure_cache, with_kwargs=True)
         meters.watch(name, lambda: self.worker.taken - self.worker.running, lambda: self.worker.running)
+        meters.cache.labels(name).set_function(lambda: self.cached)
 
     def describe(self) -> dict[str, Any]:
         """Its entry in /v1/models."""
@@ -90,17 +96,26 @@ class Served:
     def pieces(self, rows: list[Row]) -> Generator[tuple[int, Piece], None, None]:
         """Each row's text as it is written, then its whole answer; with the row's place. Runs on the worker."""
         assert isinstance(self.task, Streams)
-        for index, row in enumerate(rows):
-            pieces = self.task.stream(self.bundle.model, row)
-            while True:
-                with torch.inference_mode():
-                    try:
-                        piece: Piece = next(pieces)
-                    except StopIteration as end:
-                        piece = end.value
-                yield index, piece
-                if not isinstance(piece, str):
-                    break
+        try:
+            for index, row in enumerate(rows):
+                pieces = self.task.stream(self.bundle.model, row)
+                while True:
+                    with torch.inference_mode():
+                        try:
+                            piece: Piece = next(pieces)
+                        except StopIteration as end:
+                            piece = end.value
+                    yield index, piece
+                    if not isinstance(piece, str):
+                        break
+        finally:
+            self.cached = 0
+
+    def _measure_cache(self, _module: nn.Module, _ids: object, options: Mapping[str, Any]) -> None:
+        """A block is about to run: what its cache and those of its like hold in memory."""
+        cache: LayerCache | None = options.get("cache")
+        if cache is not None:
+            self.cached = (cache.keys.nbytes + cache.values.nbytes) * self.bundle.model.config.depth
 
     @cached_property
     def catalogue(self) -> Catalogue:

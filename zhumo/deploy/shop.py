@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from zhumo.deploy.feedback import Events
 from zhumo.deploy.pages import Name, find
 from zhumo.deploy.refusals import Refusal
-from zhumo.deploy.requests import Feedback
+from zhumo.deploy.requests import Feedback, Item
 from zhumo.deploy.served import Served
 
 MOST_ITEMS = 50
@@ -36,16 +36,23 @@ def add_shop(
         model: Name,
         q: Annotated[str, Query(max_length=200)] = "",
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 20,
+        id: Annotated[list[Item] | None, Query(max_length=MOST_ITEMS)] = None,
     ) -> dict[str, Any]:
-        """Items of a catalogue whose title holds every word of `q`, or whose id it is, in the catalogue's order."""
+        """Items of a catalogue whose title holds every word of `q`, or whose id it is, in the catalogue's order; or
+        those with an `id`, as asked, unknown ones left out."""
         catalogue = find(served, model, "recommend").catalogue
-        found = [{"id": catalogue.items[place], **catalogue.about(place)} for place in catalogue.search(q, limit)]
-        return {"object": "list", "model": model, "data": found}
+        index = catalogue.index
+        found = catalogue.search(q, limit) if id is None else [index[item] for item in id if item in index]
+        data = [{"id": catalogue.items[place], **catalogue.about(place)} for place in found]
+        return {"object": "list", "model": model, "data": data}
 
     @app.get("/v1/columns")
     async def columns(model: Name) -> dict[str, Any]:
-        """What the catalogue can be filtered by: the commonest values of each column, or where its numbers lie."""
-        return {"object": "columns", "model": model, "data": find(served, model, "recommend").facets}
+        """What the catalogue can be filtered by: the commonest values of each column, or where its numbers lie; and
+        whether there are pictures to be had."""
+        one = find(served, model, "recommend")
+        shown = pictures is not None and "picture" in one.catalogue.columns
+        return {"object": "columns", "model": model, "data": one.facets, "pictures": shown}
 
     @app.get("/v1/items/{item:path}/picture")
     def picture(item: str, model: Name) -> Response:
