@@ -25,7 +25,7 @@ import torch
 from benchmarks.harness import HERE, Bench
 from benchmarks.load import latencies, peak_memory, serving
 from benchmarks.measured import Cost, step
-from benchmarks.rivals import Found, ask, peers, places, recorded, textbook
+from benchmarks.rivals import LEADS, Found, Protocol, ask, favourites, peers, places, recorded, textbook
 from benchmarks.shops import INTERACTIONS, ITEMS, beauty, games, held_out, lines, retail, synthetic, write_items
 from zhumo.bundle import Bundle, load
 from zhumo.metrics import rank
@@ -98,7 +98,7 @@ def found(answers: Sequence[Answer], rows: Sequence[Row]) -> np.ndarray:
 def asked(call: Callable[[Sequence[Row]], Sequence[Answer]], rows: Sequence[Row]) -> Found:
     """Both protocols of something that answers rows."""
     kept = [{**row, "seen": True} for row in rows]
-    return Found(found(call(rows), rows), found(call(kept), kept))
+    return Found(found(call([{**row, "seen": False} for row in rows]), rows), found(call(kept), kept))
 
 
 def ours(shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
@@ -121,13 +121,14 @@ def rivals(bench: Bench, shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
     """The textbook's methods, and the libraries' recorded runs."""
     train = shop.rows("train")
     told = {
-        "textbook": Found(textbook(train, rows), textbook(train, rows, new=False)),
+        "textbook": by_the_book(train, rows),
         # It needs no validation, so it may count those interactions too; nobody else has learned from them.
-        "textbook-and-validation": Found(textbook(rows, rows), textbook(rows, rows, new=False)),
+        "textbook-and-validation": by_the_book(rows, rows),
     }
     if shop.name == "retail":
-        told["markov"] = Found(textbook(train, rows, neighbours=0))
-        told["item-knn"] = Found(textbook(train, rows, markov=0))
+        told["markov"] = by_the_book(train, rows, neighbours=0)
+        told["item-knn"] = by_the_book(train, rows, markov=0)
+        told["own-favourites"] = Found(favourites(rows), favourites(rows, new=False))
     parts = {"train": train, "valid": shop.rows("valid"), "test": rows}
     for name in peers(shop.name):
         if bench.options.peers and bench.due(f"{shop.name}.{name}.ndcg@10"):
@@ -137,47 +138,56 @@ def rivals(bench: Bench, shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
     return told
 
 
+def by_the_book(train: Sequence[Row], rows: Sequence[Row], *, markov: float = 1, neighbours: float = 1) -> Found:
+    """Both protocols of the textbook's methods."""
+    new, again = (textbook(train, rows, markov=markov, neighbours=neighbours, new=new) for new in (True, False))
+    return Found(new, again)
+
+
 def table(name: str) -> Callable[[Bench], None]:
     """The acceptance rows of one shop."""
 
     def measure(bench: Bench) -> None:
         shop = made(name, RECIPES[name], work(bench), *sources(name, work(bench)))
         rows = shop.rows("test")
-        mine = ours(shop, rows)
-        theirs = rivals(bench, shop, rows)
-        for who, one in {**mine, **theirs}.items():
-            low, high = one.ndcg.interval()
-            bench.row(f"{name}.{who}.ndcg@10", one.ndcg.value, low=low, high=high, note=one.note())
-        judge(bench, name, mine, theirs)
+        everybody = {**ours(shop, rows), **rivals(bench, shop, rows)}
+        judge(bench, name, name, led(everybody, LEADS.get(name, "new")))
+        if name in LEADS:
+            judge(bench, f"{name}-new", name, led(everybody, "new"))
         if name == "movielens":
-            speed(bench, shop, theirs)
+            speed(bench, shop, everybody)
 
     return measure
 
 
-def judge(bench: Bench, name: str, mine: Mapping[str, Found], theirs: Mapping[str, Found]) -> None:
-    """What is asked of the served answer and of the Transformer alone; silent where a rival has not been measured."""
-    missing = [peer for peer in peers(name) if peer not in theirs]
-    served, alone = mine["served"].ndcg, mine["transformer"].ndcg
-    libraries = {peer: theirs[peer].ndcg for peer in peers(name) if peer in theirs}
-    classics = {who: one.ndcg for who, one in theirs.items() if who not in libraries}
-    classics["popularity"] = mine["popularity"].ndcg
-    against = {**libraries, **classics}
-    over = {who: served.beats(one) for who, one in against.items()}
-    below = {who: one.beats(served) for who, one in against.items()}
-    if libraries and not missing:
-        best = max(libraries, key=lambda who: libraries[who].value)
-        bench.row(f"{name}.transformer.over_best_library", alone.value, peer=best, peer_value=libraries[best].value,
-                  ratio=alone.value / libraries[best].value, note=f"p {alone.beats(libraries[best]):.4f}")  # fmt: skip
-        told = ", ".join(f"{who} {p:.4f}" for who, p in over.items())
-        bench.row(f"{name}.served.p_over_all", max(over.values()), note=told)
-        told = ", ".join(f"{who} {p:.4f}" for who, p in below.items())
-        bench.row(f"{name}.served.p_below_any", min(below.values()), note=told)
-    best = max(("textbook", "textbook-and-validation"), key=lambda who: classics[who].value)
-    bench.row(f"{name}.served.over_textbook", served.value, peer=best, peer_value=classics[best].value,
-              ratio=served.value / classics[best].value, note=f"p {over[best]:.4f}")  # fmt: skip
-    bench.row(f"{name}.served.p_over_neighbours", served.beats(mine["neighbours"].ndcg), peer="our own neighbours",
-              peer_value=mine["neighbours"].ndcg.value, note="what the Transformer adds to the answer")  # fmt: skip
+def led(everybody: Mapping[str, Found], protocol: Protocol) -> dict[str, Found]:
+    """Everybody judged by one protocol."""
+    return {who: replace(one, lead=protocol) for who, one in everybody.items()}
+
+
+def judge(bench: Bench, prefix: str, name: str, everybody: Mapping[str, Found]) -> None:
+    """What each reaches, and what is asked of the served answer and of the Transformer alone."""
+    ndcg = {who: one.ndcg for who, one in everybody.items()}
+    for who, one in everybody.items():
+        low, high = ndcg[who].interval()
+        bench.row(f"{prefix}.{who}.ndcg@10", ndcg[who].value, low=low, high=high, note=one.note())
+    served, alone = ndcg.pop("served"), ndcg.pop("transformer")
+    bench.row(f"{prefix}.served.p_over_neighbours", served.beats(ndcg["neighbours"]), peer="our own neighbours",
+              peer_value=ndcg["neighbours"].value, note="what the Transformer adds to the answer")  # fmt: skip
+    del ndcg["neighbours"]  # a part of the served answer, not a rival of it
+    best = max(("textbook", "textbook-and-validation"), key=lambda who: ndcg[who].value)
+    bench.row(f"{prefix}.served.over_textbook", served.value, peer=best, peer_value=ndcg[best].value,
+              ratio=served.value / ndcg[best].value, note=f"p {served.beats(ndcg[best]):.4f}")  # fmt: skip
+    libraries = {who: ndcg[who] for who in peers(name) if who in ndcg}
+    if len(libraries) < len(peers(name)):
+        return  # nothing is said of all before all have been measured
+    best = max(libraries, key=lambda who: libraries[who].value)
+    bench.row(f"{prefix}.transformer.over_best_library", alone.value, peer=best, peer_value=libraries[best].value,
+              ratio=alone.value / libraries[best].value, note=f"p {alone.beats(libraries[best]):.4f}")  # fmt: skip
+    for row, chances in (("p_over_all", {who: served.beats(one) for who, one in ndcg.items()}),
+                         ("p_below_any", {who: one.beats(served) for who, one in ndcg.items()})):  # fmt: skip
+        worst = max(chances.values()) if row == "p_over_all" else min(chances.values())
+        bench.row(f"{prefix}.served.{row}", worst, note=", ".join(f"{who} {p:.4f}" for who, p in chances.items()))
 
 
 def speed(bench: Bench, shop: Shop, theirs: Mapping[str, Found]) -> None:
@@ -388,6 +398,6 @@ if __name__ == "__main__":
         "threads": (os.cpu_count() or 1, "threads of a library"),
     })  # fmt: skip
     for prefix, measure_ in SCRIPTS.items():
-        if any(name.startswith(f"{prefix}.") and bench.due(name) for name in bench.bars):
+        if any(name.startswith((f"{prefix}.", f"{prefix}-")) and bench.due(name) for name in bench.bars):
             measure_(bench)
     bench.done()

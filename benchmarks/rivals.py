@@ -8,11 +8,12 @@ import hashlib
 import json
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sparse
@@ -24,6 +25,11 @@ from zhumo.tasks import Row
 
 K = 10
 AT_ONCE = 256
+
+Protocol = Literal["new", "again"]
+"""Whether seen items are removed from an answer, or may be recommended again."""
+
+LEADS: Mapping[str, Protocol] = {"retail": "again"}  # a shop of goods that are used up; elsewhere `new`
 
 RECTOOLS = ("torch==2.13.0", "rectools[torch]==0.19.0")
 # By hand, since its own requirements bring a Ray that is gone, and a pandas and a numpy it does not run on.
@@ -72,30 +78,27 @@ def peers(shop: str) -> dict[str, Peer]:
 class Found:
     """Where the wanted items stand in somebody's answers, (rows, most wanted), under both protocols.
 
-    seconds: wall and CPU until the weights that answered, where known; facts: what else is known of the run.
+    lead: the protocol it is judged by; seconds: wall and CPU until the weights that answered, where known; facts: what
+    else is known of the run.
     """
 
     new: np.ndarray
-    again: np.ndarray | None = None
+    again: np.ndarray
+    lead: Protocol = "new"
     seconds: tuple[float, float] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ndcg(self) -> Measure:
-        """NDCG@10, seen items removed."""
-        return rank.ndcg(self.new, K)
-
-    @property
-    def hit(self) -> Measure:
-        """HR@10, seen items removed."""
-        return rank.hit(self.new, K)
+        """NDCG@10 under the leading protocol."""
+        return rank.ndcg(self.new if self.lead == "new" else self.again, K)
 
     def note(self) -> str:
         """Hit rate, the other protocol, and how long it learned."""
-        parts = [f"HR@10 {self.hit.value:.4f}"]
-        if self.again is not None:
-            again = rank.ndcg(self.again, K).value
-            parts.append(f"seen items kept: NDCG@10 {again:.4f}, HR@10 {rank.hit(self.again, K).value:.4f}")
+        parts = []
+        for name, where, told in (("new", self.new, "removed"), ("again", self.again, "kept")):
+            ndcg = "" if name == self.lead else f"NDCG@10 {rank.ndcg(where, K).value:.4f}, "
+            parts.append(f"seen items {told}: {ndcg}HR@10 {rank.hit(where, K).value:.4f}")
         if self.seconds:
             parts.append(f"learned {self.seconds[0] / 60:.1f} min of wall, {self.seconds[1] / 60:.1f} min of CPU time")
         return "; ".join([*parts, *(f"{name} {value}" for name, value in self.facts.items())])
@@ -126,6 +129,12 @@ def textbook(
                 line[history] = -1
             lists.append([items[place] for place in highest(line, K)] if history else [])
     return places(lists, rows)
+
+
+def favourites(rows: Sequence[Row], *, new: bool = True) -> np.ndarray:
+    """What each user took most often; nothing where that is not to be recommended."""
+    counted = ([] if new else Counter[str](row["items"]).most_common(K) for row in rows)
+    return places([[item for item, _ in best] for best in counted], rows)
 
 
 def followed(histories: Sequence[Sequence[int]], items: int) -> sparse.csr_array:
@@ -171,7 +180,7 @@ def ask(shop: str, name: str, parts: Mapping[str, Sequence[Row]], minutes: float
         "valid": [{"items": row["items"], "next": row["next"]} for row in parts["valid"]],
         "test": [row["items"] for row in parts["test"]],
         "settings": peer.settings, "epochs": peer.epochs, "patience": peer.patience,
-        "minutes": minutes, "threads": threads, "seed": 0, "k": K,
+        "minutes": minutes, "threads": threads, "seed": 0, "k": K, "lead": LEADS.get(shop, "new"),
     }  # fmt: skip
     asked, answered = folder / f"{shop}-{name}.json", folder / f"{shop}-{name}.out"
     asked.write_text(json.dumps(task), encoding="utf-8")
@@ -207,7 +216,7 @@ def recorded(shop: str, name: str, rows: Sequence[Row]) -> Found | None:
     best = best_epoch(kept["curve"])
     facts = {"epochs": f"{best['epoch']} of {kept['curve'][-1]['epoch']}", "ended by": kept["ended"],
              "validation": best["ndcg@10"], "threads": kept["threads"], "load": kept["load"]}  # fmt: skip
-    return Found(new, again, (best["wall"], best["cpu"]), facts)
+    return Found(new, again, LEADS.get(shop, "new"), (best["wall"], best["cpu"]), facts)
 
 
 def best_epoch(curve: Sequence[dict[str, float]]) -> dict[str, float]:

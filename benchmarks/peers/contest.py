@@ -1,10 +1,11 @@
 """What every sequential peer does alike: learn by epochs within a budget, keep the best one, answer. Needs torch alone.
 
 TASK.json holds {"train": [histories], "valid": [{"items", "next"}], "test": [histories], "settings": the peer's own,
-"epochs", "patience": epochs without a better validation, "minutes": CPU time a thread, "threads", "seed", "k"}. A
-history is a list of item ids, oldest first.
+"epochs", "patience": epochs without a better validation, "minutes": CPU time a thread, "threads", "seed", "k",
+"lead": "new" or "again", whether seen items are removed in the validation}. A history is a list of item ids, oldest
+first.
 
-A peer learns from `train`, is asked `valid` after every epoch (NDCG@10, seen items removed, at most 5,000 rows), and
+A peer learns from `train`, is asked `valid` after every epoch (NDCG@10, at most 5,000 rows), and
 answers `test` with the weights of its best epoch: when it has run its epochs, when patience or minutes are over, or
 when it is told to end (SIGTERM). OUT.json holds {"answers": {"new": lists, "again": lists}, "curve": one entry an
 epoch, ...}; the seconds of the curve are those of training alone, without the validation.
@@ -90,7 +91,7 @@ def learn(peer: Peer, task: dict[str, Any]) -> tuple[list[dict[str, float]], dic
         for epoch in range(1, task["epochs"] + 1):
             seconds = peer.epoch()
             wall, cpu = wall + seconds[0], cpu + seconds[1]
-            value = ndcg(peer.ask(histories, 10, True), wanted)
+            value = ndcg(peer.ask(histories, 10, task["lead"] == "new"), wanted)
             if value > best:
                 weights = {name: tensor.clone() for name, tensor in peer.module.state_dict().items()}
                 best, best_epoch = value, epoch

@@ -42,7 +42,8 @@ class Slider:
 
 def task(**settings: object) -> dict[str, object]:
     return {"train": [["a", "b"]], "valid": [{"items": ["a"], "next": ["right"]}], "test": [["a"]], "settings": {},
-            "epochs": 9, "patience": 3, "minutes": 1.0, "threads": 1, "seed": 0, "k": 10, **settings}  # fmt: skip
+            "epochs": 9, "patience": 3, "minutes": 1.0, "threads": 1, "seed": 0, "k": 10, "lead": "new",
+            **settings}  # fmt: skip
 
 
 def test_the_best_epoch_answers(contest: ModuleType, tmp_path: Path) -> None:
