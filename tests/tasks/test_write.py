@@ -17,12 +17,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from zhumo.errors import DataError, ModelError
 from zhumo.metrics.measure import Measure
 from zhumo.sources import fetch
-from zhumo.tasks import Row, write
+from zhumo.tasks import Row
 from zhumo.tasks.examples import IGNORE, Example, collate, pack, windows
 from zhumo.tasks.pieces import Decoder, Stops
 from zhumo.tasks.write import Write
 from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
-from zhumo.transformer import Config, Transformer, initialise
+from zhumo.transformer import Config, Transformer, initialise, loss
 from zhumo.transformer.families import to_disk, write_config
 from zhumo.weights import read_weights
 
@@ -194,15 +194,15 @@ def gradients(model: Transformer, loss: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("budget", [2**25, 1000], ids=["at once", "in parts"])
 def test_loss_is_cross_entropy_over_the_targets(task: Write, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "LOGITS", budget)
+    monkeypatch.setattr(loss, "AT_ONCE", budget)
     model = tiny(task)
     batch = collate([*task.encode({"messages": CHAT}), *task.encode({"text": TEXTS[0]})])
     logits = model(batch["ids"]).flatten(0, 1)
     plain = F.cross_entropy(logits, batch["targets"].flatten(), reduction="sum", ignore_index=IGNORE)
-    loss = task.loss(model, batch)
-    assert loss.count == int((batch["targets"] != IGNORE).sum())
-    torch.testing.assert_close(loss.total, plain)
-    for ours, theirs in zip(gradients(model, loss.total), gradients(model, plain), strict=True):
+    total, count = task.loss(model, batch)
+    assert count == int((batch["targets"] != IGNORE).sum())
+    torch.testing.assert_close(total, plain)
+    for ours, theirs in zip(gradients(model, total), gradients(model, plain), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 

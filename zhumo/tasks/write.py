@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from zhumo.baselines.text import NGram, Pair, nearest
 from zhumo.errors import DataError, ModelError
@@ -24,7 +23,7 @@ from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate, windows
 from zhumo.tasks.pieces import Decoder, Stops
 from zhumo.tokenizer import Message, Tokenizer
-from zhumo.transformer import Transformer
+from zhumo.transformer import Transformer, linear_cross_entropy
 from zhumo.transformer.sample import Sampling, generate
 
 MAX_TOKENS = 256  # of an answer whose row asks for no other length
@@ -109,8 +108,9 @@ class Write(Task):
         return None
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
-        nats = target_nll(model, batch)
-        return Loss(nats.sum(), len(nats))
+        states, targets = _asked(model, batch)
+        assert isinstance(model.head, nn.Linear)
+        return Loss(linear_cross_entropy(states, model.head.weight, targets, model.head.bias), len(targets))
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """{"text", "finish_reason", "prompt_tokens", "completion_tokens"} for a row that asks for text, {"nll",
@@ -245,19 +245,20 @@ class Write(Task):
 
 
 def target_nll(model: Transformer, batch: Batch) -> Tensor:
-    """Nats of each target, in reading order, (targets,) float32.
+    """Nats of each target, in reading order, (targets,) float32; logits never all at once."""
+    states, targets = _asked(model, batch)
+    rows = max(1, LOGITS // model.config.vocabulary)
+    parts = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
+    return torch.cat([_nll(model, *part) for part in parts])
 
-    Logits are computed only where there is a target, and never all of them at once.
-    """
+
+def _asked(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Hidden states and targets of the positions that have a target."""
     # Padding stands on the right, where a causal model does not look: only packed rows need their segments.
     packed = int(batch["segments"].max()) > 1
     states = model.hidden(batch["ids"], segments=batch["segments"] if packed else None)
     wanted = batch["targets"] != IGNORE
-    rows = max(1, LOGITS // model.config.vocabulary)
-    parts = list(zip(torch.split(states[wanted], rows), torch.split(batch["targets"][wanted], rows), strict=True))
-    if len(parts) == 1 or not torch.is_grad_enabled():
-        return torch.cat([_nll(model, *part) for part in parts])
-    return torch.cat([checkpoint(_nll, model, *part, use_reentrant=False) for part in parts])
+    return states[wanted], batch["targets"][wanted]
 
 
 def _nll(model: Transformer, states: Tensor, targets: Tensor) -> Tensor:

@@ -9,6 +9,7 @@
 from zhumo.transformer.block import Attention, Block, Config, FeedForward
 from zhumo.transformer.cache import Cache
 from zhumo.transformer.dropout import Dropout, key_dropout
+from zhumo.transformer.loss import linear_cross_entropy
 from zhumo.transformer.model import Transformer, initialise
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "Transformer",
     "initialise",
     "key_dropout",
+    "linear_cross_entropy",
 ]

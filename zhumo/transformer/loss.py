@@ -1,0 +1,78 @@
+"""Cross-entropy over a large vocabulary without a table of all logits."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+AT_ONCE = 2**22  # logits held at once: 16 MiB in float32
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The summed cross-entropy of `hidden @ weight.T + bias` against `targets`, in nats: a scalar in float32.
+
+    The same as `F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")`, computed some rows at a
+    time. The gradient of the logits is known as soon as they are, so it is turned into that of `hidden` and `weight` at
+    once, and the logits are forgotten (as in Liger, Hsu et al. 2024): three products of matrices, like the plain form.
+
+    hidden: (rows, width); weight: (classes, width); targets: (rows,); bias: (classes,).
+    """
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, bias)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Forward also computes the gradients, for an incoming gradient of 1."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None) -> Tensor:
+        device, kind = hidden.device.type, hidden.dtype
+        if torch.is_autocast_enabled(device):
+            kind = torch.get_autocast_dtype(device)
+        needed, inputs = ctx.needs_input_grad, (hidden, weight, bias)
+        grads = [
+            torch.zeros_like(value, dtype=torch.float32) if value is not None and need else None
+            for value, need in zip(inputs, (needed[0], needed[1], needed[3]), strict=True)
+        ]
+        matrix, total = weight.to(kind), hidden.new_zeros((), dtype=torch.float32)
+        size = max(1, AT_ONCE // len(weight))
+        with torch.autocast(device, enabled=False):
+            for start in range(0, len(hidden), size):
+                rows = slice(start, start + size)
+                total += _part(hidden[rows].to(kind), matrix, targets[rows], bias, rows, grads)
+        ctx.grads = grads
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias = (None if grad is None else grad.mul_(gradient) for grad in ctx.grads)
+        return hidden, weight, None, bias
+
+
+def _part(
+    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None, rows: slice, grads: list[Tensor | None]
+) -> Tensor:
+    """The loss of some rows; their part of each gradient is added up in `grads` (of hidden, weight and bias)."""
+    logits = (hidden @ weight.T).float()
+    if bias is not None:
+        logits += bias
+    places = torch.arange(len(targets), device=targets.device)
+    every = logits.logsumexp(1)
+    loss = (every - logits[places, targets]).sum()
+    if not any(grad is not None for grad in grads):
+        return loss
+    slope = logits.sub_(every[:, None]).exp_()  # the probabilities, less 1 where the target is
+    slope[places, targets] -= 1
+    if grads[2] is not None:
+        grads[2] += slope.sum(0)
+    slope = slope.to(weight.dtype)
+    if grads[0] is not None:
+        grads[0][rows] = (slope @ weight).float()
+    if grads[1] is not None:
+        if slope.dtype == torch.float32:
+            grads[1].addmm_(slope.T, hidden)
+        else:
+            grads[1] += slope.T @ hidden
+    return loss
