@@ -256,6 +256,10 @@ def _is_any(host: str) -> bool:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=256)
+        listener = socket.create_server((host, port), family=family, backlog=256)
     except OSError as error:
         raise SourceError("serve.address", host=host, port=port, problem=error.strerror or error) from error
+    # asyncio does so only for sockets that were made with TCP as their protocol; without it the body of an answer waits
+    # 40 ms for the client to acknowledge its headers. Accepted connections inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
