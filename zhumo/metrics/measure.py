@@ -2,11 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 RESAMPLES = 1_000
 _SEED = 20_240
+
+
+@lru_cache(maxsize=2)
+def _counts(rows: int) -> np.ndarray:
+    """How often each row stands in each resample, (RESAMPLES, rows), drawn once for all measures.
+
+    A byte holds a count: that one row of many is drawn 256 times has a chance of about 1 / 256!.
+    """
+    generator, even = np.random.default_rng(_SEED), np.full(rows, 1 / rows)
+    parts = [generator.multinomial(rows, even, size=RESAMPLES // 10).astype(np.uint8) for _ in range(10)]
+    return np.concatenate(parts)
 
 
 def mean(values: np.ndarray) -> float:
@@ -35,12 +47,10 @@ class Measure:
 
     def _resampled(self) -> np.ndarray:
         rows = len(self.values)
-        generator = np.random.default_rng(_SEED)
         if self.reduce is mean:
             # A resample of a mean is a weighted sum, so all resamples are one product with multinomial counts.
-            counts = generator.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
-            resampled: np.ndarray = counts @ self.values / rows
-            return resampled
+            return np.concatenate([part @ self.values / rows for part in np.split(_counts(rows), 10)])
+        generator = np.random.default_rng(_SEED)
         return np.array([self.reduce(self.values[generator.integers(0, rows, rows)]) for _ in range(RESAMPLES)])
 
     def beats(self, other: "Measure") -> float:
