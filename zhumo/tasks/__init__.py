@@ -62,6 +62,7 @@ class Task(ABC):
     fields: ClassVar[Mapping[str, Field]]
     metric: ClassVar[str]  # the measure that decides
     protocol: ClassVar[str]  # the sentence of the word list that says how it is measured
+    protocols: ClassVar[Mapping[str, Row]] = {}  # ways to be asked: what each adds to a row; one of them leads
     baselines: ClassVar[Mapping[str, Baseline]] = {}
     histories: ClassVar[bool] = False  # a row is all one user took, gathered from single interactions
     packed: ClassVar[bool] = False  # short examples share a row of `length`
