@@ -77,6 +77,13 @@ def test_the_same_match_twice_is_no_wrong_answer(shared: Path, task: Embed) -> N
     assert loss.total.item() == pytest.approx(0, abs=1e-6)  # each has but its own match to choose from
 
 
+def test_another_answer_to_the_same_question_is_no_wrong_answer(shared: Path, task: Embed) -> None:
+    one, two, *_ = {row["match"]: row for row in _questions(shared)}.values()
+    rows = [one, {"text": one["text"], "match": two["match"]}]
+    loss = task.loss(_model(task), collate([example for row in rows for example in task.encode(row)]))
+    assert loss.total.item() == pytest.approx(0, abs=1e-6)
+
+
 def test_learning_brings_texts_to_their_matches(shared: Path, task: Embed) -> None:
     rows, model = _questions(shared), _model(task)
     examples = [example for row in rows for example in task.encode(row)]

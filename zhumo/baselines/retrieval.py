@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer
 
-from zhumo.metrics.retrieval import place_of
+from zhumo.metrics.retrieval import place_of, right_documents
 
 Row = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -50,12 +50,13 @@ class Bm25:
 
 def bm25(_task: object, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
     """The place each text's own match takes among all matches of the test rows: {"place": 1} is found first."""
-    documents = list(dict.fromkeys(row["match"] for row in test if "match" in row))
-    index, column = Bm25(documents), {document: at for at, document in enumerate(documents)}
-    answers: list[Answer] = []
-    for row in test:
-        if "match" not in row:
-            answers.append({})
-            continue
-        answers.append({"place": place_of(index.scores([row["text"]])[0], column[row["match"]])})
+    matched = [index for index, row in enumerate(test) if "match" in row]
+    answers: list[Answer] = [{} for _ in test]
+    if not matched:
+        return answers
+    texts, matches = ([test[index][name] for index in matched] for name in ("text", "match"))
+    documents, right = right_documents(texts, matches)
+    index = Bm25(documents)
+    for number, text, own in zip(matched, texts, right, strict=True):
+        answers[number] = {"place": place_of(index.scores([text])[0], own)}
     return answers

@@ -7,9 +7,21 @@ import numpy as np
 from zhumo.metrics.measure import Measure
 
 
-def place_of(scores: np.ndarray, own: int) -> int:
-    """The place of document `own` when documents are ranked by score; of equals it stands last, so ties win nothing."""
-    return int((scores >= scores[own]).sum())
+def place_of(scores: np.ndarray, own: Sequence[int]) -> int:
+    """The place of the best of the right documents `own` when documents are ranked by score, other right ones not
+    counted; of equals it stands last, so ties win nothing."""
+    best = scores[own].max()
+    return int((scores >= best).sum() - (scores[own] >= best).sum()) + 1
+
+
+def right_documents(texts: Sequence[str], matches: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+    """All different matches, and for each text which of them are right: its own, and those of every other row that
+    asks the very same."""
+    column = {match: place for place, match in enumerate(dict.fromkeys(matches))}
+    right: dict[str, list[int]] = {}
+    for text, match in dict.fromkeys(zip(texts, matches, strict=True)):
+        right.setdefault(text, []).append(column[match])
+    return list(column), [right[text] for text in texts]
 
 
 def recall(places: Sequence[int], k: int) -> Measure:

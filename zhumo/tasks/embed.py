@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zhumo.baselines.retrieval import bm25
 from zhumo.errors import DataError
 from zhumo.metrics.measure import Measure
-from zhumo.metrics.retrieval import place_of, recall, reciprocal_rank
+from zhumo.metrics.retrieval import place_of, recall, reciprocal_rank, right_documents
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import Batch, Example, batches, collate
 from zhumo.tasks.pooling import pool
@@ -61,8 +61,8 @@ class Embed(Task):
         texts = self._vectors(model, batch["ids"], batch["segments"])
         matches = self._vectors(model, batch["match"], batch["match_segments"])
         cosines = texts @ matches.T / TEMPERATURE
-        # Two rows may have one and the same match; the other row's is then no wrong answer.
-        same = (batch["match"].unsqueeze(0) == batch["match"].unsqueeze(1)).all(-1)
+        # Two rows may have one and the same match, or text; the other row's match is then no wrong answer.
+        same = _alike(batch["match"]) | _alike(batch["ids"])
         own = torch.arange(len(cosines), device=cosines.device)
         same[own, own] = False
         return Loss(F.cross_entropy(cosines.masked_fill(same, -torch.inf), own, reduction="sum"), len(own))
@@ -79,7 +79,8 @@ class Embed(Task):
         return answers
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
-        """How early each text finds its own match among all different matches of these rows.
+        """How early each text finds its match among all different matches of these rows. Where several rows ask the
+        very same, the match of each is right.
 
         Raises:
             DataError: no row has a match, so there is nothing to find.
@@ -87,7 +88,7 @@ class Embed(Task):
         matched = [index for index, row in enumerate(rows) if "match" in row]
         if not matched:
             raise DataError("embed.no_match")
-        places = _places([answers[index] for index in matched], [rows[index]["match"] for index in matched])
+        places = _places([answers[index] for index in matched], [rows[index] for index in matched])
         return [recall(places, 1), recall(places, 5), reciprocal_rank(places)]
 
     def _ids(self, text: str, prefix: str) -> list[int]:
@@ -111,13 +112,17 @@ class Embed(Task):
         return vectors
 
 
-def _places(answers: Sequence[Mapping[str, Any]], matches: Sequence[str]) -> list[int]:
-    """The place of each row's own match; a baseline without vectors says it itself."""
+def _alike(ids: Tensor) -> Tensor:
+    """Which rows of a batch hold the same text, (batch, batch)."""
+    return (ids.unsqueeze(0) == ids.unsqueeze(1)).all(-1)
+
+
+def _places(answers: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[int]:
+    """The place of each row's match; a baseline without vectors says it itself."""
     if "place" in answers[0]:
         return [int(answer["place"]) for answer in answers]
-    column = {match: at for at, match in enumerate(dict.fromkeys(matches))}
-    documents = np.empty((len(column), len(answers[0]["match_embedding"])))
-    for answer, match in zip(answers, matches, strict=True):
-        documents[column[match]] = answer["match_embedding"]
-    cosines = np.array([answer["embedding"] for answer in answers]) @ documents.T
-    return [place_of(row, column[match]) for row, match in zip(cosines, matches, strict=True)]
+    matches = [row["match"] for row in rows]
+    documents, right = right_documents([row["text"] for row in rows], matches)
+    vectors = dict(zip(matches, (answer["match_embedding"] for answer in answers), strict=True))
+    cosines = np.array([answer["embedding"] for answer in answers]) @ np.array([vectors[text] for text in documents]).T
+    return [place_of(line, own) for line, own in zip(cosines, right, strict=True)]
