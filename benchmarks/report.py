@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+CURVE = 6  # points of a curve that are shown
 HEAD = """# Results
 
 Written by `python -m benchmarks.report` from `benchmarks/results/`; nothing here is typed by hand. Each script runs by
@@ -43,6 +44,41 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Measured on: {'; '.join(machines)}."])
 
 
+def libraries(runs: dict[str, dict[str, Any]]) -> str:
+    """The recorded runs of libraries: how each learned, over its CPU time, and with which settings."""
+    lines = [
+        "## Libraries' recorded runs",
+        "",
+        "Validation NDCG@10 of a run after so many minutes of CPU time (and of wall time); its best epoch answered.",
+        "All epochs, all settings and what was hit by every row stand in `benchmarks/results/peers/`.",
+        "",
+        "| run | version | settings | learned | best epoch | ended by | measured |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, run in runs.items():
+        curve = run["curve"]
+        best = max(curve, key=lambda entry: (entry["ndcg@10"], -entry["epoch"]))
+        shown = [*curve[:: 1 + len(curve) // CURVE], curve[-1]]
+        told = ", ".join(
+            f"{entry['ndcg@10']:.4f} at {minutes(entry)}" for entry in {e["epoch"]: e for e in shown}.values()
+        )
+        settings = ", ".join(f"{key} {value}" for key, value in run["settings"].items())
+        best_epoch = f"{best['epoch']} of {curve[-1]['epoch']}: {best['ndcg@10']:.4f}"
+        measured = f"{run['date']}, {run['threads']} threads, load {run['load']}"
+        cells = (name, run["version"], settings, told, best_epoch, run["ended"], measured)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def minutes(entry: dict[str, float]) -> str:
+    return f"{entry['cpu'] / 60:.1f} ({entry['wall'] / 60:.1f}) min"
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
 if __name__ == "__main__":
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results").glob("*.json"))]
-    (HERE / "RESULTS.md").write_text("\n\n".join([HEAD.strip(), *map(table, records)]) + "\n", encoding="utf-8")
+    learned = {name: run for name, run in read(HERE / "results" / "peers").items() if "curve" in run}
+    parts = [HEAD.strip(), *map(table, read(HERE / "results").values()), *([libraries(learned)] if learned else [])]
+    (HERE / "RESULTS.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks import rivals
+from benchmarks import report, rivals
 from zhumo.metrics import rank
 from zhumo.tasks import Row
 
@@ -73,3 +73,15 @@ def test_a_recorded_run_answers_only_the_rows_it_was_asked(tmp_path: object, mon
     with pytest.raises(ValueError, match="other rows"):
         rivals.recorded("beauty", "rectools-sasrec", rows[1:])
     assert rivals.recorded("beauty", "rectools-esasrec", rows) is None
+
+
+def test_the_report_shows_how_a_library_learned() -> None:
+    curve = [
+        {"epoch": epoch, "wall": 120.0 * epoch, "cpu": 60.0 * epoch, "ndcg@10": 0.01 * epoch} for epoch in range(1, 21)
+    ]
+    run = {"curve": curve, "settings": {"n_factors": 64}, "version": "1", "ended": "minutes", "threads": 1, "load": 2.0,
+           "date": "2026-11-23"}  # fmt: skip
+    said = report.libraries({"beauty-rectools-sasrec": run})
+    assert "| beauty-rectools-sasrec | 1 | n_factors 64 | 0.0100 at 1.0 (2.0) min, " in said
+    assert "0.2000 at 20.0 (40.0) min | 20 of 20: 0.2000 | minutes | 2026-11-23, 1 threads, load 2.0 |" in said
+    assert said.count(" min,") <= report.CURVE + 1
