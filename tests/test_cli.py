@@ -120,6 +120,14 @@ def test_a_plan_shows_what_will_be_made(shop: Path) -> None:
     assert plan["parameters"] is None and plan["steps"] is None
 
 
+def test_how_the_characters_were_read_is_said(shop: Path) -> None:
+    recipe = "task: recommend\nprepare: {source: orders.csv, limit: 500, columns: {user: 会员号, item: 商品编号}}\n"
+    (shop / "said.yaml").write_text(recipe, encoding="utf-8")
+    done = zhumo("prepare", "said.yaml", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert "500 rows in" in done.stdout and "orders.csv was read as gb18030" in done.stdout
+
+
 @pytest.mark.net
 def test_a_desks_tickets_go_from_new_to_a_bundle_without_an_edit(shared: Path, tmp_path: Path) -> None:
     with gzip.open(shared / "banking77" / "train.jsonl.gz", "rt", encoding="utf-8") as file:

@@ -74,12 +74,14 @@ def _facts(name: str, facts: dict[str, Any]) -> str:
     if name == "prepare":
         rows = facts["rows"]
         parts = ", ".join(f"{part} {count:,}" for part, count in facts["parts"].items())
-        return say(
+        told = say(
             "cli.step.rows",
             **{key: f"{value:,}" for key, value in rows.items() if key != "in"},
             all=f"{rows['in']:,}",
             parts=parts,
         )
+        read = [say("cli.step.encoding", file=file, encoding=kind) for file, kind in facts["encodings"].items()]
+        return escape("; ".join([told, *read]))
     if name == "build":
         return say("cli.step.built", family=facts["family"], parameters=f"{facts['parameters']:,}")
     if name == "train":

@@ -158,7 +158,9 @@ def prepare(recipe: Recipe, run: Run) -> None:
     """Make `runs/NAME/prepare/`: the rows of each part, their encoded examples, what the task learned, a data card."""
     section = recipe.prepare
     named = [source for source in (section.source, section.items, section.valid, section.test) if source]
-    prints = {source: open_rows(source).fingerprint for source in named}
+    opened = {source: open_rows(source) for source in named}
+    prints = {source: rows.fingerprint for source, rows in opened.items()}
+    encodings = {name: kind for rows in opened.values() for name, kind in rows.encodings.items() if kind != "utf-8"}
     tokenizer_source = section.tokenizer if section.tokenizer not in (None, "bpe", "char") else None
     if tokenizer_source is not None:
         prints[tokenizer_source] = fingerprint(tokenizer_source)
@@ -196,11 +198,14 @@ def prepare(recipe: Recipe, run: Run) -> None:
         "examples": examples,
         "forms": dict(reader.forms),
         "sources": {source: {"sha256": prints[source], "licence": licence_of(source)} for source in named},
+        "encodings": encodings,
         **facts,
         **_describe(parts["train"]),
     }
     write_json(step.folder / "card.json", card)
-    step.finish(rows=reader.counts.summary(), parts=dict(reader.counts.parts), examples=examples)
+    step.finish(
+        rows=reader.counts.summary(), parts=dict(reader.counts.parts), examples=examples, encodings=encodings
+    )
 
 
 def _deal(recipe: Recipe, reader: Reader) -> Mapping[Part, Sequence[Row]]:
