@@ -130,7 +130,9 @@ class Train(Section):
     batch: int = Field(32, ge=1, description="Examples in one update, whatever the number of workers.")
     accumulate: int = Field(1, ge=1, description="Parts a batch is computed in, to save memory.")
     lr: float | None = Field(
-        None, gt=0, description="Peak learning rate. Default: 1e-3 fresh, 1e-4 from weights, 5e-4 with lora."
+        None,
+        gt=0,
+        description="Peak learning rate. Default: 1e-3 fresh and for recommend, 1e-4 from weights, 5e-4 with lora.",
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -214,7 +216,7 @@ class Recipe(Section):
         if isinstance(rank := build.get("lora"), int) and not isinstance(rank, bool):
             build["lora"] = {"rank": rank, "alpha": 2.0 * rank}
         if train.get("lr") is None:
-            train["lr"] = 1e-3 if start is None else 5e-4 if build.get("lora") else 1e-4
+            train["lr"] = 1e-3 if start is None or task == "recommend" else 5e-4 if build.get("lora") else 1e-4
         if all(train.get(name) is None for name in ("epochs", "steps", "minutes")):
             train["epochs"] = 20.0 if start is None else 3.0
         return data

@@ -336,11 +336,18 @@ def test_options_reach_the_model(task: Write) -> None:
 
 
 @torch.inference_mode()
-def test_a_prompt_without_room_gets_an_empty_answer(task: Write) -> None:
+def test_of_a_prompt_without_room_the_newest_tokens_are_read(task: Write) -> None:
     model = tiny(task, length=8)
-    [answer] = task.answer(model, [{"prompt": "hello " * 30}])
-    assert answer.pop("prompt_tokens") >= 30
-    assert answer == {"text": "", "finish_reason": "length", "completion_tokens": 0}
+    long, short = {"prompt": "hello " * 30 + "the end", "max_tokens": 3}, {"prompt": "hello", "max_tokens": 3}
+    [answer, whole] = task.answer(model, [long, short])
+    assert answer["prompt_tokens"] == 5 and answer["prompt_dropped"] >= 26 and answer["completion_tokens"] >= 1
+    assert "prompt_dropped" not in whole
+    ids = task._prompt(long)
+    assert len(ids) == answer["prompt_tokens"] + answer["prompt_dropped"]
+    first = int(model(torch.tensor([ids[-5:]]))[0, -1].argmax())
+    assert answer["text"].startswith(task.tokenizer.decode([first]) if task.tokenizer else "")
+    [half] = task.answer(model, [{**long, "max_tokens": 100}])
+    assert (half["prompt_tokens"], half["finish_reason"]) in ((4, "length"), (4, "stop"))
 
 
 @pytest.mark.parametrize(

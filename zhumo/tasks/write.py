@@ -113,8 +113,9 @@ class Write(Task):
         return Loss(linear_cross_entropy(states, model.head.weight, targets, model.head.bias), len(targets))
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
-        """{"text", "finish_reason", "prompt_tokens", "completion_tokens"} for a row that asks for text, {"nll",
-        "tokens"} for one that holds a reference: the nats of all its tokens, and their number.
+        """{"text", "finish_reason", "prompt_tokens", "completion_tokens"} for a row that asks for text, with
+        "prompt_dropped" where the prompt was too long; {"nll", "tokens"} for one that holds a reference: the nats of
+        all its tokens, and their number.
 
         Rows that ask for text are `{"messages"}` and `{"prompt"}`. The reference is the assistant's message at the end
         of a chat, which the model does not see when it writes, or a row's `text`.
@@ -137,8 +138,8 @@ class Write(Task):
     def stream(self, model: Transformer, row: Row) -> Generator[str, None, Answer]:
         """Write piece by piece; returns the answer, whose `text` is all pieces together.
 
-        No piece ends inside a character and none holds any part of a stop string. A prompt that leaves the model no
-        room gets an empty text with finish_reason "length".
+        No piece ends inside a character and none holds any part of a stop string. Of a prompt that fills the model only
+        the newest tokens are read, so that there is room to answer; `prompt_dropped` says how many were not.
 
         Raises:
             DataError: the row's options make no sense, or there is nothing to begin with.
@@ -148,11 +149,14 @@ class Write(Task):
         prompt = self._prompt(row)
         if not prompt:
             raise DataError("data.empty_prompt")
+        dropped = 0
+        if len(prompt) >= model.config.length:
+            dropped = len(prompt) - model.config.length + min(max_tokens, model.config.length // 2)
+            prompt = prompt[dropped:]
         decoder = Decoder(self._tokenizer)
         told: list[str] = []
         count, ended = 0, False
-        tokens = generate(model, prompt, sampling=sampling, max_tokens=max_tokens, stop_ids=self._stop_ids)
-        for token in tokens if len(prompt) < model.config.length else ():
+        for token in generate(model, prompt, sampling=sampling, max_tokens=max_tokens, stop_ids=self._stop_ids):
             count += 1
             ended = token.id in self._stop_ids
             piece = "" if ended else stops.add(decoder.add(token.id))
@@ -169,6 +173,7 @@ class Write(Task):
             "finish_reason": "stop" if ended or stops.found else "length",
             "prompt_tokens": len(prompt),
             "completion_tokens": count,
+            **({"prompt_dropped": dropped} if dropped else {}),
         }
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
