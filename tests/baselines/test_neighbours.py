@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 
 from zhumo.baselines import rank as shop
 from zhumo.metrics import rank
+
+USUAL = shop.Settings()
 
 
 def some_histories(seed: int, items: int) -> list[np.ndarray]:
@@ -33,9 +36,10 @@ def test_neighbours_are_those_of_plain_loops() -> None:
         for first in range(len(history)):
             for second in range(first + 1, min(first + shop.REACH, len(history) - 1) + 1):
                 if history[first] != history[second]:
-                    expected[history[first], history[second]] += shop.NEAR * shop.FADE ** (second - first - 1)
-    expected /= np.sqrt(np.outer(users, users))
-    assert shop.neighbours(histories, items).toarray() == pytest.approx(expected, rel=1e-6)
+                    expected[history[first], history[second]] += USUAL.near * shop.FADE ** (second - first - 1)
+    for held in (0.5, 0.2):
+        said = shop.neighbours(histories, items, shop.Settings(held=held)).toarray()
+        assert said == pytest.approx(expected / np.outer(np.sqrt(users), users**held), rel=1e-6)
 
 
 def test_only_the_closest_are_kept_and_of_equals_the_first() -> None:
@@ -52,26 +56,26 @@ def test_only_the_closest_are_kept_and_of_equals_the_first() -> None:
 def test_asking_weighs_the_newest_most() -> None:
     histories = [np.array([0, 1]), np.array([2, 3])]
     matrix, popular = shop.neighbours(histories, 4), shop.popularity(histories, 4)
-    said = shop.ask(matrix, popular, [np.array([0, 2]), np.array([2, 0])])
+    said = np.exp(shop.ask(matrix, popular, USUAL, [np.array([0, 2]), np.array([2, 0])]))
     assert said[0, 3] > said[0, 1]
     assert said[1, 1] > said[1, 3]
-    assert said[0, 1] / said[0, 3] == pytest.approx(shop.RECENT, rel=1e-2)
+    assert said[0, 1] / said[0, 3] == pytest.approx(USUAL.recent, rel=1e-2)
 
 
 def test_every_line_adds_up_to_one_and_stands_alone() -> None:
     histories = some_histories(1, 40)
     matrix, popular = shop.neighbours(histories, 40), shop.popularity(histories, 40)
-    said = shop.ask(matrix, popular, histories)
-    assert said.sum(axis=1) == pytest.approx(1)
+    said = shop.ask(matrix, popular, USUAL, histories)
+    assert np.exp(said).sum(axis=1) == pytest.approx(1, abs=1e-5)
     for index in (0, 7):
-        assert shop.ask(matrix, popular, histories[index : index + 1])[0] == pytest.approx(said[index], abs=1e-12)
+        assert shop.ask(matrix, popular, USUAL, histories[index : index + 1])[0] == pytest.approx(said[index], abs=1e-6)
 
 
 def test_a_history_without_neighbours_gets_the_bestsellers() -> None:
     histories = [np.array([0, 1]), np.array([1]), np.array([2])]
     matrix, popular = shop.neighbours(histories, 3), shop.popularity(histories, 3)
     for history in (np.array([], dtype=np.int64), np.array([2])):
-        assert shop.ask(matrix, popular, [history])[0] == pytest.approx(popular / popular.sum())
+        assert np.exp(shop.ask(matrix, popular, USUAL, [history])[0]) == pytest.approx(popular / popular.sum())
 
 
 def test_on_amazon_beauty_popularity_is_what_others_measured_and_neighbours_are_far_above(shared: Path) -> None:
@@ -84,7 +88,7 @@ def test_on_amazon_beauty_popularity_is_what_others_measured_and_neighbours_are_
 
     def first_ten(scores: np.ndarray, seen: list[np.ndarray]) -> list[list[str]]:
         for line, own in zip(scores, seen, strict=True):
-            line[own] = -1
+            line[own] = -np.inf
         best = np.argpartition(-scores, 10, axis=1)[:, :10]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
         return [[str(item) for item in line] for line in np.take_along_axis(best, order, axis=1)]
@@ -99,7 +103,7 @@ def test_on_amazon_beauty_popularity_is_what_others_measured_and_neighbours_are_
     assert rank.ndcg(where, 10).value == pytest.approx(0.0063, abs=0.0005)
 
     some = slice(0, len(users), 20)
-    near = rank.places(first_ten(shop.ask(matrix, popular, asked[some]), asked[some]), wanted[some])
+    near = rank.places(first_ten(shop.ask(matrix, popular, USUAL, asked[some]), asked[some]), wanted[some])
     assert rank.ndcg(near, 10).value > 0.04
     assert rank.ndcg(near, 10).beats(rank.ndcg(where[some], 10)) < 0.01
 
@@ -119,3 +123,29 @@ def test_places_are_the_best_factors_of_closeness(items: int) -> None:
 
 def test_places_of_a_shop_without_neighbours_are_nowhere() -> None:
     assert not shop.places(shop.neighbours([np.array([0]), np.array([1])], 2), 8).any()
+
+
+def test_settings_are_learned_from_what_comes_next() -> None:
+    """Where the next item follows from the newest alone, the steps and the newest item are to be heard above all."""
+    generator = np.random.default_rng(3)
+    follows = generator.permutation(60)
+    histories = []
+    for _ in range(300):
+        one = [int(generator.integers(60))]
+        for _ in range(int(generator.integers(4, 9))):
+            one.append(int(follows[one[-1]]) if generator.random() < 0.6 else int(generator.integers(60)))
+        histories.append(np.array(one))
+    settings = shop.learned(histories, 60)
+    assert (settings.near, settings.recent) == (16.0, 0.5)
+    assert shop.learned([np.array([0]), np.array([1, 1])], 2) == shop.TRIED[0]
+
+
+def test_items_between_others_ask_and_are_found_by_way_of_them() -> None:
+    histories = some_histories(4, 20)
+    matrix, popular = shop.neighbours(histories, 20), shop.popularity(histories, 20)
+    alike = sparse.csr_array(np.eye(20)[[3, 7]])  # two further items, just like items 3 and 7
+    plain = np.exp(shop.ask(matrix, popular, USUAL, [np.array([3, 5])])[0])
+    said = np.exp(shop.ask(matrix, popular, USUAL, [np.array([20, 5])], alike)[0])
+    assert said.sum() == pytest.approx(1, abs=1e-5)
+    assert np.corrcoef(said[:20], plain)[0, 1] > 0.999
+    assert said[21] == pytest.approx(said[7], rel=0.05)

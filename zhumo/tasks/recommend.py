@@ -1,38 +1,48 @@
 """recommend: what a user will want next, from what they took so far.
 
-- A causal Transformer over items (SASRec, Kang & McAuley 2018) with the full softmax at every position.
+- A causal Transformer over items (SASRec, Kang & McAuley 2018). A hidden state is compared with every item by their
+  cosine: neither a bestseller nor a rare item is loud by its length, which on sparse shops is worth more than any other
+  choice here (`docs/decisions.md`). Beyond SAMPLED_ABOVE items the softmax is sampled (Bengio & Senecal 2008).
 - Beside it the neighbours of the newest items, which are hard to beat on small data. The answer is the product of the
   two (Hinton 2002), `transformer ** weight * neighbours ** (1 - weight)`; the weight is learned on validation rows.
 - "Something new, or something again?" and "which?" are two questions. The first is answered by its rate in training, so
   the second is learned and asked among new items or among seen ones, never across: that spares the Transformer from
   learning again and again that a film is not watched twice.
+- An item nobody took yet stands between those most like it in what is known of them (`likeness`).
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sparse
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from zhumo.baselines import rank as shop
 from zhumo.errors import DataError
 from zhumo.metrics import rank
 from zhumo.metrics.measure import Measure
-from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
-from zhumo.tasks.catalogue import FIELDS
+from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task, likeness
+from zhumo.tasks.catalogue import FIELDS, Catalogue
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate
+from zhumo.tasks.shelf import WIDER, Shelf, best, diverse
 from zhumo.transformer import Transformer
 
 BEGIN = 5.0  # the score an ordinary item begins with where it stands right beside what was asked
+SHARP = 1 / 0.07  # what a cosine is multiplied by to be the logarithm of odds
 SHOWN = 10  # items of an answer whose row does not say k
+REASONS = 3  # items of the history an answer is put down to, at most
+EARLIEST = 50  # items from the end of a history that are looked at for reasons
 ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
-LEAST = 1e-12  # below this a probability is noise
+SAMPLED_ABOVE = 2**16  # items; up to here the softmax is over all of them
+SAMPLED = 2**12  # items drawn for a batch beyond
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
 WEIGHTS = np.arange(21) / 20
 
@@ -55,9 +65,10 @@ def neighbours(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[A
 class Recommend(Task):
     """Items out of a catalogue. Item i of the catalogue is id i + 1 of the model; 0 is padding.
 
-    state: `items`, the catalogue, bestsellers first; `titles` by item where `prepare` found some; `again`, how often in
-    training an item was taken again; `weight`, the part of the Transformer in the answer. arrays: `popularity`, share
-    of users by item; `neighbours.*`, one sparse matrix.
+    state: `items`, first the `warm` ones, bestsellers first, then those that are only described; `catalogue`, what is
+    known of them by column; `again`, how often in training an item was taken again; `neighbours`, how they are asked;
+    `weight`, the part of the Transformer in the answer. arrays: `popularity`, share of users by item; `neighbours.*`,
+    one sparse matrix of the warm items; `alike.*`, where the others stand between them.
     """
 
     name: ClassVar[str] = "recommend"
@@ -72,6 +83,7 @@ class Recommend(Task):
     }  # fmt: skip
     metric: ClassVar[str] = "ndcg@10"
     protocol: ClassVar[str] = "report.protocol.recommend"
+    protocols: ClassVar[Mapping[str, Row]] = {"new": {}, "again": {"seen": True}}
     baselines: ClassVar[Mapping[str, Baseline]] = {"popularity": bestsellers, "neighbours": neighbours}
     histories: ClassVar[bool] = True
 
@@ -81,26 +93,23 @@ class Recommend(Task):
         Raises:
             DataError: no row holds an item.
         """
-        described = self.state.pop("catalogue", {})
-        if titles := {item: about["title"] for item, about in described.items() if "title" in about}:
-            self.state["titles"] = titles
         taken = [row["items"] for row in rows]
         users = Counter(item for items in taken for item in set(items))
         if not users:
             raise DataError("recommend.no_items")
-        self.state["items"] = sorted(users, key=lambda item: (-users[item], item))
-        self._index = _places_of(self.state["items"])
+        warm = sorted(users, key=lambda item: (-users[item], item))
+        catalogue = Catalogue.arranged(warm, self.state.pop("catalogue", {}))
+        self.state |= {"items": catalogue.items, "warm": len(warm), "catalogue": dict(catalogue.columns)}
         known = [self._history(items) for items in taken]
         steps = sum(max(len(history) - 1, 0) for history in known)
         again = sum(len(history) - len(set(history.tolist())) for history in known)
         self.state["again"] = (again + 1) / (steps + 2)  # rule of succession: never 0, never 1
-        matrix = shop.neighbours(known, len(users))
-        self.arrays |= {
-            "popularity": shop.popularity(known, len(users)),
-            "neighbours.data": matrix.data,
-            "neighbours.indices": matrix.indices,
-            "neighbours.indptr": matrix.indptr,
-        }
+        self.state["neighbours"] = asdict(shop.learned(known, len(warm)))
+        self._count(known)
+        if len(warm) < len(catalogue.items):
+            described = likeness.counted(map(catalogue.about, range(len(catalogue.items))))
+            old, new = described[: len(warm)], described[len(warm) :]
+            self._keep("alike", likeness.alike(new, old, likeness.rarity(old)))
 
     def encode(self, row: Row) -> list[Example]:
         """A training row: every item is the target of the one before it, in as many examples as its length needs.
@@ -111,21 +120,26 @@ class Recommend(Task):
         ids = (self._history(row["items"]) + 1).tolist()
         if "next" not in row:
             return [{"ids": part[:-1], "targets": part[1:]} for part in _windows(ids, self.length)]
-        wanted = self._history(row["next"])
-        if not len(wanted) or not ids:
+        wanted = [place for place in self._history(row["next"]) if place < self.warm]
+        if not wanted or not ids:
             return []
         ids = ids[-self.length :]
         return [{"ids": ids, "targets": [IGNORE] * (len(ids) - 1) + [int(wanted[0]) + 1]}]
 
     @property
     def vocabulary(self) -> int:
-        """The catalogue and padding."""
-        return len(self.state["items"]) + 1
+        """The warm items and padding."""
+        return self.warm + 1
+
+    @property
+    def warm(self) -> int:
+        """How many items of the catalogue somebody has taken in training."""
+        return int(self.state["warm"])
 
     @property
     def legend(self) -> Mapping[str, Sequence[str | None]]:
-        """Each item has a row of the embeddings, after that of padding."""
-        return {"stem.tokens.weight": [None, *self.state["items"]]}
+        """Each warm item has a row of the embeddings, after that of padding."""
+        return {"stem.tokens.weight": [None, *self.state["items"][: self.warm]]}
 
     def head(self, width: int) -> None:
         """The embeddings of the items are the head."""
@@ -137,38 +151,71 @@ class Recommend(Task):
         noise stays, to tell apart what has no neighbours.
         """
         width = model.config.width
-        stand = torch.from_numpy(shop.places(self._matrix(), width)).float()
+        stand = torch.from_numpy(shop.places(self._kept("neighbours"), width)).float()
         with torch.no_grad():
             # The last norm gives a hidden state the length sqrt(width), and an item of variance v has sqrt(v * width).
             model.stem.tokens.weight[1:].mul_(0.1).add_(stand, alpha=BEGIN / width)
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """Cross-entropy at every position that has a target: over all new items, or over all seen where it is one."""
-        assert model.head is not None
         asked = batch["targets"] != IGNORE
         targets = batch["targets"][asked]
         # No mask: what pads a row on the right is never in sight of a causal model.
-        logits = model.head(model.hidden(batch["ids"])[asked]).float()
-        seen = _seen(batch["ids"], asked, logits.size(1))
-        other = seen != seen.gather(1, targets[:, None])
-        other[:, 0] = True  # padding is no item
-        return Loss(F.cross_entropy(logits.masked_fill(other, -torch.inf), targets, reduction="sum"), len(targets))
+        hidden = F.normalize(model.hidden(batch["ids"])[asked].float(), dim=-1)
+        row, place = asked.nonzero(as_tuple=True)
+        ahead = torch.arange(batch["ids"].size(1), device=row.device) > place[:, None]
+        seen = F.pad(batch["ids"][row].masked_fill(ahead, 0), (1, 0))  # padding is always among them
+        table = F.normalize(model.stem.tokens.weight.float(), dim=-1)
+        again = (seen == targets[:, None]).any(1)
+        total = _among_seen(hidden[again], table, targets[again], seen[again])
+        drawn = self._drawn(batch) if self.warm > SAMPLED_ABOVE else None
+        columns = self.warm if drawn is None else SAMPLED
+        for part in torch.split((~again).nonzero()[:, 0], max(1, SCORES_AT_ONCE // columns)):
+            # A part is computed again for its gradient: one table of scores is in memory, however many are asked.
+            total = total + checkpoint(
+                _among_new, hidden[part], table, targets[part], seen[part], drawn, use_reentrant=False
+            )
+        return Loss(total, len(targets))
+
+    def _drawn(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Ids of some items, and the logarithm of how likely each was to be among them.
+
+        Half the draws are even, half by popularity: what is often wanted is also what is often wrongly said. They
+        depend on the batch alone, so a run that goes on draws what it would have drawn.
+        """
+        generator = np.random.default_rng(np.abs(batch["ids"].cpu().numpy()).ravel()[:64])
+        popular = self.arrays["popularity"].astype(np.float64)
+        share = 0.5 / self.warm + 0.5 * popular / popular.sum()
+        places = np.unique(np.searchsorted(np.cumsum(share), generator.random(SAMPLED) * (1 - 1e-9)))
+        places = np.minimum(places, self.warm - 1)
+        chance = np.log(-np.expm1(SAMPLED * np.log1p(-share[places])))
+        device = batch["ids"].device
+        return torch.from_numpy(places + 1).to(device), torch.from_numpy(chance).float().to(device)
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
         """The weight of the Transformer with the best NDCG@10; of equals the one that asks both most evenly."""
-        rows = [row for row in rows if len(self._history(row["next"]))]
+        rows = [row for row in rows if any(place < self.warm for place in self._history(row["next"]))]
         rows = rows[:: 1 + len(rows) // CALIBRATED_ON]
         if not rows:
             return
-        asks: list[Ask] = [self.transformer(model), self.neighbours]
         gains = []
-        for indices, seen, tables in self._tables(rows, asks):
+        for indices, histories in self._parts(rows):
             wanted = rank.padded([self._history(rows[index]["next"]).tolist() for index in indices])
-            scores = (np.where(seen, -np.inf, _blend(tables, [w, 1 - w])) for w in WEIGHTS)
-            gains.append(np.stack([rank.ndcg(_places(table, wanted), 10).values for table in scores]))
-        means = np.array([line.mean() for line in np.concatenate(gains, axis=1)])
-        best = np.flatnonzero(means == means.max())
-        self.state["weight"] = float(WEIGHTS[best[np.abs(WEIGHTS[best] - 0.5).argmin()]])
+            tables = [ask(histories) for ask in (self.transformer(model), self.neighbours)]
+            for table in tables:
+                for line, history in zip(table, histories, strict=True):
+                    line[history] = -np.inf
+            found = (_places(_blend(tables, [weight, 1 - weight]), wanted) for weight in WEIGHTS)
+            gains.append(np.stack([rank.ndcg(where, 10).values for where in found]))
+        means = np.concatenate(gains, axis=1).mean(axis=1)
+        equal = np.flatnonzero(means == means.max())
+        self.state["weight"] = float(WEIGHTS[equal[np.abs(WEIGHTS[equal] - 0.5).argmin()]])
+
+    def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:
+        """Count again with the validation items, which are history by the time of an answer."""
+        later = {row["user"]: row["next"] for row in valid}
+        histories = (self._history([*row["items"], *later.get(row["user"], ())]) for row in train)
+        self._count([history[history < self.warm] for history in histories])
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
         """The Transformer alone; the neighbours alone stand among the baselines."""
@@ -177,108 +224,229 @@ class Recommend(Task):
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """The `k` (10) most likely items of each row, those in its history left out unless `seen`.
 
-        Items nobody had in training say nothing; a history without any known item gets the bestsellers.
+        only, exclude, boost, diversity: see `shelf`. new: items the catalogue does not have. reasons: with each item
+        the items of the history it rests on most. Items nobody knows say nothing; a history without any known item
+        gets the bestsellers.
 
         Raises:
-            DataError: a row asks for fewer than one item.
+            DataError: a row asks for fewer than one item, or speaks of a column or a value that is not there.
         """
+        answers: list[Answer] = [{} for _ in rows]
+        plain = [index for index, row in enumerate(rows) if not row.get("new")]
+        for index, row in enumerate(rows):
+            if row.get("new"):
+                (answers[index],) = self._with(row["new"])._answered(model, [row])
+        for index, answer in zip(plain, self._answered(model, [rows[index] for index in plain]), strict=True):
+            answers[index] = answer
+        return answers
+
+    def _answered(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         weight = self.state.get("weight", 0.5)
         return self.ranked(rows, [(weight, self.transformer(model)), (1 - weight, self.neighbours)])
 
+    def _with(self, new: Sequence[Row]) -> "Recommend":
+        """This task with further items in its catalogue; those it has already stay as they are."""
+        described = {str(row["item"]): {name: row[name] for name in row if name != "item"} for row in new}
+        fresh = [item for item in described if item not in self.catalogue.index]
+        names = dict.fromkeys([*self.catalogue.columns, *(name for item in fresh for name in described[item])])
+        blank = [None] * len(self.catalogue.items)
+        columns = {
+            name: [*self.catalogue.columns.get(name, blank), *(described[item].get(name) for item in fresh)]
+            for name in names
+        }
+        old = likeness.counted(map(self.catalogue.about, range(self.warm)))
+        alike = likeness.alike(likeness.counted(described[item] for item in fresh), old, likeness.rarity(old))
+        state = self.state | {"items": [*self.state["items"], *fresh], "catalogue": columns}
+        grown = Recommend(None, self.length, state, self.arrays)
+        grown._keep("alike", alike if self._alike is None else sparse.vstack([self._alike, alike], format="csr"))
+        return grown
+
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
-        """Was the next item found, and how high; how much of the catalogue is shown, and how far from bestsellers."""
+        """What was found and how high; how much of the catalogue is shown, how far from bestsellers, how unlike."""
         lists = [[item["id"] for item in answer["items"]] for answer in answers]
-        where = rank.places(lists, [row["next"] for row in rows])
-        popularity = dict(zip(self.state["items"], self.arrays["popularity"].tolist(), strict=True))
+        popularity = dict(zip(self.state["items"], self.arrays["popularity"].tolist(), strict=False))  # cold: none
+        categories = self.catalogue.columns.get("category")
+        by, known = ("category", rank.marked(categories)) if categories else ("company", self._kept("neighbours"))
         return [
-            rank.ndcg(where, 10),
-            rank.hit(where, 10),
-            rank.mrr(where, 10),
-            rank.coverage(lists, len(popularity), 10),
+            *rank.found(lists, [row["next"] for row in rows], min(row.get("k", SHOWN) for row in rows)),
+            rank.coverage(lists, len(self.state["items"]), 10),
             rank.novelty(lists, popularity, 10),
+            rank.bias(lists, [row["items"] for row in rows], popularity, 10),
+            rank.diversity(lists, self.catalogue.index, known, 10, by),
         ]
 
     def ranked(self, rows: Sequence[Row], parts: Sequence[tuple[float, Ask]]) -> list[Answer]:
         """The best items of each row by the blend of what the parts say; what weighs nothing is not asked."""
         parts = [(weight, ask) for weight, ask in parts if weight > 0]
+
+        def said(histories: Sequence[shop.History]) -> np.ndarray:
+            return _blend([ask(histories) for _, ask in parts], [weight for weight, _ in parts])
+
         answers: list[Answer] = [{} for _ in rows]
-        for indices, seen, tables in self._tables(rows, [ask for _, ask in parts]):
-            again = np.array([self.state["again"] if rows[index].get("seen", False) else 0.0 for index in indices])
-            scores = _likely(_blend(tables, [weight for weight, _ in parts]), seen, again[:, None])
-            for index, line in zip(indices, scores, strict=True):
-                answers[index] = self._say(line, rows[index].get("k", SHOWN))
+        for indices, histories in self._parts(rows):
+            for index, history, line in zip(indices, histories, said(histories), strict=True):
+                answers[index] = self._say(rows[index], history, line, said)
         return answers
 
     def popularity(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What an Ask says that looks at no history."""
-        return np.tile(np.log(self.arrays["popularity"]), (len(histories), 1))
+        return np.tile(self._usual, (len(histories), 1))
 
     def neighbours(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What the neighbours of each history say."""
-        scores: np.ndarray = np.log(np.maximum(shop.ask(self._matrix(), self.arrays["popularity"], histories), LEAST))
-        return scores
-
-    def _matrix(self) -> sparse.csr_array:
-        names = ("neighbours.data", "neighbours.indices", "neighbours.indptr")
-        size = len(self.arrays["popularity"])
-        return sparse.csr_array(tuple(self.arrays[name] for name in names), shape=(size, size))
+        settings = shop.Settings(**self.state["neighbours"])
+        return shop.ask(self._kept("neighbours"), self.arrays["popularity"], settings, histories, self._alike)
 
     def transformer(self, model: Transformer) -> Ask:
         """An Ask of the Transformer; it cannot be asked with an empty history, so that gets the bestsellers."""
 
         def ask(histories: Sequence[shop.History]) -> np.ndarray:
             scores = self.popularity(histories)
-            known = [index for index, history in enumerate(histories) if len(history)]
-            if known:
-                scores[known] = self._logits(model, [histories[index] for index in known])
+            stand = [self._stand_in[history] for history in histories]
+            read = {index: places[places >= 0] for index, places in enumerate(stand) if (places >= 0).any()}
+            if read:
+                scores[list(read)] = self._logits(model, list(read.values()))
             return scores
 
         return ask
 
     def _logits(self, model: Transformer, histories: Sequence[shop.History]) -> np.ndarray:
-        assert model.head is not None
-        recent = [(history[-self.length :] + 1).tolist() for history in histories]
+        recent = [history[-self.length :] + 1 for history in histories]
         device = next(model.parameters()).device
         with torch.inference_mode():
             hidden = model.hidden(collate([{"ids": ids} for ids in recent], device)["ids"])
             ends = torch.tensor([len(ids) - 1 for ids in recent], device=device)
-            logits = model.head(hidden[torch.arange(len(recent), device=device), ends])[:, 1:]
-            scores: np.ndarray = logits.float().cpu().numpy()
+            asked = F.normalize(hidden[torch.arange(len(recent), device=device), ends].float(), dim=-1)
+            scores: np.ndarray = (SHARP * asked @ self._even_items(model).T).cpu().numpy()
         return scores
 
-    def _tables(
-        self, rows: Sequence[Row], asks: Sequence[Ask]
-    ) -> Iterator[tuple[list[int], np.ndarray, list[np.ndarray]]]:
-        """Some rows at a time: their indices, which items each has seen, and what each part says of them."""
+    def _even_items(self, model: Transformer) -> Tensor:
+        """The embeddings of all items, each of length 1, kept until they change. What nobody has taken stands between
+        the warm items it is like."""
+        weight = model.stem.tokens.weight
+        if self._even is None or self._even[0] is not weight or self._even[1] != weight._version:
+            even = F.normalize(weight.detach()[1:].float(), dim=-1)
+            if (alike := self._alike) is not None:
+                new = torch.from_numpy(alike @ even.cpu().numpy()).to(even)
+                even = torch.cat([even, F.normalize(new, dim=-1)])
+            self._even = (weight, weight._version, even)
+        return self._even[2]
+
+    _even: tuple[Tensor, int, Tensor] | None = None
+
+    def _parts(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[shop.History]]]:
+        """Some rows at a time, of like length: their indices and their histories."""
         histories = [self._history(row["items"]) for row in rows]
         size = max(1, min(ROWS_AT_ONCE, SCORES_AT_ONCE // self.vocabulary))
-        for indices, _ in batches([{"ids": history.tolist()} for history in histories], size):
-            some = [histories[index] for index in indices]
-            seen = np.zeros((len(some), self.vocabulary - 1), dtype=bool)
-            seen[np.repeat(np.arange(len(some)), [len(history) for history in some]), np.concatenate(some)] = True
-            yield indices, seen, [ask(some) for ask in asks]
+        for indices, _ in batches([{"ids": history} for history in histories], size):
+            yield indices, [histories[index] for index in indices]
 
-    def _say(self, scores: np.ndarray, k: int) -> Answer:
+    def _say(self, row: Row, history: shop.History, line: np.ndarray, said: Ask) -> Answer:
+        k = row.get("k", SHOWN)
         if k < 1:
             raise DataError("recommend.bad_k", k=k)
-        items, titles = self.state["items"], self.state.get("titles", {})
-        least = np.partition(scores, -k)[-k] if k < len(scores) else 0.0
-        able = np.flatnonzero((scores >= least) & (scores > 0))  # more than k where several are equal to the last
-        best = able[np.argsort(-scores[able], kind="stable")][:k]
-        said: list[Row] = [{"id": items[place], "score": float(scores[place])} for place in best]
-        return {"items": [item | {"title": titles[item["id"]]} if item["id"] in titles else item for item in said]}
+        chances = _chances(line, history, self.state["again"] if row.get("seen", False) else 0.0)
+        shown = chances
+        only, boost, exclude = row.get("only") or {}, row.get("boost") or {}, self._history(row.get("exclude") or [])
+        if only or boost or len(exclude):
+            self._shelf.check(only, boost)
+            shown = np.where(self._shelf.allowed(only, exclude), self._shelf.boosted(chances, boost), -np.inf)
+        diversity = row.get("diversity") or 0.0
+        places = best(shown, k * WIDER if diversity else k)
+        if diversity:
+            places = places[diverse(shown[places], self._likeness(places), diversity, k)]
+        items = [self._item(place) | {"score": float(np.exp(chances[place]))} for place in places.tolist()]
+        if row.get("reasons") and len(places):
+            for item, because in zip(items, self._reasons(history, chances, places, said), strict=True):
+                item["because"] = because
+        return {"items": items}
+
+    def _item(self, place: int) -> dict[str, Any]:
+        title = self.catalogue.title(place)
+        return {"id": self.state["items"][place]} | ({} if title is None else {"title": title})
+
+    def _likeness(self, places: np.ndarray) -> Callable[[int], np.ndarray]:
+        """How like some items are: the cosine of what is near to each."""
+        near = self._kept("neighbours")
+        if (alike := self._alike) is not None:
+            near = sparse.vstack([near, alike @ near], format="csr")
+        rows = near[places].toarray()
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), shop.LEAST)
+        table: np.ndarray = rows @ rows.T
+        return table.__getitem__
+
+    def _reasons(
+        self, history: shop.History, chances: np.ndarray, places: np.ndarray, said: Ask
+    ) -> list[list[dict[str, Any]]]:
+        """Of each item at some places, which items of the history it rests on: without one, its odds fall.
+
+        Asked of what answers, not read from attention, which need not be what an answer rests on (Jain & Wallace 2019).
+        share: the part of one item in all that fell.
+        """
+        own = list(dict.fromkeys(history[-EARLIEST:].tolist()))
+        without = said([history[history != place] for place in own])
+        lines = (_chances(line, history, 0.0)[places] for line in without)
+        left = np.array([_odds(line) for line in lines]).reshape(-1, len(places))
+        fallen = np.maximum(_odds(chances[places]) - left, 0)
+        shares = fallen / np.maximum(fallen.sum(axis=0), shop.LEAST)
+        order = np.argsort(-shares, axis=0, kind="stable")[:REASONS]
+        return [
+            [self._item(own[cause]) | {"share": float(shares[cause, at])} for cause in causes if shares[cause, at] > 0]
+            for at, causes in enumerate(order.T)
+        ]
+
+    def _count(self, histories: Sequence[shop.History]) -> None:
+        self.arrays["popularity"] = shop.popularity(histories, self.warm)
+        self._keep("neighbours", shop.neighbours(histories, self.warm, shop.Settings(**self.state["neighbours"])))
+
+    def _keep(self, name: str, matrix: sparse.csr_array) -> None:
+        self.arrays |= {f"{name}.data": matrix.data, f"{name}.indices": matrix.indices, f"{name}.indptr": matrix.indptr}
+        self._matrices.pop(name, None)
+
+    def _kept(self, name: str) -> sparse.csr_array:
+        """A sparse matrix of the arrays with a column a warm item."""
+        if name not in self._matrices:
+            data, indices, indptr = (self.arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+            self._matrices[name] = sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, self.warm))
+        return self._matrices[name]
 
     @cached_property
-    def _index(self) -> dict[str, int]:
-        return _places_of(self.state["items"])
+    def _matrices(self) -> dict[str, sparse.csr_array]:
+        return {}
+
+    @property
+    def _alike(self) -> sparse.csr_array | None:
+        return self._kept("alike") if "alike.data" in self.arrays else None
+
+    @cached_property
+    def _stand_in(self) -> np.ndarray:
+        """The warm item that each item is read as in a history: itself, or the one most like it; -1 where none is."""
+        stand = np.arange(len(self.state["items"]))
+        if (alike := self._alike) is not None:
+            most = np.asarray(alike.argmax(axis=1)).ravel()
+            stand[self.warm :] = np.where(np.diff(alike.indptr) > 0, most, -1)
+        return stand
+
+    @property
+    def _usual(self) -> np.ndarray:
+        """The logarithm of popularity; nobody has taken what is not warm."""
+        logs = np.full(len(self.state["items"]), np.log(shop.LEAST), dtype=np.float32)
+        logs[: self.warm] = np.log(np.maximum(self.arrays["popularity"], shop.LEAST))
+        return logs
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The items and what is known of them."""
+        return Catalogue(self.state["items"], self.state["catalogue"])
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        return Shelf(self.catalogue.columns, len(self.catalogue.items))
 
     def _history(self, items: Sequence[str]) -> shop.History:
         """Places of the known items in the catalogue."""
-        return np.array([self._index[item] for item in items if item in self._index], dtype=np.int64)
-
-
-def _places_of(items: Sequence[str]) -> dict[str, int]:
-    return {item: place for place, item in enumerate(items)}
+        index = self.catalogue.index
+        return np.array([index[item] for item in items if item in index], dtype=np.int64)
 
 
 def _windows(ids: list[int], length: int) -> Iterator[list[int]]:
@@ -287,12 +455,31 @@ def _windows(ids: list[int], length: int) -> Iterator[list[int]]:
         yield ids[max(0, end - length - 1) : end]
 
 
-def _seen(ids: Tensor, asked: Tensor, vocabulary: int) -> Tensor:
-    """Which items stand at or before each asked position, (asked, vocabulary)."""
-    row, place = asked.nonzero(as_tuple=True)
-    ahead = torch.arange(ids.size(1), device=ids.device) > place[:, None]
-    seen = torch.zeros(len(row), vocabulary, dtype=torch.bool, device=ids.device)
-    return seen.scatter_(1, ids[row].masked_fill(ahead, 0), True)
+def _among_new(
+    hidden: Tensor, table: Tensor, targets: Tensor, seen: Tensor, drawn: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Summed cross-entropy among the items that are not seen: all of them, or the target and those that were drawn,
+    each standing for as many as it was likely to stand for."""
+    if drawn is None:
+        logits = (SHARP * hidden @ table.T).scatter(1, seen, -torch.inf)
+        return F.cross_entropy(logits, targets, reduction="sum")
+    ids, chance = drawn
+    column = torch.full((len(table),), len(ids), device=ids.device)
+    column[ids] = torch.arange(len(ids), device=ids.device)
+    own = SHARP * (hidden * table[targets]).sum(-1, keepdim=True)
+    others = F.pad(SHARP * hidden @ table[ids].T - chance, (0, 1))  # the last column is for what was not drawn
+    others = others.scatter(1, column[torch.cat([seen, targets[:, None]], 1)], -torch.inf)[:, :-1]
+    return F.cross_entropy(torch.cat([own, others], 1), torch.zeros_like(targets), reduction="sum")
+
+
+def _among_seen(hidden: Tensor, table: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
+    """Summed cross-entropy among the items that are seen, each once."""
+    logits = SHARP * torch.einsum("nw,ntw->nt", hidden, table[seen])
+    earlier = torch.ones(seen.size(1), seen.size(1), dtype=torch.bool, device=seen.device).tril(-1)
+    twice = ((seen[:, :, None] == seen[:, None, :]) & earlier).any(-1)
+    logits = logits.masked_fill(twice | (seen == 0), -torch.inf)
+    own = (seen == targets[:, None]).int().argmax(1)  # the first, which is the one that stays
+    return F.cross_entropy(logits, own, reduction="sum")
 
 
 def _blend(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
@@ -301,14 +488,26 @@ def _blend(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray
     return total
 
 
-def _likely(scores: np.ndarray, seen: np.ndarray, again: np.ndarray) -> np.ndarray:
-    """Logarithms as probabilities; of each line the seen items share `again` and the new ones the rest."""
-    total = np.zeros(scores.shape)
-    for inside, part in ((seen, again), (~seen, 1 - again)):
-        best = np.max(scores, axis=1, keepdims=True, initial=-1e30, where=inside)
-        powers = np.where(inside, np.exp(np.clip(scores - best, -500, 0)), 0)
-        total += part * powers / np.maximum(powers.sum(axis=1, keepdims=True), LEAST)
-    return total
+def _chances(line: np.ndarray, history: shop.History, again: float) -> np.ndarray:
+    """The logarithm of the probability of every item: those of the history share `again`, the others the rest."""
+    chances = line.astype(np.float32)
+    own = np.unique(history)
+    chances[own] = -np.inf
+    chances += np.float32(np.log1p(-again)) - _total(chances)
+    if again > 0 and len(own):
+        chances[own] = np.log(again) + line[own] - _total(line[own])
+    return chances
+
+
+def _total(logs: np.ndarray) -> np.float32:
+    """The logarithm of the sum."""
+    most = logs.max()
+    return np.float32(most + np.log(np.exp(logs - most).sum()))
+
+
+def _odds(chances: np.ndarray) -> np.ndarray:
+    odds: np.ndarray = chances - np.log1p(-np.minimum(np.exp(chances), 1 - 1e-6))
+    return odds
 
 
 def _places(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
