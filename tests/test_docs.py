@@ -35,6 +35,7 @@ from zhumo.words import words
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{step}.md" for step in STEPS)]
+TWINS = [*PAGES, "docs/architecture.md", "docs/article.md", "docs/decisions.md"]
 SECTIONS = {"prepare": Prepare, "build": Build, "train": Train, "evaluate": Evaluate, "deploy": Deploy}
 LANGUAGES = {"en": ".md", "zh": ".zh-CN.md"}
 SHIPPED = {path.stem for path in (ROOT / "zhumo" / "recipes").glob("*.yaml")}
@@ -78,16 +79,16 @@ def tables(page: str) -> list[list[str]]:
 # -- both languages, and the code
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", TWINS)
 def test_both_languages_have_the_same_shape(page: str) -> None:
     def levels(name: str) -> list[int]:
         return [len(marks) for marks in re.findall(r"^(#+) ", prose(name), re.M)]
 
     def code(name: str) -> list[Block]:
-        return [(language, re.sub(r"[ \t]+#.*", "", content)) for language, content in blocks(name)]
+        return [(language, re.sub(r"(?:^|[ \t]+)#.*", "", content, flags=re.M)) for language, content in blocks(name)]
 
     def lists(name: str) -> int:
-        return len(re.findall(r"^- ", prose(name), re.M))
+        return len(re.findall(r"^(?:-|\d+\.) ", prose(name), re.M))
 
     assert levels(page) == levels(twin(page))
     assert code(page) == code(twin(page))
