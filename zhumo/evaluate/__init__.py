@@ -7,6 +7,7 @@ as `report.json`, `report.en.html` and `report.zh.html`, and the model card `car
 import platform
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,6 +31,7 @@ from zhumo.evaluate.report import (
     SURE,
     Contender,
     Kind,
+    Protocol,
     Report,
     Rival,
     Said,
@@ -42,6 +44,7 @@ from zhumo.evaluate.report import (
     ranked,
     said,
     slices,
+    value_of,
     verdict,
     weak_groups,
 )
@@ -56,6 +59,7 @@ from zhumo.words import LANGUAGES, say
 __all__ = ["Report", "evaluate", "read_report", "summary"]
 
 TRANSFORMER, BLEND = "transformer", "blend"  # the model among contenders and variants; what answers for several of them
+K = 20  # items a recommender is asked for, so that its lists can be measured so far down
 AT_ONCE = 128  # rows answered between two steps of the progress bar
 PATIENCE = 2.0  # seconds of work that need no progress bar
 WEAK = 6  # weak groups that are named
@@ -115,29 +119,70 @@ def _measure(recipe: Recipe, run: Run, folder: Path) -> Report:
     task = bundle.task
     assert task is not None  # train leaves a bundle with its task
     train = read_rows(run.step("prepare") / "train.jsonl")
-    rows = [_asked(recipe, row) for row in _chosen(read_rows(run.step("prepare") / "test.jsonl"), recipe.evaluate.rows)]
-    if not rows:
+    chosen = _chosen(read_rows(run.step("prepare") / "test.jsonl"), recipe.evaluate.rows)
+    if not chosen:
         raise DataError("evaluate.no_rows", path=run.step("prepare") / "test.jsonl")
+    ways = _ways(task)
+    rows = [_asked(recipe, next(iter(ways.values())), row) for row in chosen]
     started = time.perf_counter()
     answers = _in_parts(bundle.answer, rows)
     seconds = time.perf_counter() - started
     _write_lines(folder / "rows.jsonl", rows)
     _write_lines(folder / "answers.jsonl", answers)
+    all_ = _contenders(bundle, train, rows, answers)
+    report = _report(recipe, run, task, rows, all_, _takers(train))
+    protocols = [_protocol(task, name, all_) for name in list(ways)[:1]]
+    for name, options in list(ways.items())[1:]:
+        otherwise = [_asked(recipe, options, row) for row in chosen]
+        again = _contenders(bundle, train, otherwise, _in_parts(bundle.answer, otherwise), all_[0].name)
+        protocols.append(_protocol(task, name, again))
+    return {**report, "protocols": protocols, "cost": _cost(run, bundle, seconds / len(rows))}
+
+
+def _ways(task: Task) -> dict[str, Row]:
+    """The ways the task is asked, the leading one first; one without a name where there is no other."""
+    lead = task.state.get("protocol", next(iter(task.protocols), ""))
+    return {lead: task.protocols.get(lead, {}), **task.protocols}
+
+
+def _contenders(
+    bundle: Bundle, train: Sequence[Row], rows: Sequence[Row], answers: Sequence[Answer], name: str | None = None
+) -> list[Contender]:
+    """The served answers under their name, the parts they are blended from, and all baselines that apply."""
+    task = bundle.task
+    assert task is not None
     with torch.inference_mode():
         variants = task.variants(bundle.model, rows)
-    alone = next((name for name, theirs in variants.items() if theirs == answers), BLEND)
-    name = alone if variants else TRANSFORMER
+    if name is None:
+        alone = next((name for name, theirs in variants.items() if theirs == answers), BLEND)
+        name = alone if variants else TRANSFORMER
     served = _contender(task, name, "model", answers, rows)
     others = [_contender(task, other, "variant", theirs, rows) for other, theirs in variants.items() if other != name]
     baselines = [
         _contender(task, other, "baseline", fit(task, train, rows), rows) for other, fit in task.baselines.items()
     ]
-    able = [one for one in (*others, *baselines) if one.measures]  # a baseline may not apply
-    report = _report(recipe, run, task, rows, [served, *able])
-    return {**report, "cost": _cost(run, bundle, seconds / len(rows))}
+    return [served, *(one for one in (*others, *baselines) if one.measures)]
 
 
-def _report(recipe: Recipe, run: Run, task: Task, rows: Sequence[Row], all_: Sequence[Contender]) -> Report:
+def _protocol(task: Task, name: str, all_: Sequence[Contender]) -> Protocol:
+    lead = all_[0].measures[task.metric]
+    found: list[Rival] = []
+    for one in all_:
+        mine = one.measures.get(task.metric)
+        if mine is not None:
+            p = None if one is all_[0] or len(mine.values) != len(lead.values) else lead.beats(mine)
+            found.append({"name": one.name, "kind": one.kind, "measures": [value_of(mine)], "p_better": p})
+    return {"name": name, "said": said(f"candidates.{name}") if name else {}, "contenders": found}
+
+
+def _takers(train: Sequence[Row]) -> Counter[str]:
+    """How many training rows hold each item; none where rows hold no items."""
+    return Counter(item for row in train for item in set(row.get("items", ())))
+
+
+def _report(
+    recipe: Recipe, run: Run, task: Task, rows: Sequence[Row], all_: Sequence[Contender], takers: Mapping[str, int]
+) -> Report:
     """What the answers of all contenders, the served ones first, say."""
     served = all_[0]
     variants, baselines = (
@@ -149,14 +194,15 @@ def _report(recipe: Recipe, run: Run, task: Task, rows: Sequence[Row], all_: Seq
     judged, sentence = verdict(served, baselines, task.metric, found)
     # Where the answer is a blend, the Transformer in it is judged by itself as well.
     parts = [verdict(one, baselines, task.metric, found, part=True)[1] for one in variants if one.name == TRANSFORMER]
-    groups = slices(rows, recipe.evaluate.slices, lead, rival.measures[task.metric] if rival else None)
+    groups = slices(rows, recipe.evaluate.slices, lead, rival.measures[task.metric] if rival else None, takers)
     return {
         "format": FORMAT,
         "task": task.name,
         "name": recipe.name or recipe.task,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "lead": task.metric,
-        "protocol": {language: say(task.protocol, language) for language in LANGUAGES},
+        "protocol": _how(recipe, task, _data(run, rows)),
+        "protocols": [],
         "served": served.name,
         "measures": served.values(task.metric),
         "rivals": [_rival(one, task.metric, found[served.name]) for one in (*variants, *baselines)],
@@ -193,9 +239,21 @@ def _chosen(rows: list[Row], limit: int | None) -> list[Row]:
     return [rows[index] for index in sorted(random.Random(0).sample(range(len(rows)), limit))]
 
 
-def _asked(recipe: Recipe, row: Row) -> Row:
-    """A test row as it is asked."""
-    return {"max_tokens": recipe.evaluate.tokens, **row} if recipe.task == "write" else row
+def _asked(recipe: Recipe, options: Row, row: Row) -> Row:
+    """A test row as it is asked, in one of the task's ways."""
+    usual: Row = {"max_tokens": recipe.evaluate.tokens} if recipe.task == "write" else {}
+    return {**({"k": K} if recipe.task == "recommend" else usual), **options, **row}
+
+
+def _how(recipe: Recipe, task: Task, data: Mapping[str, Any]) -> Said:
+    """How the rows came to be asked, and in which of the task's ways."""
+    key = f"{task.protocol}.{recipe.prepare.split.by}" if task.histories else task.protocol
+    way = next(iter(_ways(task)))
+    told = {}
+    for voice in map(Voice, LANGUAGES):
+        how = say(key, voice.language, **data["since"])
+        told[voice.language] = voice("protocol.both", how=how, candidates=voice(f"candidates.{way}")) if way else how
+    return told
 
 
 def _in_parts(answer: Callable[[Sequence[Row]], list[Answer]], rows: Sequence[Row]) -> list[Answer]:
@@ -231,6 +289,9 @@ def _data(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
         "quarantined": described["quarantined"],
         "parts": described["parts"],
         "sources": described["sources"],
+        "since": described.get("since", {}),
+        "interactions": described.get("interactions", {}),
+        "catalogue": described.get("catalogue", {}),
         "tested": len(rows),
         "languages": languages(texts, described.get("chinese", 0.0)),
     }

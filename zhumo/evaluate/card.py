@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from zhumo.evaluate.page import blend, digests, everyone, measure_of, rule, spread, winner
-from zhumo.evaluate.report import Report
-from zhumo.evaluate.voice import Voice, figure
+from zhumo.evaluate.page import blend, digests, everyone, measure_of, not_asked, rule, spread, winner
+from zhumo.evaluate.report import Report, Rival
+from zhumo.evaluate.voice import Voice, chance, figure
 
 PIPELINES = {"classify": "text-classification", "write": "text-generation", "embed": "sentence-similarity"}
 
@@ -25,6 +25,7 @@ def card(report: Report, language: str) -> str:
         *(_plain(sentence) for sentence in (*blend(report, voice), winner(report, voice))),
         report["protocol"][language],
         _section("measures", _measures(report, voice), voice),
+        _section("protocols", _protocols(report, voice), voice) if len(report["protocols"]) > 1 else "",
         _section("slices", _slices(report, voice), voice) if report["slices"] else "",
         _section("asked", _data(report, voice), voice),
         _section("cost", _cost(report, voice), voice),
@@ -89,6 +90,25 @@ def _measures(report: Report, voice: Voice) -> str:
     return _table(["", *(_plain(voice.who(one["name"])) for one in everyone(report))], rows)
 
 
+def _protocols(report: Report, voice: Voice) -> str:
+    ways = report["protocols"]
+    rows = []
+    for name in (one["name"] for one in everyone(report)):
+        found = (next((one for one in way["contenders"] if one["name"] == name), None) for way in ways)
+        rows.append([_plain(voice.who(name)), *map(_way, found)])
+    names = [voice(f"way.{way['name']}") for way in ways]
+    about = _list(f"{name}: {way['said'][voice.language]}" for name, way in zip(names, ways, strict=True))
+    return f"{_table(['', *names], rows)}\n\n{about}"
+
+
+def _way(one: Rival | None) -> str:
+    if one is None:
+        return "–"
+    value = one["measures"][0]
+    p = "" if one["p_better"] is None else f", p {_plain(chance(one['p_better']))}"
+    return f"{figure(value['value'])} ({spread(value)}{p})"
+
+
 def _slices(report: Report, voice: Voice) -> str:
     head = ["", voice("n"), _plain(voice.metric(report["lead"])), voice("kind.baseline")]
     rows = []
@@ -103,6 +123,7 @@ def _slices(report: Report, voice: Voice) -> str:
 def _data(report: Report, voice: Voice) -> str:
     data = report["data"]
     lines = [f"{voice(f'rows.{name}')}: {figure(count)}" for name, count in {**data["rows"], **data["parts"]}.items()]
+    lines += not_asked(report, voice)
     for name, facts in data["sources"].items():
         licence = voice("licence", licence=facts.get("licence") or voice("unknown"))
         lines.append(f"{name}. {licence}; sha256 {', '.join(digests(facts)) or '–'}")

@@ -25,7 +25,7 @@ MARK = tag(
 def page(report: Report, language: str) -> str:
     """The whole page in one language."""
     voice = Voice(language)
-    parts = (_contenders, _measures, _slices, _calibration, _data, _cost, _repeat, _limits)
+    parts = (_contenders, _protocols, _measures, _slices, _calibration, _data, _cost, _repeat, _limits)
     main = tag(
         "main", _head(report, voice), _first(report, voice), *(part(report, voice) for part in parts), _foot(voice)
     )
@@ -132,6 +132,33 @@ def _contender(one: Rival, value: Value, along: plots.Axis, line: float | None, 
     )
 
 
+def _protocols(report: Report, voice: Voice) -> Markup | None:
+    """The leading measure of everyone, a column for each way to be asked."""
+    ways = report["protocols"]
+    if len(ways) < 2:
+        return None
+    names = (tag("th", voice(f"way.{way['name']}"), scope="col") for way in ways)
+    columns = [{one["name"]: one for one in way["contenders"]} for way in ways]
+    best = [max(one["measures"][0]["value"] or 0.0 for one in column.values()) for column in columns]
+    rows = (
+        tag("tr", tag("th", voice.who(name), scope="row"), *map(_asked, (column.get(name) for column in columns), best))
+        for name in (one["name"] for one in everyone(report))
+    )
+    table = tag("table", tag("thead", tag("tr", tag("th"), *names)), tag("tbody", *rows), class_="measures")
+    about = (tag("li", tag("b", voice(f"way.{way['name']}")), " ", way["said"][voice.language]) for way in ways)
+    return _section("protocols", voice, tag("div", table, class_="wide"), tag("ul", *about, class_="note"))
+
+
+def _asked(one: Rival | None, best: float) -> Markup:
+    """A value over its interval and the chance that the served answer is no better; bold where it is the best."""
+    if one is None:
+        return tag("td", "–", class_="number")
+    value = one["measures"][0]
+    p = tag("small", f"p {chance(one['p_better'])}") if one["p_better"] is not None else None
+    bold = "b" if value["value"] == best else "span"
+    return tag("td", tag(bold, figure(value["value"])), tag("small", spread(value)), p, class_="number")
+
+
 def _scale_row(along: plots.Axis) -> Markup:
     return tag("tr", tag("td"), tag("td", plots.scale(along), class_="plot"), tag("td"), tag("td"), class_="scale")
 
@@ -172,6 +199,7 @@ def _data(report: Report, voice: Voice) -> Markup:
     counts = (tag("li", tag("b", figure(count)), tag("span", voice(f"rows.{name}"))) for name, count in flow.items())
     reasons = [f"{voice.reason(reason)} ({figure(count)})" for reason, count in data["quarantined"].items()]
     why = tag("p", voice("reasons", reasons=voice.join(reasons)), class_="note") if reasons else None
+    also = (tag("p", told, class_="note") for told in not_asked(report, voice))
     sources = (
         tag(
             "li",
@@ -182,7 +210,36 @@ def _data(report: Report, voice: Voice) -> Markup:
         for name, facts in data["sources"].items()
     )
     listed = tag("ul", *sources, class_="sources")
-    return _section("asked", voice, tag("ul", *counts, class_="counts"), why, listed)
+    return _section("asked", voice, tag("ul", *counts, class_="counts"), why, *also, listed)
+
+
+def not_asked(report: Report, voice: Voice) -> list[str]:
+    """Which interactions no test row asks for, and why; and where the rows of the catalogue went."""
+    data = report["data"]
+    window = data["interactions"].get("test", {})
+    told = []
+    if data["since"]:
+        told.append(voice("asked.time", **{name: figure(window[name]) for name in ("users", "new", "later")}))
+    elif window and (short := data["parts"]["train"] - data["parts"]["test"]):
+        told.append(voice("asked.last", users=figure(short)))
+    if data["catalogue"]:
+        told.append(voice("asked.catalogue", **{name: figure(count) for name, count in data["catalogue"].items()}))
+    return told
+
+
+def otherwise(report: Report, voice: Voice) -> list[str]:
+    """What comes out where the same rows are asked in another way."""
+    told = []
+    for way in report["protocols"][1:]:
+        served, *rivals = way["contenders"]
+        if not rivals:
+            continue
+        rival = max(rivals, key=lambda one: one["measures"][0]["value"] or 0.0)
+        facts = {"metric": voice.metric(report["lead"]), "baseline": voice.who(rival["name"])}
+        facts |= {"value": figure(served["measures"][0]["value"]), "other": figure(rival["measures"][0]["value"])}
+        p = chance(rival["p_better"]).removeprefix("= ")
+        told.append(voice("otherwise", way=voice(f"way.{way['name']}"), p=p, **facts))
+    return told
 
 
 def digests(facts: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -25,6 +26,7 @@ SURE = 0.05  # a difference counts where chance would show it less often than th
 SHOWN = 12  # groups of a slice that are shown, the weakest of more; the others are counted
 FEWEST = 20  # rows of a group worth showing, where there are many groups
 CURVE = 100  # points of a curve
+BANDS = (0, 5, 20, 100)  # where counts of people and things are divided: at most 5 is a cold user or a cold item
 COMMON = frozenset(("the", "and", "to", "of", "a", "is", "i", "it"))  # a tenth of English and more
 Kind = Literal["model", "variant", "baseline"]
 Verdict = Literal["better", "same", "worse", "alone"]
@@ -58,7 +60,8 @@ class Rival(TypedDict):
 
 
 class Group(TypedDict):
-    """The rows that share a value of a slice. weak: the whole interval is worse than the value over all rows."""
+    """The rows that share a value of a slice. weak: not too few to tell, and their whole interval is worse than the
+    value over all rows."""
 
     value: str
     n: int
@@ -74,6 +77,17 @@ class Slice(TypedDict):
     automatic: bool
     groups: list[Group]
     others: int
+
+
+class Protocol(TypedDict):
+    """The leading measure of all contenders, the served answer first, when they are asked in one of several ways.
+
+    p_better of a contender: of "the served answer is not better than it, asked this way".
+    """
+
+    name: str
+    said: Said
+    contenders: list[Rival]
 
 
 class Bin(TypedDict):
@@ -105,6 +119,7 @@ class Gate(TypedDict):
 class Report(TypedDict):
     """All of it.
 
+    protocol: how everything was measured; protocols: the same question asked in several ways, the leading one first.
     served: the name of what answers; measures: its own, the leading one first; parts: a sentence for each variant;
     winner, tied: the best of all, and those it does not surely beat; chances: for each contender the p of "not better
     on the leading measure" than each of the others.
@@ -116,6 +131,7 @@ class Report(TypedDict):
     created: str
     lead: str
     protocol: Said
+    protocols: list[Protocol]
     served: str
     measures: list[Value]
     rivals: list[Rival]
@@ -260,28 +276,37 @@ def _gate(name: str, rule: str, value: float, rival: Contender | None) -> Gate:
     }
 
 
-def slices(rows: Sequence[Row], columns: Sequence[str], lead: Measure, rival: Measure | None) -> list[Slice]:
+def slices(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    lead: Measure,
+    rival: Measure | None,
+    takers: Mapping[str, int] | None = None,
+) -> list[Slice]:
     """The leading measure by the columns the recipe names, and by what the rows have anyway.
 
-    A measure that does not speak of every row has no slices.
+    takers: how many training rows hold an item. A measure that does not speak of every row has no slices.
     """
     if len(lead.values) != len(rows):
         return []
-    looks: list[tuple[str, bool, list[Any]]] = [
-        (column, False, [row.get(column) for row in rows]) for column in columns
+    looks: list[tuple[str, bool, dict[str, list[int]]]] = [
+        (column, False, _members([row.get(column) for row in rows])) for column in columns
     ]
     if all(isinstance(row.get("text"), str) for row in rows):
-        looks.append(("length", True, [len(row["text"]) for row in rows]))
+        looks.append(("length", True, _members([len(row["text"]) for row in rows])))
     if all(isinstance(row.get("items"), list) for row in rows):
-        looks.append(("history", True, [len(row["items"]) for row in rows]))
+        looks.append(("history", True, _banded([len(row["items"]) for row in rows])))
+    if takers and all(row.get("next") for row in rows):
+        among = [float(np.median([takers.get(item, 0) for item in row["next"]])) for row in rows]
+        looks.append(("target", True, _banded(among)))
     if all("label" in row for row in rows) and "label" not in columns:
-        looks.append(("label", True, [row["label"] for row in rows]))
-    found = [_slice(name, automatic, values, lead, rival) for name, automatic, values in looks]
+        looks.append(("label", True, _members([row["label"] for row in rows])))
+    found = [_slice(name, automatic, members, lead, rival) for name, automatic, members in looks]
     return [one for one in found if len(one["groups"]) > 1]
 
 
-def _slice(name: str, automatic: bool, values: Sequence[Any], lead: Measure, rival: Measure | None) -> Slice:
-    members = {value: np.array(index) for value, index in _members(values).items()}
+def _slice(name: str, automatic: bool, indices: Mapping[str, list[int]], lead: Measure, rival: Measure | None) -> Slice:
+    members = {value: np.array(index) for value, index in indices.items()}
     shown = list(members)
     if len(members) > SHOWN:
         sign = 1 if lead.higher_is_better else -1
@@ -304,6 +329,13 @@ def _members(values: Sequence[Any]) -> dict[str, list[int]]:
     return {"–" if value is None else str(value): members[value] for value in order}
 
 
+def _banded(counts: Sequence[float]) -> dict[str, list[int]]:
+    """The rows of each band of counts, the smallest first."""
+    names = [str(BANDS[0]), *(f"{low + 1} – {high}" for low, high in pairwise(BANDS)), f"> {BANDS[-1]}"]
+    band = np.searchsorted(BANDS, counts)
+    return {name: there.tolist() for index, name in enumerate(names) if len(there := np.flatnonzero(band == index))}
+
+
 def _thirds(values: Sequence[float]) -> list[str]:
     """For each number the third it lies in, named by the numbers that are there."""
     array = np.array(values, dtype=float)
@@ -320,7 +352,7 @@ def _group(value: str, index: np.ndarray, lead: Measure, rival: Measure | None) 
         "n": len(index),
         "score": score,
         "baseline": number(rival.reduce(rival.values[index])) if rival else None,
-        "weak": nearest_end is not None and sign * (nearest_end - lead.value) < 0,
+        "weak": len(index) >= FEWEST and nearest_end is not None and sign * (nearest_end - lead.value) < 0,
     }
 
 

@@ -283,7 +283,9 @@ def _dealt(recipe: Recipe, taken: Taken) -> tuple[Dealt, dict[str, Any]]:
 
 
 def _day(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="minutes") if moment < float("inf") else "–"
+    if moment == float("inf"):
+        return "–"
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC".removesuffix(" 00:00 UTC")
 
 
 def _tokenizer(
