@@ -34,7 +34,7 @@ from zhumo.sources.catalogue import GROUPS
 from zhumo.words import words
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", *(f"docs/{step}.md" for step in STEPS)]
+PAGES = ["README.md", *(f"docs/{step}.md" for step in STEPS), "docs/recommend.md"]
 TWINS = [*PAGES, "docs/architecture.md", "docs/article.md", "docs/decisions.md"]
 SECTIONS = {"prepare": Prepare, "build": Build, "train": Train, "evaluate": Evaluate, "deploy": Deploy}
 LANGUAGES = {"en": ".md", "zh": ".zh-CN.md"}
@@ -42,6 +42,7 @@ SHIPPED = {path.stem for path in (ROOT / "zhumo" / "recipes").glob("*.yaml")}
 QUICK = ["build.size=tiny", "train.threads=1"]
 SMALL = {
     "orders.yaml": [*QUICK, "train.epochs=1", "deploy.parity=10"],
+    "shop.yaml": [*QUICK, "train.epochs=1", "deploy.parity=10"],
     "replies.yaml": [*QUICK, "train.epochs=2", "evaluate.rows=10", "deploy.parity=5"],
     "classify": ["prepare.limit=300", "train.epochs=null", "train.steps=2", "train.threads=1", "deploy.parity=5"],
 }
@@ -215,6 +216,12 @@ def lay_out(folder: Path, shared: Path) -> None:
         orders.writerow(["会员号", "商品", "商品名称", "下单时间"])
         for row in bought[:3_000]:
             orders.writerow([row[name] for name in ("CustomerID", "StockCode", "Description", "InvoiceDate")])
+    goods = {row["StockCode"]: row for row in bought}
+    with (folder / "goods.csv").open("w", encoding="utf-8", newline="") as file:
+        shelf = csv.writer(file)
+        shelf.writerow(["商品", "商品名称", "类目", "单价"])
+        for item, row in goods.items():
+            shelf.writerow([item, row["Description"], row["Description"].split()[-1], row["UnitPrice"]])
     visits = [{"items": [row["StockCode"] for row in bought[start : start + 4]]} for start in range(3_000, 3_200, 4)]
     tickets = (json.loads(line) for line in islice(lines_of(shared / "banking77" / "train.jsonl.gz"), 0, 10_000, 40))
     talk = (json.loads(line)["turns"] for line in islice(lines_of(shared / "chatterbot" / "english.jsonl.gz"), 400))

@@ -267,12 +267,12 @@ def _show_one(name: str, run: Run) -> None:
         return
     from zhumo.bundle import load
     from zhumo.prepare import read_rows
+    from zhumo.tasks.recommend import Recommend
 
     bundle = load(run.step("train"))
-    assert bundle.task is not None
-    titles = bundle.task.state["titles"]
+    assert isinstance(bundle.task, Recommend)
     row = read_rows(run.step("prepare") / "test.jsonl")[0]
-    seen = ", ".join(titles.get(item, item) for item in row["items"][-3:])
+    seen = ", ".join(map(bundle.task.catalogue.name, row["items"][-3:]))
     [answer] = bundle.answer([{**row, "k": 3}])
     shown = ", ".join(item.get("title", item["id"]) for item in answer["items"])
     out.print(escape(say("cli.demo.first", user=row["user"], seen=seen, shown=shown)))

@@ -62,9 +62,11 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tokenizer = learn_bpe([text for text, _ in TEXTS], 400)
     histories = [{"items": [str((user + step * step) % len(FILMS)) for step in range(6)]} for user in range(12)]
     texts = [{"text": text, "label": label} for text, label in TEXTS]
-    shop = _task("recommend", None, histories, titles={str(index): title for index, title in enumerate(FILMS)})
-    places = [int(item) for item in shop.state["items"]]
-    shop.state["catalogue"] = {name: [cells[place] for place in places] for name, cells in SHOP.items()}
+    described = {
+        str(place): {name: cells[place] for name, cells in SHOP.items() if cells[place] is not None}
+        for place in range(len(FILMS))
+    }
+    shop = _task("recommend", None, histories, catalogue=described)
     return {
         "recommend": _bundle(root / "recommend", shop),
         "classify": _bundle(root / "classify", _task("classify", tokenizer, texts), **BERT),

@@ -1,6 +1,11 @@
 """The console in a real browser: every task is tried, in both languages, and nothing leaves the house or is markup."""
 
+import base64
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -70,6 +75,10 @@ class Page:
         found: list[str] = self.browser.execute_script(code, selector)
         return found
 
+    def still(self) -> None:
+        """Wait until nothing moves, so that a click meets what it was meant for."""
+        self.until(lambda: self.js("document.getAnimations().every((one) => one.playState === 'finished')") is True)
+
     def js(self, code: str) -> object:
         return self.browser.execute_script(f"return {code}")
 
@@ -129,23 +138,132 @@ def test_the_language_changes_and_stays(page: Page) -> None:
     page.browser.get_log("browser")
 
 
-def test_recommend(page: Page, hostile: str) -> None:
-    page.open("/recommend-small/try", ".top .row")
-    bestsellers = page.texts(".top .who")
+def test_a_history_is_built_and_the_shelf_turns(page: Page, hostile: str) -> None:
+    page.open("/recommend-small/try", ".item")
+    bestsellers = page.texts(".item > .who")
     assert len(bestsellers) == 10 and hostile in bestsellers
+    assert page.texts(".stand h2") == ["Bestsellers"] and page.all(".mark") == []
     page.find("#search").send_keys("script")
-    page.until(lambda: page.texts(".found button") == [hostile], "the search")
+    page.until(lambda: page.texts(".found .who") == [hostile], "the search")
     page.find(".found button").click()
-    page.until(lambda: page.texts(".top .who") != bestsellers and len(page.all(".top .row")) == 9, "the new list")
-    assert page.find(".chip").text.startswith(hostile)
-    assert hostile not in page.texts(".top .who")  # it has been taken
-    page.find(".check input").click()
-    page.until(lambda: hostile in page.texts(".top .who"), "what was taken")
+    page.until(lambda: page.texts(".stand h2") == ["What to show next"], "the new shelf")
+    assert page.texts(".taken .who") == [hostile]
+    assert len(page.all(".item")) == 9 and hostile not in page.texts(".item > .who")  # it has been taken
+    assert page.find(".moved").text.startswith(f"With {hostile}: ")
+    assert page.texts(".rank") == [str(rank) for rank in range(1, 10)] and page.all(".rose")
+    page.find(".filters .check input").click()
+    page.until(lambda: hostile in page.texts(".item > .who"), "what was taken")
     page.find("#search").clear()
     page.find("#search").send_keys("no such film")
     page.until(lambda: "matches “no such film”" in page.find(".found").text, "the empty state")
-    page.find(".chip").click()
-    page.until(lambda: page.texts(".top .who") == bestsellers, "the bestsellers again")
+
+
+def test_what_is_taken_away_moves_others_and_can_be_put_back(page: Page) -> None:
+    page.open("/recommend-small/try", ".item")
+    for taken in (1, 2):
+        page.still()
+        page.all(".item .take")[3].click()
+        page.until(lambda taken=taken: len(page.texts(".taken .who")) == taken and len(page.all(".item")) == 10 - taken)  # type: ignore[misc]
+    before, history = page.texts(".item > .who"), page.texts(".taken .who")
+    page.all(".taken button")[0].click()
+    page.until(lambda: page.find(".moved").text.startswith(f"Without {history[0]}: "), "what moved")
+    assert page.texts(".taken .who") == history[1:] and history[0] in page.texts(".item > .who")
+    assert page.texts(".mark.fresh") == ["new"]
+    page.still()
+    page.find(".moved button").click()
+    page.until(lambda: page.texts(".item > .who") == before and page.texts(".taken .who") == history, "all as it was")
+    page.find(".side .quiet").click()
+    page.until(lambda: page.texts(".stand h2") == ["Bestsellers"], "the bestsellers again")
+
+
+def test_the_shop_is_filtered_and_varied(page: Page) -> None:
+    page.open("/recommend-small/try", ".item")
+    assert page.texts(".pick") == ["drama", "silent", "动作"]
+    page.all(".pick")[2].click()
+    page.until(lambda: set(page.texts(".item > .who")) == {"七武士", "大路"}, "one category")
+    page.all(".filters input[type=number]")[0].send_keys("9")
+    page.until(lambda: page.texts(".item > .who") == ["大路"], "the dearer one")
+    page.all(".filters input[type=number]")[0].send_keys("99")
+    page.until(lambda: "Nothing fits" in page.find(".shelf").text, "an empty shelf")
+    page.find(".whole button").click()
+    page.until(lambda: len(page.all(".item")) == 10, "everything again")
+    code = "arguments[0].value = 0.6; arguments[0].dispatchEvent(new Event('input'))"
+    page.browser.execute_script(code, page.find("#variety"))
+    code = "document.querySelector('.code pre').textContent"
+    page.until(lambda: '"diversity": 0.6' in str(page.js(code)), "the question")
+
+
+def test_an_item_is_looked_at_and_so_is_what_is_like_it(page: Page) -> None:
+    page.open("/recommend-small/try", ".item")
+    page.still()
+    place = page.texts(".item > .who").index("Metropolis")
+    page.all(".face")[place].click()
+    page.until(lambda: page.texts("dialog h2") == ["Metropolis"], "the item")
+    assert "silent · drama · 12.00" in page.find("dialog").text
+    page.until(lambda: len(page.all("dialog .beside")) == 2 and len(page.all("dialog .beside button")) >= 6, "others")
+    other = page.texts("dialog .beside .who")[0]
+    page.all("dialog .beside button")[0].click()
+    page.until(lambda: page.texts("dialog h2") == [other], "the other item")
+    page.find("dialog .strong").click()
+    page.until(lambda: page.texts(".taken .who") == [other] and not page.all("dialog"), "it is taken")
+    page.until(lambda: page.texts(".because") != [] and any(page.texts(".because")), "the reasons")
+    assert f"Because you took {other}" in page.texts(".because")
+
+
+def test_a_shop_is_walked_by_keyboard(page: Page) -> None:
+    keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+    page.open("/recommend-small/try", ".item")
+    search = page.find("#search")
+    search.send_keys("o")
+    page.until(lambda: len(page.texts(".found .who")) > 2 and all("o" in who for who in page.texts(".found .who")))
+    second = page.texts(".found .who")[1]
+    active = page.browser.switch_to
+    search.send_keys(keys.ARROW_DOWN)
+    active.active_element.send_keys(keys.ARROW_DOWN)
+    active.active_element.send_keys(keys.ENTER)
+    page.until(lambda: page.texts(".taken .who") == [second], "it is taken")
+    active.active_element.send_keys(keys.ESCAPE)
+    page.until(lambda: not page.find(".found").is_displayed(), "the search is closed")
+    page.until(lambda: page.texts(".stand h2") == ["What to show next"], "the shelf")
+    page.js("document.querySelector('.face').focus()")
+    active.active_element.send_keys(keys.ENTER)
+    page.until(lambda: len(page.all("dialog[open]")) == 1, "the item")
+    active.active_element.send_keys(keys.ESCAPE)
+    page.until(lambda: not page.all("dialog"), "closed again")
+
+
+def test_pictures_are_painted_where_there_are_some(
+    browser: webdriver.Chrome, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+    (tmp_path / "casablanca.png").write_bytes(base64.b64decode(pixel))
+    command = [
+        sys.executable,
+        "-m",
+        "zhumo",
+        "serve",
+        str(bundles["recommend"]),
+        "--port",
+        "0",
+        "--pictures",
+        str(tmp_path),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "ZHUMO_KEY": "k"}) as process:
+        assert process.stdout is not None
+        try:
+            found = re.search(r":(\d+)/", process.stdout.readline())
+            assert found is not None
+            browser.get(f"http://127.0.0.1:{found[1]}/#key=k")
+            page = Page(browser, Server(int(found[1]), "k"))
+            page.open("/recommend-small/try", ".item")
+            place = page.texts(".item > .who").index("Casablanca")
+            page.until(lambda: len(page.all(".item canvas")) == 1, "the picture")
+            assert page.all(".item")[place].find_elements("css selector", "canvas")
+            assert len(page.all(".item .glyph")) == 9
+        finally:
+            process.terminate()
+    browser.get_log("browser")  # the pictures that are not there
+    browser.get_log("performance")
 
 
 def test_classify(page: Page, hostile: str) -> None:

@@ -15,9 +15,11 @@ from zhumo.bundle import load
 from zhumo.deploy import feedback
 from zhumo.deploy.feedback import Events
 from zhumo.deploy.server import create_app
+from zhumo.deploy.shop import read_picture
 from zhumo.deploy.split import Split, parse_split
 from zhumo.errors import ModelError, SourceError
 from zhumo.sources import Bad, open_rows
+from zhumo.tasks.recommend import Recommend
 
 KEY = "a-key-of-this-test"
 
@@ -93,6 +95,25 @@ def test_only_recommenders_have_a_catalogue(client: TestClient, path: str) -> No
     assert refused(client.get(path)) == "wrong_task"
 
 
+def test_items_are_given_by_their_ids(client: TestClient) -> None:
+    found = client.get("/v1/items", params={"model": "old", "id": ["8", "nobody", "1"]}).json()["data"]
+    assert [item["title"] for item in found] == ["大路", "Metropolis"]
+    assert client.get("/v1/items", params={"model": "old", "id": ["1"] * 51}).status_code == 400
+
+
+def test_what_is_like_an_item_and_what_goes_with_it(client: TestClient, bundles: dict[str, Path]) -> None:
+    bundle = load(bundles["recommend"])
+    assert isinstance(bundle.task, Recommend)
+    for kind in ("similar", "complement"):
+        asked = {"model": "old", "item": "1", "k": 3, "kind": kind}
+        response = client.post("/v1/similar", json=asked).json()
+        assert response["data"] == [bundle.task.similar(bundle.model, "1", 3, kind)]
+        ids = [item["id"] for item in response["data"][0]["items"]]
+        assert len(set(ids)) == 3 and "1" not in ids
+    assert client.post("/v1/similar", json={"model": "old", "item": "nobody"}).status_code == 400
+    assert client.post("/v1/similar", json={"model": "old", "item": "1", "kind": "else"}).status_code == 400
+
+
 # -- pictures
 
 
@@ -106,6 +127,12 @@ def test_a_picture_is_what_its_bytes_say(client: TestClient, item: str, kind: st
 @pytest.mark.parametrize("item", ["1", "3", "4", "5", "6"], ids=["above", "no picture", "link out", "none", "missing"])
 def test_what_is_no_picture_inside_of_the_folder_is_not_there(client: TestClient, item: str) -> None:
     assert refused(client.get(f"/v1/items/{item}/picture?model=old")) == "no_picture"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/etc/passwd", "x" * 5_000, "a\0b", "round/x.png", "../pictures"])
+def test_a_name_that_is_none_is_no_picture(tmp_path: Path, name: str) -> None:
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert read_picture(tmp_path, name) is None
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from zhumo.deploy.worker import Worker
 from zhumo.errors import ModelError
 from zhumo.run import read_json
 from zhumo.tasks import Answer, Row
-from zhumo.tasks.catalogue import Catalogue
-from zhumo.tasks.shelf import Facet, Shelf
+from zhumo.tasks.recommend import Recommend
+from zhumo.tasks.shelf import Facet
 from zhumo.transformer import Transformer
 from zhumo.transformer.cache import LayerCache
 
@@ -117,15 +117,21 @@ class Served:
         if cache is not None:
             self.cached = (cache.keys.nbytes + cache.values.nbytes) * self.bundle.model.config.depth
 
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """The items of a recommender and what is known of them."""
-        return Catalogue(self.task.state["items"], self.task.state.get("catalogue", {}))
+    async def similar(self, item: str, k: int, kind: str) -> Answer:
+        """What a recommender finds like an item, or taken with it."""
+        shop = self.shop
+        return await self.worker.run(lambda: shop.similar(self.bundle.model, item, k, kind))
+
+    @property
+    def shop(self) -> Recommend:
+        """The task of a recommender."""
+        assert isinstance(self.task, Recommend)
+        return self.task
 
     @cached_property
     def facets(self) -> dict[str, Facet]:
-        """What the catalogue can be filtered by, by column."""
-        shelf = Shelf(self.catalogue.columns, len(self.catalogue.items))
+        """What the catalogue of a recommender can be filtered by, by column."""
+        shelf = self.shop.shelf
         return {name: shelf.facet(name, MOST_VALUES) for name in shelf.columns if name not in UNIQUE}
 
     def used(self, read: int, answers: list[Answer]) -> dict[str, int]:

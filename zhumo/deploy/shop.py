@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from zhumo.deploy.feedback import Events
 from zhumo.deploy.pages import Name, find
 from zhumo.deploy.refusals import Refusal
-from zhumo.deploy.requests import Feedback, Item
+from zhumo.deploy.requests import Feedback, Item, Similar
 from zhumo.deploy.served import Served
 
 MOST_ITEMS = 50
@@ -32,7 +32,7 @@ def add_shop(
     """Add the catalogue's routes and the one for feedback. arm: the bundle that answers a user under a name."""
 
     @app.get("/v1/items")
-    async def items(
+    def items(
         model: Name,
         q: Annotated[str, Query(max_length=200)] = "",
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 20,
@@ -40,30 +40,36 @@ def add_shop(
     ) -> dict[str, Any]:
         """Items of a catalogue whose title holds every word of `q`, or whose id it is, in the catalogue's order; or
         those with an `id`, as asked, unknown ones left out."""
-        catalogue = find(served, model, "recommend").catalogue
+        catalogue = find(served, model, "recommend").shop.catalogue
         index = catalogue.index
         found = catalogue.search(q, limit) if id is None else [index[item] for item in id if item in index]
         data = [{"id": catalogue.items[place], **catalogue.about(place)} for place in found]
         return {"object": "list", "model": model, "data": data}
 
     @app.get("/v1/columns")
-    async def columns(model: Name) -> dict[str, Any]:
+    def columns(model: Name) -> dict[str, Any]:
         """What the catalogue can be filtered by: the commonest values of each column, or where its numbers lie; and
         whether there are pictures to be had."""
         one = find(served, model, "recommend")
-        shown = pictures is not None and "picture" in one.catalogue.columns
+        shown = pictures is not None and "picture" in one.shop.catalogue.columns
         return {"object": "columns", "model": model, "data": one.facets, "pictures": shown}
 
     @app.get("/v1/items/{item:path}/picture")
     def picture(item: str, model: Name) -> Response:
         """The picture of an item, from the folder `zhumo serve --pictures` names."""
-        catalogue = find(served, model, "recommend").catalogue
+        catalogue = find(served, model, "recommend").shop.catalogue
         place = catalogue.index.get(item)
         name = None if place is None else catalogue.about(place).get("picture")
         found = read_picture(pictures, str(name)) if pictures is not None and name is not None else None
         if found is None:
             raise Refusal(404, "no_picture", item=item[:200])
         return Response(found[0], media_type=found[1], headers={"cache-control": "private, max-age=3600"})
+
+    @app.post("/v1/similar")
+    async def similar(ask: Similar) -> dict[str, Any]:
+        """Items that are like one, or that are taken with or after it."""
+        one = find(served, ask.model, "recommend")
+        return {"object": "list", "model": ask.model, "data": [await one.similar(ask.item, ask.k, ask.kind)]}
 
     @app.post("/v1/feedback")
     def feedback(ask: Feedback) -> dict[str, Any]:
@@ -82,9 +88,12 @@ def read_picture(folder: Path, name: str) -> tuple[bytes, str] | None:
     The name is the catalogue's and not a request's; it is held inside of the folder all the same, after links are
     followed.
     """
-    path = (folder / name).resolve() if "\0" not in name else folder
-    if not path.is_relative_to(folder.resolve()) or not path.is_file() or path.stat().st_size > MOST_BYTES:
+    try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file() or path.stat().st_size > MOST_BYTES:
+            return None
+        content = path.read_bytes()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a name that is none
         return None
-    content = path.read_bytes()
     kind = next((kind for kind, begins in PICTURES.items() if begins(content[:16])), None)
     return (content, kind) if kind else None

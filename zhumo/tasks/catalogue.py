@@ -46,6 +46,11 @@ class Catalogue:
         titles = self.columns.get("title")
         return titles[place] if titles else None
 
+    def name(self, item: str) -> str:
+        """What a person calls an item: its title, else its id."""
+        place = self.index.get(item)
+        return (None if place is None else self.title(place)) or item
+
     def about(self, place: int) -> dict[str, Any]:
         """All that is known of the item at a place."""
         return {name: cells[place] for name, cells in self.columns.items() if cells[place] is not None}

@@ -193,7 +193,8 @@ class Recommend(Task):
         return torch.from_numpy(places + 1).to(device), torch.from_numpy(chance).float().to(device)
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
-        """The weight of the Transformer with the best NDCG@10; of equals the one that asks both most evenly."""
+        """The weight of the Transformer: of those within a standard error of the best NDCG@10 (Breiman et al. 1984) the
+        one that asks both most evenly, for what is best by less than that is best by chance."""
         rows = [row for row in rows if any(place < self.warm for place in self._history(row["next"]))]
         rows = rows[:: 1 + len(rows) // CALIBRATED_ON]
         if not rows:
@@ -207,8 +208,9 @@ class Recommend(Task):
                     line[history] = -np.inf
             found = (_places(_blend(tables, [weight, 1 - weight]), wanted) for weight in WEIGHTS)
             gains.append(np.stack([rank.ndcg(where, 10).values for where in found]))
-        means = np.concatenate(gains, axis=1).mean(axis=1)
-        equal = np.flatnonzero(means == means.max())
+        found = np.concatenate(gains, axis=1)
+        short = found[found.mean(axis=1).argmax()] - found  # of the best, by row
+        equal = np.flatnonzero(short.mean(axis=1) <= short.std(axis=1) / np.sqrt(found.shape[1]))
         self.state["weight"] = float(WEIGHTS[equal[np.abs(WEIGHTS[equal] - 0.5).argmin()]])
 
     def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:
@@ -260,6 +262,34 @@ class Recommend(Task):
         grown = Recommend(None, self.length, state, self.arrays)
         grown._keep("alike", alike if self._alike is None else sparse.vstack([self._alike, alike], format="csr"))
         return grown
+
+    def similar(self, model: Transformer, item: str, k: int, kind: str) -> Answer:
+        """The `k` items that are like one; or, where kind is `complement`, those people take with or soon after it.
+
+        score: the cosine of where the model puts the two; of a complement its share among what is taken then.
+
+        Raises:
+            DataError: the catalogue does not have the item.
+        """
+        place = self.catalogue.index.get(item)
+        if place is None:
+            raise DataError("recommend.unknown_item", item=item)
+        line = self._taken_with(place) if kind == "complement" else self._like(model, place)
+        line[place] = -np.inf
+        return {"items": [self._item(one) | {"score": float(line[one])} for one in best(line, k).tolist()]}
+
+    def _like(self, model: Transformer, place: int) -> np.ndarray:
+        even = self._even_items(model)
+        cosines: np.ndarray = (even @ even[place]).cpu().numpy()
+        return cosines
+
+    def _taken_with(self, place: int) -> np.ndarray:
+        """What share each item has in what follows one, -inf where it has none."""
+        line = np.full(len(self.state["items"]), -np.inf, dtype=np.float32)
+        if (stand := int(self._stand_in[place])) >= 0:
+            near = self._kept("neighbours")[[stand]]
+            line[near.indices] = near.data / max(float(near.data.sum()), shop.LEAST)
+        return line
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
         """What was found and how high; how much of the catalogue is shown, how far from bestsellers, how unlike."""
@@ -349,8 +379,8 @@ class Recommend(Task):
         shown = chances
         only, boost, exclude = row.get("only") or {}, row.get("boost") or {}, self._history(row.get("exclude") or [])
         if only or boost or len(exclude):
-            self._shelf.check(only, boost)
-            shown = np.where(self._shelf.allowed(only, exclude), self._shelf.boosted(chances, boost), -np.inf)
+            self.shelf.check(only, boost)
+            shown = np.where(self.shelf.allowed(only, exclude), self.shelf.boosted(chances, boost), -np.inf)
         diversity = row.get("diversity") or 0.0
         places = best(shown, k * WIDER if diversity else k)
         if diversity:
@@ -370,9 +400,9 @@ class Recommend(Task):
         near = self._kept("neighbours")
         if (alike := self._alike) is not None:
             near = sparse.vstack([near, alike @ near], format="csr")
-        rows = near[places].toarray()
-        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), shop.LEAST)
-        table: np.ndarray = rows @ rows.T
+        rows = near[places]
+        length = np.sqrt(rows.multiply(rows).sum(axis=1))
+        table: np.ndarray = (rows @ rows.T).toarray() / np.maximum(np.outer(length, length), shop.LEAST)
         return table.__getitem__
 
     def _reasons(
@@ -440,7 +470,8 @@ class Recommend(Task):
         return Catalogue(self.state["items"], self.state["catalogue"])
 
     @cached_property
-    def _shelf(self) -> Shelf:
+    def shelf(self) -> Shelf:
+        """The columns of the catalogue, to be filtered by."""
         return Shelf(self.catalogue.columns, len(self.catalogue.items))
 
     def _history(self, items: Sequence[str]) -> shop.History:

@@ -38,6 +38,7 @@ async function ask(path, body, signal) {
 }
 
 export const get = async (path) => (await ask(path)).json();
+export const blob = async (path) => (await ask(path)).blob();
 export const text = async (path) => (await ask(path)).text();
 export const post = async (path, body, signal) => (await ask(path, body, signal)).json();
 

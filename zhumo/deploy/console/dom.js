@@ -2,6 +2,8 @@
 
 import { say } from "./words.js";
 
+const there = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+
 export function el(name, attributes = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -9,7 +11,7 @@ export function el(name, attributes = {}, ...children) {
     else if (key in node && typeof value !== "string") node[key] = value;
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  node.append(...there(children));
   return node;
 }
 
@@ -20,7 +22,7 @@ export function styled(node, numbers) {
 }
 
 export function show(place, ...children) {
-  place.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  place.replaceChildren(...there(children));
 }
 
 // Runs `work` once nothing has happened for a moment.
