@@ -112,6 +112,9 @@ class Task(ABC):
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:  # noqa: B027, many tasks have nothing to settle
         """train, last act: settle on validation rows what answers need beyond weights (temperature, blend)."""
 
+    def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:  # noqa: B027, most tasks count nothing
+        """train, after all is settled: count once more, now with the validation rows, which are the past by then."""
+
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
         """evaluate: answers of the parts an answer is blended from, by name; empty where there is but one part."""
         return {}

@@ -208,9 +208,9 @@ class Recommend(Task):
                     line[history] = -np.inf
             found = (_places(_blend(tables, [weight, 1 - weight]), wanted) for weight in WEIGHTS)
             gains.append(np.stack([rank.ndcg(where, 10).values for where in found]))
-        found = np.concatenate(gains, axis=1)
-        short = found[found.mean(axis=1).argmax()] - found  # of the best, by row
-        equal = np.flatnonzero(short.mean(axis=1) <= short.std(axis=1) / np.sqrt(found.shape[1]))
+        table = np.concatenate(gains, axis=1)
+        short = table[table.mean(axis=1).argmax()] - table  # of the best, by row
+        equal = np.flatnonzero(short.mean(axis=1) <= short.std(axis=1) / np.sqrt(table.shape[1]))
         self.state["weight"] = float(WEIGHTS[equal[np.abs(WEIGHTS[equal] - 0.5).argmin()]])
 
     def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:

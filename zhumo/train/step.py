@@ -13,6 +13,7 @@ import torch
 
 from zhumo.bundle import save as save_bundle
 from zhumo.errors import RunError
+from zhumo.prepare import read_rows
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.train import checkpoint
@@ -68,11 +69,11 @@ def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, 
     if recipe.build.lora is not None:
         write_adapter(folder / ADAPTER, training.bundle.model, training.bundle.family, recipe.build.start)
         merge_lora(training.bundle.model)
-    finish(training)
+    finish(training, run.step("prepare"))
     return {**training.facts(), **chosen}
 
 
-def finish(training: Training) -> None:
+def finish(training: Training, prepared: Path) -> None:
     """The last act: what the task settles on validation rows, the model folder, the picture."""
     bundle = training.bundle
     assert bundle.task is not None
@@ -80,6 +81,7 @@ def finish(training: Training) -> None:
     if training.rows:
         with torch.no_grad():
             bundle.task.calibrate(bundle.model, training.rows)
+        bundle.task.refresh(read_rows(prepared / "train.jsonl"), training.rows)
     save_bundle(training.folder, bundle.model, bundle.family, bundle.tokenizer, bundle.task)
     plot_loss(training.folder / "metrics.jsonl", training.folder / "loss.svg")
     checkpoint.sweep(training.checkpoints, keep=1)  # the last one, which holds the best weights too
