@@ -104,7 +104,9 @@ def make_run(
         step = run.begin("prepare", recipe)
         Examples.write(step.folder / "train.safetensors", (example for row in rows for example in task.encode(row)))
         Examples.write(step.folder / "valid.safetensors", (example for row in valid for example in task.encode(row)))
-        (step.folder / "valid.jsonl").write_bytes(b"".join(b'{"text": "%s"}\n' % r["text"].encode() for r in valid))
+        for name, part in (("train", rows), ("valid", valid)):
+            content = b"".join(b'{"text": "%s"}\n' % row["text"].encode() for row in part)
+            (step.folder / f"{name}.jsonl").write_bytes(content)
         bundle.save_task(step.folder, task)
         step.finish()
         if build is not None:

@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from zhumo.metrics.measure import Measure
 from zhumo.recipe import Train
-from zhumo.tasks import Loss, Row, Task
+from zhumo.tasks import Answer, Loss, Row, Task
 from zhumo.tasks.examples import Examples, batches, collate
 from zhumo.train.attention import Float32Attention
 from zhumo.train.optimizer import learning, make_optimizers
@@ -121,12 +121,17 @@ class Learner:
             optimizer.zero_grad()
         return outcome
 
-    def measure(self, rows: Sequence[Row]) -> Measure:
-        """The measure that decides for this task, of its answers to some rows."""
+    def answer(self, rows: Sequence[Row]) -> list[Answer]:
+        """What the task says of some rows by now."""
         self.model.eval()
         with torch.no_grad():
-            measures = self.task.score(self.task.answer(self.model, rows), rows)
+            answers = self.task.answer(self.model, rows)
         self.model.train()
+        return answers
+
+    def measure(self, rows: Sequence[Row]) -> Measure:
+        """The measure that decides for this task, of its answers to some rows."""
+        measures = self.task.score(self.answer(rows), rows)
         return next(measure for measure in measures if measure.name == self.task.metric)
 
     def validate(self, examples: Examples) -> float:

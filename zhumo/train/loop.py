@@ -24,7 +24,7 @@ from zhumo.tasks.examples import Examples
 from zhumo.train import checkpoint
 from zhumo.train.learner import Learner
 from zhumo.train.order import Order, mix
-from zhumo.train.pace import Pace, settle
+from zhumo.train.pace import Looks, Pace, settle
 from zhumo.train.schedule import learning_rate
 from zhumo.train.stop import Stop
 from zhumo.train.watch import Watch
@@ -79,10 +79,11 @@ class Training:
         tired = self.train.patience is not None and self.state.stale >= self.train.patience
         return tired or self.state.step >= self.until
 
-    def begin(self, began: float) -> None:
-        """Settle the pace and take up the newest checkpoint."""
+    def begin(self, began: float, looks: int = 1) -> None:
+        """Settle the pace and take up the newest checkpoint. looks: validations beside the usual ones."""
         if len(self.order.lengths):
-            self.pace = settle(self.folder / "plan.json", self.learner, self.order, self.valid, began)
+            seen = Looks(self.valid, self.asked, looks)
+            self.pace = settle(self.folder / "plan.json", self.learner, self.order, seen, began)
         elif self.train.epochs != 0 and self.train.steps != 0:
             raise DataError("train.no_examples", folder=self.folder)
         checkpoint.sweep(self.checkpoints, keep=checkpoint.KEEP)

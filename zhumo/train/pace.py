@@ -6,12 +6,14 @@ to the run before the first update, and a run that goes on keeps them.
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from zhumo.run import read_json, write_json
+from zhumo.tasks import Row
 from zhumo.tasks.examples import Examples
 from zhumo.train.learner import Learner
 from zhumo.train.order import WINDOW, Order, Samples
@@ -19,6 +21,7 @@ from zhumo.train.schedule import steps_asked
 
 TRIAL = 1.0  # seconds a trial of one thread count should take at most
 GAIN = 0.9  # more threads must take less than this share of the time; on a shared machine they can be far slower
+ANSWERED = 64  # rows answered to see how long a look takes
 RESERVE = 0.05  # share of a time budget kept for saving and calibrating
 
 
@@ -32,7 +35,27 @@ class Pace:
     predicted_seconds: float | None = None
 
 
-def settle(path: Path, learner: Learner, order: Order, valid: Examples, began: float) -> Pace:
+@dataclass(frozen=True)
+class Looks:
+    """What validations look at: examples for the loss, rows to be answered; and how many come beside the usual ones."""
+
+    valid: Examples
+    rows: Sequence[Row]
+    extra: int = 1  # one falls at the start or at the end
+
+    def seconds(self, learner: Learner, token_seconds: float) -> float:
+        """How long one takes. token_seconds: of an update; a look is forward only, which is a third of its work."""
+        answering = 0.0
+        if self.rows:
+            some = self.rows[:ANSWERED]
+            learner.answer(some[:1])  # what is computed only once
+            began = time.perf_counter()
+            learner.answer(some)
+            answering = (time.perf_counter() - began) * len(self.rows) / len(some)
+        return float(self.valid.lengths().sum()) * token_seconds / 3 + answering
+
+
+def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: float) -> Pace:
     """The pace of a run: as it stands in `path`, or measured and written there. The learner is left as it was.
 
     began: when the step started, by `time.monotonic`; a time budget counts from there.
@@ -50,14 +73,11 @@ def settle(path: Path, learner: Learner, order: Order, valid: Examples, began: f
     step_seconds = predicted = None
     if train.minutes is not None or (train.threads is None and steps != 0):
         step_seconds = _step_seconds(learner, order)
-        # A validation looks at all its tokens once, forward only, which is a third of an update's work.
-        per_step = order.lengths.sum() / order.epoch_steps
-        look = float(valid.lengths().sum() / per_step * step_seconds / 3)
-        look *= 2 if train.metric == "task" else 1  # the same rows are answered too
+        look = looks.seconds(learner, step_seconds * order.epoch_steps / float(order.lengths.sum()))
         each = step_seconds + look / (train.validate_every or order.epoch_steps)
         if train.minutes is not None:
             left = 60 * train.minutes * (1 - RESERVE) - (time.monotonic() - began)
-            steps = max(1, int((left - look) / each))  # one look falls at the start or at the end
+            steps = max(1, int((left - looks.extra * look) / each))
         predicted = (steps or 0) * each
     learner.renew()
     pace = Pace(torch.get_num_threads(), steps or 0, step_seconds, predicted)

@@ -114,7 +114,7 @@ class Search:
         entry = self.table[candidate]
         if progress:
             values = ", ".join(f"{key} {value}" for key, value in entry["values"].items())
-            facts = {"number": candidate + 1, "all": len(self.table), "values": values, "share": f"{share:.0%}"}
+            facts = {"number": candidate + 1, "all": len(self.table), "values": values, "share": f"{share:.3g}"}
             print(say("cli.train.candidate", **facts), file=sys.stderr, flush=True)
         look = None
         if "problem" not in entry:
@@ -135,7 +135,7 @@ class Search:
         recipe, folder = self._recipe(candidate), self.folder / str(candidate) / "train"
         folder.mkdir(parents=True, exist_ok=True)
         training = ready(recipe, self.run.step("prepare"), self._built(candidate, recipe), folder)
-        training.begin(began)
+        training.begin(began, looks=len(rounds(len(self.table))))
         training.learn(stop, progress, share)
         return training
 
