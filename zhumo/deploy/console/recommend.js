@@ -13,7 +13,7 @@ const SHOWN = 12, FOUND = 8, KINDS = 12;
 export async function drawRecommend(place, model) {
   const { data: columns, pictures } = await get(`v1/columns?model=${encodeURIComponent(model.id)}`);
   const catalogue = new Catalogue(model.id, pictures);
-  const history = [], kinds = new Set();
+  const history = [], kinds = new Set(), priced = columns.price?.high !== undefined;
   let asked = 0, before = null;
 
   const search = el("input", { type: "search", id: "search", placeholder: say("page.recommend.hint"), autocomplete: "off" });
@@ -22,14 +22,14 @@ export async function drawRecommend(place, model) {
   const shelf = el("ol", { class: "shelf" }), heading = el("h2", {}), moved = el("p", { class: "moved soft", "aria-live": "polite" }), code = el("div");
   const variety = el("input", { type: "range", id: "variety", min: "0", max: "1", step: "0.05", value: "0" });
   const seen = el("input", { type: "checkbox" });
-  const [low, high] = ["low", "high"].map((end) => el("input", { type: "number", min: "0", step: "any", "aria-label": say(`page.recommend.${end}`), placeholder: columns.price ? money(columns.price[end]) : "" }));
+  const [low, high] = ["low", "high"].map((end) => el("input", { type: "number", min: "0", step: "any", "aria-label": say(`page.recommend.${end}`), placeholder: priced ? money(columns.price[end]) : "" }));
   const chips = Object.keys(columns.category?.values ?? {}).slice(0, KINDS).map((kind) =>
     el("button", { type: "button", class: "pick", "aria-pressed": "false", onclick: () => { pick(kind); recommend(); } }, kind));
 
   const dials = el("details", { class: "filters panel", open: innerWidth > 760 }, el("summary", {}, say("page.recommend.dials")),
     el("div", {}, el("label", { for: "variety" }, say("page.recommend.variety")), variety, el("p", { class: "ends soft small" }, el("span", {}, say("page.recommend.likeliest")), el("span", {}, say("page.recommend.varied")))),
     chips.length > 0 && el("div", { role: "group", "aria-label": say("page.recommend.category") }, el("p", { class: "label" }, say("page.recommend.category")), el("p", { class: "picks" }, chips)),
-    columns.price?.high !== undefined && el("div", {}, el("p", { class: "label" }, say("page.recommend.price")), el("div", { class: "line" }, low, el("span", { class: "soft" }, "–"), high)),
+    priced && el("div", {}, el("p", { class: "label" }, say("page.recommend.price")), el("div", { class: "line" }, low, el("span", { class: "soft" }, "–"), high)),
     el("label", { class: "check" }, seen, say("page.recommend.seen")));
   show(place, el("div", { class: "shop" },
     el("div", { class: "column side" },
