@@ -327,8 +327,14 @@ def _write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows a step left in a .jsonl file."""
+    return list(each_row(path))
+
+
+def each_row(path: Path) -> Iterator[Row]:
+    """The rows of a .jsonl file one by one; it is not opened before the first is asked for."""
     with path.open("rb") as file:
-        return [orjson.loads(line) for line in file]
+        for line in file:
+            yield orjson.loads(line)
 
 
 def _describe(rows: Sequence[Row]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 
 from zhumo.bundle import save as save_bundle
 from zhumo.errors import RunError
-from zhumo.prepare import read_rows
+from zhumo.prepare import each_row
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.train import checkpoint
@@ -81,7 +81,7 @@ def finish(training: Training, prepared: Path) -> None:
     if training.rows:
         with torch.no_grad():
             bundle.task.calibrate(bundle.model, training.rows)
-        bundle.task.refresh(read_rows(prepared / "train.jsonl"), training.rows)
+        bundle.task.refresh(each_row(prepared / "train.jsonl"), training.rows)
     save_bundle(training.folder, bundle.model, bundle.family, bundle.tokenizer, bundle.task)
     plot_loss(training.folder / "metrics.jsonl", training.folder / "loss.svg")
     checkpoint.sweep(training.checkpoints, keep=1)  # the last one, which holds the best weights too
