@@ -143,10 +143,10 @@ export async function drawRecommend(place, model) {
     const node = el("li", { class: "item", "data-id": item.id },
       el("button", { type: "button", class: "face", "aria-label": say("page.recommend.look", { title }), onclick: () => look(item, catalogue, take) },
         catalogue.tile(item), el("span", { class: "rank" }, String(index + 1)), mark),
+      styled(el("i", { class: "meter", "aria-hidden": "true" }), { share: item.score / most }),
       el("p", { class: "who" }, title),
       el("p", { class: "line between facts" }, price(item) ?? el("span", { class: "soft small" }, kindsOf(item).slice(0, 2).join(" · ")),
         el("span", { class: "number soft", title: say("page.recommend.score", { p: percent(item.score) }) }, percent(item.score))),
-      styled(el("i", { class: "meter", "aria-hidden": "true" }), { share: item.score / most }),
       el("p", { class: "because soft small" }, because ? say("page.recommend.because", { title: titleOf(because) }) : ""),
       el("button", { type: "button", class: "take", "aria-label": say("page.recommend.add", { title }), onclick: () => take(item) }, "+"));
     for (const [event, on] of [["pointerenter", true], ["pointerleave", false], ["focusin", true], ["focusout", false]]) {
