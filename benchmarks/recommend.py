@@ -121,14 +121,14 @@ def rivals(bench: Bench, shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
     """The textbook's methods, and the libraries' recorded runs."""
     train = shop.rows("train")
     told = {
-        "textbook": by_the_book(train, rows),
+        "textbook": textbook(train, rows),
         # It needs no validation, so it may count those interactions too; nobody else has learned from them.
-        "textbook-and-validation": by_the_book(rows, rows),
+        "textbook-and-validation": textbook(rows, rows),
     }
     if shop.name == "retail":
-        told["markov"] = by_the_book(train, rows, neighbours=0)
-        told["item-knn"] = by_the_book(train, rows, markov=0)
-        told["own-favourites"] = Found(favourites(rows), favourites(rows, new=False))
+        told["markov"] = textbook(train, rows, neighbours=0)
+        told["item-knn"] = textbook(train, rows, markov=0)
+        told["own-favourites"] = favourites(rows)
     parts = {"train": train, "valid": shop.rows("valid"), "test": rows}
     for name in peers(shop.name):
         if bench.options.peers and bench.due(f"{shop.name}.{name}.ndcg@10"):
@@ -136,12 +136,6 @@ def rivals(bench: Bench, shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
         if (theirs := recorded(shop.name, name, rows)) is not None:
             told[name] = theirs
     return told
-
-
-def by_the_book(train: Sequence[Row], rows: Sequence[Row], *, markov: float = 1, neighbours: float = 1) -> Found:
-    """Both protocols of the textbook's methods."""
-    new, again = (textbook(train, rows, markov=markov, neighbours=neighbours, new=new) for new in (True, False))
-    return Found(new, again)
 
 
 def table(name: str) -> Callable[[Bench], None]:
@@ -280,7 +274,8 @@ def cold(name: str) -> Callable[[Bench], None]:
         folder.mkdir(parents=True, exist_ok=True)
         rows = cold_rows(name, work(bench), folder)
         settings = [f"prepare.source={folder / INTERACTIONS}", f"prepare.items={folder / ITEMS}",
-                    "prepare.columns={user: user, item: item, time: time, title: title}"]  # fmt: skip
+                    "prepare.columns={user: user, item: item, time: time, title: title}",
+                    "prepare.split={by: last}"]  # fmt: skip
         shop = made(f"cold-{name}", RECIPES[name], work(bench), *settings)
         bundle = load(shop.run.step("train"))
         assert bundle.task is not None
@@ -330,7 +325,8 @@ def purchases(name: str, work_: Path) -> list[dict[str, str]]:
     if name == "movielens":
         described = [row.row for row in open_rows("movielens-100k-items") if not isinstance(row, Bad)]
         write_items(folder, ({"item": str(row["item_id"]), "title": row["movie_title"],
-                              "category": str(row["class"]).split()} for row in described))  # fmt: skip
+                              "year": str(row["release_year"]), "category": str(row["class"]).split()}
+                             for row in described))  # fmt: skip
         taken = (row.row for row in open_rows("movielens-100k") if not isinstance(row, Bad))
         return [{"user": str(row["user_id"]), "item": str(row["item_id"]), "time": row["timestamp"]} for row in taken]
     sources(name, work_)

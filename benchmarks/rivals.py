@@ -11,7 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,32 +114,40 @@ def places(lists: Sequence[Sequence[str]], rows: Sequence[Row]) -> np.ndarray:
     return rank.places(lists, [row["next"] for row in rows])
 
 
-def textbook(
-    train: Sequence[Row], rows: Sequence[Row], *, markov: float = 1, neighbours: float = 1, new: bool = True
-) -> np.ndarray:
+def textbook(train: Sequence[Row], rows: Sequence[Row], *, markov: float = 1, neighbours: float = 1) -> Found:
     """The last item's followers (Markov) and cosine item-kNN of the whole history, each scaled to one, added up."""
     items = sorted({item for row in train for item in row["items"]})
     index = {item: place for place, item in enumerate(items)}
     taken = [[index[item] for item in row["items"]] for row in train]
     follows, cosine = followed(taken, len(items)), similar(taken, len(items))
     asked = [[index[item] for item in row["items"] if item in index] for row in rows]
-    lists: list[list[str]] = []
+    lists: dict[Protocol, list[list[str]]] = {"new": [], "again": []}
     for start in range(0, len(rows), AT_ONCE):
         some = asked[start : start + AT_ONCE]
-        last = matrix([history[-1:] for history in some], len(items)) @ follows
-        near = matrix([list(set(history)) for history in some], len(items)) @ cosine
-        scores = markov * scaled(last.toarray()) + neighbours * scaled(near.toarray())
-        for line, history in zip(scores, some, strict=True):
-            if new:
-                line[history] = -1
-            lists.append([items[place] for place in highest(line, K)] if history else [])
-    return places(lists, rows)
+        last = scaled(matrix([history[-1:] for history in some], len(items)) @ follows)
+        near = scaled(matrix([list(set(history)) for history in some], len(items)) @ cosine)
+        scores = (markov * last + neighbours * near).tocsr()
+        for line, history in enumerate(some):
+            inside = slice(scores.indptr[line], scores.indptr[line + 1])
+            for protocol, out in (("new", set(history)), ("again", set[int]())):
+                best = highest(scores.indices[inside], scores.data[inside], out, len(items)) if history else []
+                lists[protocol].append([items[place] for place in best])  # type: ignore[index]
+    return Found(places(lists["new"], rows), places(lists["again"], rows))
 
 
-def favourites(rows: Sequence[Row], *, new: bool = True) -> np.ndarray:
+def highest(column: np.ndarray, score: np.ndarray, out: set[int], items: int) -> list[int]:
+    """The ten highest of those not out; of equals the earlier, and where too few have a score the earliest others."""
+    order = np.lexsort((column, -score))[: K + len(out)]
+    best = [place for place in column[order][score[order] > 0].tolist() if place not in out][:K]
+    rest = (place for place in range(items) if place not in out and place not in best)
+    return best + list(islice(rest, K - len(best)))
+
+
+def favourites(rows: Sequence[Row]) -> Found:
     """What each user took most often; nothing where that is not to be recommended."""
-    counted = ([] if new else Counter[str](row["items"]).most_common(K) for row in rows)
-    return places([[item for item, _ in best] for best in counted], rows)
+    counted = (Counter[str](row["items"]).most_common(K) for row in rows)
+    again = places([[item for item, _ in best] for best in counted], rows)
+    return Found(np.where(np.isnan(again), np.nan, rank.NOWHERE), again)
 
 
 def followed(histories: Sequence[Sequence[int]], items: int) -> sparse.csr_array:
@@ -164,16 +172,10 @@ def matrix(histories: Sequence[Sequence[int]], items: int) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(column)), (row, column)), shape=(len(histories), items))
 
 
-def scaled(scores: np.ndarray) -> np.ndarray:
+def scaled(scores: sparse.csr_array) -> sparse.csr_array:
     """Each line divided by its largest."""
-    found: np.ndarray = scores / np.maximum(scores.max(axis=1, keepdims=True), 1e-9)
-    return found
-
-
-def highest(line: np.ndarray, k: int) -> np.ndarray:
-    """The places of the k highest; of equals the earlier."""
-    able = np.flatnonzero(line >= np.partition(line, -k)[-k]) if k < len(line) else np.arange(len(line))
-    found: np.ndarray = able[np.argsort(-line[able], kind="stable")][:k]
+    largest = np.maximum(scores.max(axis=1).toarray().ravel(), 1e-9)
+    found: sparse.csr_array = (sparse.diags_array(1 / largest) @ scores).tocsr()
     return found
 
 

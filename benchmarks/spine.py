@@ -88,7 +88,7 @@ def demo(bench: Bench) -> None:
     bench.row("demo.transformer.p_over_popularity", p)
     if bench.options.peers:
         rectools(rows)
-    peers = {"textbook_neighbours": textbook(train, rows), "rectools": recorded("rectools-movielens.json", rows)}
+    peers = {"textbook_neighbours": textbook(train, rows).new, "rectools": recorded("rectools-movielens.json", rows)}
     for name, theirs in peers.items():
         if theirs is None:
             continue
