@@ -120,3 +120,11 @@ def test_what_would_change_a_text_and_is_not_there_is_refused_by_name(
 def test_a_chat_refuses_them_as_well(client: openai.OpenAI, name: str, value: object) -> None:
     with pytest.raises(openai.BadRequestError, match=f"has no {name}"):
         client.chat.completions.create(model="write-small", messages=CHAT, extra_body={name: value})  # type: ignore[arg-type]
+
+
+def test_of_a_prompt_that_fills_the_model_is_said_what_was_not_read(client: openai.OpenAI) -> None:
+    found = client.completions.create(model="write-small", prompt="ä" * 6_000, max_tokens=1)
+    assert found.usage is not None and found.usage.prompt_tokens == 9_999
+    assert found.usage.model_extra == {"prompt_dropped": 12_001 - 9_999}
+    short = client.completions.create(model="write-small", prompt="soft", max_tokens=1)
+    assert short.usage is not None and not short.usage.model_extra

@@ -114,3 +114,22 @@ def test_the_card_has_front_matter_a_hub_can_read_and_no_live_markup(report: Rep
     assert not re.search(r"(?<!\\)<", body)
     widths = {line.replace("\\|", "").count("|") for line in body.splitlines() if line.startswith("|")}
     assert widths == {5}  # two tables of four columns, and no cell broken by what is in it
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_a_search_tried_is_shown_the_furthest_first(report: Report, language: str) -> None:
+    tried = [
+        {"values": {"train.lr": 0.003, "build.dropout": 0.4}, "looks": [0.5], "steps": 3, "seconds": 1.0},
+        {"values": {"train.lr": 0.001, "build.dropout": 0.2}, "looks": [0.6, 0.75], "steps": 6, "seconds": 2.0},
+    ]
+    model = {**report["model"], "start": "runs/before/deploy", "chosen": tried[1]["values"], "search": tried}
+    searched: Report = {**report, "model": model}
+    html = page(searched, language)
+    read = Reader(html)
+    first, second = "train.lr 0.001, build.dropout 0.2", "train.lr 0.003, build.dropout 0.4"
+    assert f"<b>{first}</b>" in html and f"<b>{second}</b>" not in html
+    assert read.text.rindex(first) < read.text.index(second)
+    assert "0.600 → 0.750" in read.text
+    told = card(searched, language)
+    assert first in told.replace("\\", "") and "runs/before/deploy" in told
+    assert "train.lr" not in card(report, language).replace("\\", "")

@@ -139,4 +139,6 @@ class Served:
         wrote = sum(answer.get("completion_tokens", 0) for answer in answers)
         for kind, count in (("prompt", read), ("completion", wrote)):
             self.meters.tokens.labels(self.name, kind).inc(count)
-        return {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}
+        dropped = sum(answer.get("prompt_dropped", 0) for answer in answers)  # of prompts that fill the model
+        told = {"prompt_dropped": dropped} if dropped else {}
+        return {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote} | told

@@ -82,6 +82,7 @@ def _facts(recipe: Recipe, run: Run) -> dict[str, Any]:
         "task": recipe.task,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
+        "chosen": trained.get("chosen", {}),
         "threads": trained.get("threads"),
         "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),

@@ -310,10 +310,18 @@ def _cost(run: Run, bundle: Bundle, seconds: float) -> dict[str, Any]:
 
 
 def _model(recipe: Recipe, run: Run, task: Task) -> dict[str, Any]:
-    facts = run.facts("build")
-    return {"family": facts.get("family"), "start": recipe.build.start, "licence": facts.get("licence"),
-            "weight": task.state.get("weight"),
-        "lora": recipe.build.lora.rank if recipe.build.lora else None}  # fmt: skip
+    facts, trained = run.facts("build"), run.facts("train")
+    chosen = trained.get("chosen", {})
+    lora = recipe.changed({**chosen, "train.search": {}}).build.lora
+    return {
+        "family": facts.get("family"),
+        "start": recipe.build.start,
+        "licence": facts.get("licence"),
+        "weight": task.state.get("weight"),
+        "lora": lora.rank if lora else None,
+        "chosen": chosen,
+        "search": trained.get("search", []),
+    }
 
 
 def _curve(path: Path) -> dict[str, list[list[float]]]:

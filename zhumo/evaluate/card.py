@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from zhumo.evaluate.page import blend, digests, everyone, measure_of, not_asked, rule, spread, winner
+from zhumo.evaluate.page import blend, digests, everyone, measure_of, not_asked, rule, spread, values, winner
 from zhumo.evaluate.report import Report, Rival
 from zhumo.evaluate.voice import Voice, chance, figure
 
@@ -131,13 +131,15 @@ def _data(report: Report, voice: Voice) -> str:
 
 
 def _cost(report: Report, voice: Voice) -> str:
-    cost = report["cost"]
+    cost, model = report["cost"], report["model"]
     facts = {
+        "start": model["start"] or voice("fresh"),
+        "chosen": values(model["chosen"]) or "–",
         "parameters": figure(cost["parameters"]),
         "training": voice.time(cost["training_seconds"]),
         "answer": voice.time(cost["answer_seconds"]),
     }
-    return _list(f"{voice(f'cost.{name}')}: {value}" for name, value in facts.items())
+    return _list(f"{voice(f'cost.{name}')}: {value}" for name, value in facts.items() if value != "–")
 
 
 def _repeat(report: Report, voice: Voice) -> str:

@@ -306,6 +306,7 @@ def _cost(report: Report, voice: Voice) -> Markup:
         "start": model["start"] or voice("fresh"),
         "start_licence": model["licence"],
         "lora": model["lora"],
+        "chosen": values(model["chosen"]),
         "parameters": figure(cost["parameters"]),
         "bytes": voice("unit.megabytes", n=figure(cost["bytes"] / 1e6)),
         "training": voice.time(cost["training_seconds"]),
@@ -314,7 +315,27 @@ def _cost(report: Report, voice: Voice) -> Markup:
         "answer": voice.time(cost["answer_seconds"]),
     }
     table = _facts((voice(f"cost.{name}"), value) for name, value in facts.items())
-    return _section("cost", voice, table, _loss(report, voice))
+    return _section("cost", voice, table, _search(report, voice), _loss(report, voice))
+
+
+def values(chosen: Mapping[str, object]) -> str:
+    """Keys of the recipe and their values."""
+    return ", ".join(f"{key} {value}" for key, value in chosen.items())
+
+
+def _search(report: Report, voice: Voice) -> Markup | None:
+    """What was tried to choose the values of the recipe, the furthest first, and how each did on validation rows."""
+    tried = sorted(report["model"]["search"], key=lambda entry: -len(entry["looks"]))
+    if not tried:
+        return None
+    rows = []
+    for entry in tried:
+        looks = " → ".join(figure(look) for look in entry["looks"])
+        kind = "b" if entry["values"] == report["model"]["chosen"] else "span"
+        rows.append(tag("tr", tag("th", tag(kind, values(entry["values"])), scope="row"), tag("td", looks)))
+    names = (tag("th", voice(f"search.{name}"), scope="col") for name in ("values", "looks"))
+    table = tag("table", tag("thead", tag("tr", *names)), tag("tbody", *rows), class_="search")
+    return tag("div", table, class_="wide")
 
 
 def _loss(report: Report, voice: Voice) -> Markup | None:
