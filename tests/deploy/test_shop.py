@@ -14,10 +14,10 @@ from fastapi.testclient import TestClient
 from zhumo.bundle import load
 from zhumo.deploy import feedback
 from zhumo.deploy.feedback import Events
-from zhumo.deploy.server import create_app
+from zhumo.deploy.server import create_app, serve
 from zhumo.deploy.shop import read_picture
 from zhumo.deploy.split import Split, parse_split
-from zhumo.errors import ModelError, SourceError
+from zhumo.errors import ModelError, SourceError, ZhumoError
 from zhumo.sources import Bad, open_rows
 from zhumo.tasks.recommend import Recommend
 
@@ -250,3 +250,19 @@ def test_shares_are_kept_and_splits_are_drawn_apart() -> None:
 def test_a_split_that_is_none_is_told(text: str) -> None:
     with pytest.raises(ModelError, match="is no split"):
         parse_split(text, "ab")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"splits": ["shop=recommend-small:1,nobody:1"]}, "these recommenders: recommend-small"),
+        ({"splits": ["shop=classify-small:1"]}, "is no split"),
+        ({"pictures": Path("nowhere")}, "no folder nowhere"),
+        ({"feedback": Path("nowhere/events.db")}, "cannot be used"),
+    ],
+)
+def test_what_cannot_be_served_is_told_before_anything_listens(
+    bundles: dict[str, Path], changed: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ZhumoError, match=said):
+        serve([bundles["recommend"], bundles["classify"]], port=0, **changed)
