@@ -102,13 +102,14 @@ def make_run(
     task = Characters(None, 64)
     if not (run.step("build") / "step.json").is_file():
         step = run.begin("prepare", recipe)
-        Examples.write(step.folder / "train.safetensors", (example for row in rows for example in task.encode(row)))
-        Examples.write(step.folder / "valid.safetensors", (example for row in valid for example in task.encode(row)))
+        examples = {}
         for name, part in (("train", rows), ("valid", valid)):
+            encoded = (example for row in part for example in task.encode(row))
+            examples[name] = Examples.write(step.folder / f"{name}.safetensors", encoded)
             content = b"".join(b'{"text": "%s"}\n' % row["text"].encode() for row in part)
             (step.folder / f"{name}.jsonl").write_bytes(content)
         bundle.save_task(step.folder, task)
-        step.finish()
+        step.finish(examples=examples)
         if build is not None:
             make_weights(recipe, run)
             return recipe, run

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from zhumo import bundle
 from zhumo.errors import DataError, RecipeError
+from zhumo.plan import plan
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import Loss
@@ -60,9 +61,11 @@ def test_the_better_half_goes_twice_as_far() -> None:
 
 def test_the_winner_is_trained_as_if_it_had_been_alone(tmp_path: Path) -> None:
     recipe, run = made(tmp_path / "search", SETTINGS)
+    assert plan(recipe, run)["search"] == [{"values": values, "looks": []} for values in draw(VALUES, 7)]
     train(recipe, run, progress=False)
     facts = run.facts("train")
     table = facts["search"]
+    assert plan(recipe, run)["search"] == table
     assert sorted(len(entry["looks"]) for entry in table) == [1, 1, 1, 1, 2, 2, 3, 3]
     best = min((entry for entry in table if len(entry["looks"]) == 3), key=lambda entry: entry["looks"][-1])
     assert facts["chosen"] == best["values"] and best["steps"] == 12 and facts["steps"] == 24
