@@ -56,7 +56,7 @@ def test_only_the_closest_are_kept_and_of_equals_the_first() -> None:
 def test_asking_weighs_the_newest_most() -> None:
     histories = [np.array([0, 1]), np.array([2, 3])]
     matrix, popular = shop.neighbours(histories, 4), shop.popularity(histories, 4)
-    said = np.exp(shop.ask(matrix, popular, USUAL, [np.array([0, 2]), np.array([2, 0])]))
+    said = np.exp(shop.Neighbours(matrix, popular, USUAL).ask([np.array([0, 2]), np.array([2, 0])]))
     assert said[0, 3] > said[0, 1]
     assert said[1, 1] > said[1, 3]
     assert said[0, 1] / said[0, 3] == pytest.approx(USUAL.recent, rel=1e-2)
@@ -65,17 +65,21 @@ def test_asking_weighs_the_newest_most() -> None:
 def test_every_line_adds_up_to_one_and_stands_alone() -> None:
     histories = some_histories(1, 40)
     matrix, popular = shop.neighbours(histories, 40), shop.popularity(histories, 40)
-    said = shop.ask(matrix, popular, USUAL, histories)
+    said = shop.Neighbours(matrix, popular, USUAL).ask(histories)
     assert np.exp(said).sum(axis=1) == pytest.approx(1, abs=1e-5)
     for index in (0, 7):
-        assert shop.ask(matrix, popular, USUAL, histories[index : index + 1])[0] == pytest.approx(said[index], abs=1e-6)
+        assert shop.Neighbours(matrix, popular, USUAL).ask(histories[index : index + 1])[0] == pytest.approx(
+            said[index], abs=1e-6
+        )
 
 
 def test_a_history_without_neighbours_gets_the_bestsellers() -> None:
     histories = [np.array([0, 1]), np.array([1]), np.array([2])]
     matrix, popular = shop.neighbours(histories, 3), shop.popularity(histories, 3)
     for history in (np.array([], dtype=np.int64), np.array([2])):
-        assert np.exp(shop.ask(matrix, popular, USUAL, [history])[0]) == pytest.approx(popular / popular.sum())
+        assert np.exp(shop.Neighbours(matrix, popular, USUAL).ask([history])[0]) == pytest.approx(
+            popular / popular.sum()
+        )
 
 
 def test_on_amazon_beauty_popularity_is_what_others_measured_and_neighbours_are_far_above(shared: Path) -> None:
@@ -103,7 +107,7 @@ def test_on_amazon_beauty_popularity_is_what_others_measured_and_neighbours_are_
     assert rank.ndcg(where, 10).value == pytest.approx(0.0063, abs=0.0005)
 
     some = slice(0, len(users), 20)
-    near = rank.places(first_ten(shop.ask(matrix, popular, USUAL, asked[some]), asked[some]), wanted[some])
+    near = rank.places(first_ten(shop.Neighbours(matrix, popular, USUAL).ask(asked[some]), asked[some]), wanted[some])
     assert rank.ndcg(near, 10).value > 0.04
     assert rank.ndcg(near, 10).beats(rank.ndcg(where[some], 10)) < 0.01
 
@@ -144,8 +148,8 @@ def test_items_between_others_ask_and_are_found_by_way_of_them() -> None:
     histories = some_histories(4, 20)
     matrix, popular = shop.neighbours(histories, 20), shop.popularity(histories, 20)
     alike = sparse.csr_array(np.eye(20)[[3, 7]])  # two further items, just like items 3 and 7
-    plain = np.exp(shop.ask(matrix, popular, USUAL, [np.array([3, 5])])[0])
-    said = np.exp(shop.ask(matrix, popular, USUAL, [np.array([20, 5])], alike)[0])
+    plain = np.exp(shop.Neighbours(matrix, popular, USUAL).ask([np.array([3, 5])])[0])
+    said = np.exp(shop.Neighbours(matrix, popular, USUAL, alike).ask([np.array([20, 5])])[0])
     assert said.sum() == pytest.approx(1, abs=1e-5)
     assert np.corrcoef(said[:20], plain)[0, 1] > 0.999
     assert said[21] == pytest.approx(said[7], rel=0.05)

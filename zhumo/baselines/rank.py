@@ -77,34 +77,44 @@ def learned(histories: Sequence[History], items: int) -> Settings:
     return TRIED[int(np.argmax(found))]
 
 
-def ask(
-    matrix: sparse.csr_array,
-    popular: np.ndarray,
-    settings: Settings,
-    histories: Sequence[History],
-    alike: sparse.csr_array | None = None,
-) -> np.ndarray:
-    """The logarithm of how likely the neighbours find every item, (histories, items) float32.
+class Neighbours:
+    """The neighbours, ready to be asked.
 
-    SMOOTH is left to popularity, so that items without a neighbour, and histories without an item, have an order.
-    alike: (others, items), further items between those of the matrix, which ask and are found by way of them.
+    matrix: from `neighbours`. shares: from `popularity`. alike: (others, items), further items between those of the
+    matrix, which ask and are found by way of them.
+    popular: the logarithm of how likely every item is by its popularity alone, (items,) float32.
     """
-    items, others = len(popular), 0 if alike is None else alike.shape[0]
-    usual = np.concatenate([popular / max(float(popular.sum()), LEAST), np.zeros(others)])
-    base = np.log(np.maximum(usual, LEAST)).astype(np.float32)
-    loud = _loudness(histories, items + others, settings.recent)
-    if alike is None:
-        found = (loud @ matrix).tocsr()
-    else:
-        close = (loud[:, :items] + loud[:, items:] @ alike) @ matrix
-        found = sparse.hstack([close, close @ alike.T], format="csr")
-    total = found.sum(axis=1)
-    lines = np.tile(base, (len(histories), 1))
-    lines[total > 0] += np.float32(np.log(SMOOTH))
-    row = np.repeat(np.arange(len(histories)), np.diff(found.indptr))
-    share = (1 - SMOOTH) * found.data / np.maximum(total[row], LEAST) + SMOOTH * usual[found.indices]
-    lines[row, found.indices] = np.log(np.maximum(share, LEAST))
-    return lines
+
+    def __init__(
+        self, matrix: sparse.csr_array, shares: np.ndarray, settings: Settings, alike: sparse.csr_array | None = None
+    ) -> None:
+        self.matrix, self.settings, self.alike = matrix, settings, alike
+        others = np.zeros(0 if alike is None else alike.shape[0])
+        self._usual = np.concatenate([shares / max(float(shares.sum()), LEAST), others])
+        self.popular = np.log(np.maximum(self._usual, LEAST)).astype(np.float32)
+
+    def ask(self, histories: Sequence[History]) -> np.ndarray:
+        """The logarithm of how likely the neighbours find every item, (histories, items) float32.
+
+        SMOOTH is left to popularity, so that items without a neighbour, and histories without an item, have an order.
+        """
+        found = self._found(_loudness(histories, len(self.popular), self.settings.recent))
+        total = found.sum(axis=1)
+        lines = np.tile(self.popular, (len(histories), 1))
+        lines[total > 0] += np.float32(np.log(SMOOTH))
+        row = np.repeat(np.arange(len(histories)), np.diff(found.indptr))
+        share = (1 - SMOOTH) * found.data / np.maximum(total[row], LEAST) + SMOOTH * self._usual[found.indices]
+        lines[row, found.indices] = np.log(np.maximum(share, LEAST))
+        return lines
+
+    def _found(self, loud: sparse.csr_array) -> sparse.csr_array:
+        if self.alike is None:
+            found: sparse.csr_array = (loud @ self.matrix).tocsr()
+            return found
+        items = self.matrix.shape[0]
+        close = (loud[:, :items] + loud[:, items:] @ self.alike) @ self.matrix
+        found = sparse.hstack([close, close @ self.alike.T], format="csr")
+        return found
 
 
 def places(matrix: sparse.csr_array, width: int) -> np.ndarray:
@@ -173,7 +183,8 @@ def _loudness(histories: Sequence[History], items: int, recent: float) -> sparse
 
 def _sparse(rows: Sequence[np.ndarray], weights: Sequence[np.ndarray] | None, items: int) -> sparse.csr_array:
     """One line a row, holding its weights (1 each if None) at its items; an item that comes twice is added up."""
-    offsets = np.cumsum([0, *map(len, rows)])
-    columns = np.concatenate([*rows, np.zeros(0, np.int64)])
+    # 32 bits everywhere, as in the matrix of neighbours: else every product would begin by copying that.
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    columns = np.concatenate([*rows, np.zeros(0, np.int64)]).astype(np.int32)
     data = np.ones(len(columns)) if weights is None else np.concatenate([*weights, np.zeros(0)])
-    return sparse.csr_array((data, columns, offsets), shape=(len(rows), items))
+    return sparse.csr_array((data.astype(np.float32), columns, offsets), shape=(len(rows), items))

@@ -320,20 +320,30 @@ class Recommend(Task):
 
     def popularity(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What an Ask says that looks at no history."""
-        return np.tile(self._usual, (len(histories), 1))
+        return np.tile(self._asked.popular, (len(histories), 1))
 
     def neighbours(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What the neighbours of each history say."""
-        settings = shop.Settings(**self.state["neighbours"])
-        return shop.ask(self._kept("neighbours"), self.arrays["popularity"], settings, histories, self._alike)
+        return self._asked.ask(histories)
+
+    @property
+    def _asked(self) -> shop.Neighbours:
+        if self._near is None:
+            settings = shop.Settings(**self.state["neighbours"])
+            self._near = shop.Neighbours(self._kept("neighbours"), self.arrays["popularity"], settings, self._alike)
+        return self._near
+
+    _near: shop.Neighbours | None = None
 
     def transformer(self, model: Transformer) -> Ask:
         """An Ask of the Transformer; it cannot be asked with an empty history, so that gets the bestsellers."""
 
         def ask(histories: Sequence[shop.History]) -> np.ndarray:
-            scores = self.popularity(histories)
             stand = [self._stand_in[history] for history in histories]
             read = {index: places[places >= 0] for index, places in enumerate(stand) if (places >= 0).any()}
+            if len(read) == len(histories):
+                return self._logits(model, list(read.values()))
+            scores = self.popularity(histories)
             if read:
                 scores[list(read)] = self._logits(model, list(read.values()))
             return scores
@@ -432,6 +442,7 @@ class Recommend(Task):
     def _keep(self, name: str, matrix: sparse.csr_array) -> None:
         self.arrays |= {f"{name}.data": matrix.data, f"{name}.indices": matrix.indices, f"{name}.indptr": matrix.indptr}
         self._matrices.pop(name, None)
+        self._near = None
 
     def _kept(self, name: str) -> sparse.csr_array:
         """A sparse matrix of the arrays with a column a warm item."""
@@ -456,13 +467,6 @@ class Recommend(Task):
             most = np.asarray(alike.argmax(axis=1)).ravel()
             stand[self.warm :] = np.where(np.diff(alike.indptr) > 0, most, -1)
         return stand
-
-    @property
-    def _usual(self) -> np.ndarray:
-        """The logarithm of popularity; nobody has taken what is not warm."""
-        logs = np.full(len(self.state["items"]), np.log(shop.LEAST), dtype=np.float32)
-        logs[: self.warm] = np.log(np.maximum(self.arrays["popularity"], shop.LEAST))
-        return logs
 
     @cached_property
     def catalogue(self) -> Catalogue:
