@@ -3,8 +3,7 @@ on, round after round (successive halving, Jamieson & Talwalkar 2016). Test rows
 
 - Every candidate is planned as though it were the one that wins. In the first round each is trained a little; the
   better half are then trained twice as far, and so on; the winner's last round is the training that follows.
-- `search/table.json` says how each did in each round. It and the checkpoints of the candidates are all there is, so a
-  search that is killed goes on where it was, and ends with the same bits.
+- `search/table.json` and the candidates' checkpoints are all there is, so a search that is killed goes on where it was.
 """
 
 import os
@@ -12,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from zhumo.build import build
 from zhumo.errors import DataError, ModelError
 from zhumo.recipe import Recipe
 from zhumo.run import Run, read_json, write_json
-from zhumo.train.loop import TrainError, Training
+from zhumo.train.loop import State, TrainError
 from zhumo.train.order import permute
 from zhumo.train.ready import ready
 from zhumo.train.stop import Stop
@@ -33,8 +32,8 @@ CANDIDATES = 8
 SETTLING = 3.0  # seconds it may take to measure how fast a candidate learns
 
 Entry = dict[str, Any]
-"""A line of the table: `values`; `looks`, what it was judged by after each round, the lower the better; `steps` and
-`seconds` of training; `problem`, where it could not go on."""
+"""Of a candidate: `values`; `looks`, what it was judged by after each round, the lower the better; `steps`, `seconds`;
+`problem`, where it could not go on."""
 
 
 def draw(values: Mapping[str, list[JsonValue]], seed: int) -> list[dict[str, JsonValue]]:
@@ -56,8 +55,7 @@ def rounds(candidates: int) -> list[tuple[int, float]]:
 def minutes_each(minutes: float, candidates: int) -> float:
     """Minutes of a candidate that wins, so that all of them together keep to `minutes`."""
     plan = rounds(candidates)
-    before = [0.0, *(share for _, share in plan)]
-    cost = sum(number * (share - done) for (number, share), done in zip(plan, before, strict=False))
+    cost = sum(number * (share - done) for (number, share), (_, done) in zip(plan, [(0, 0.0), *plan], strict=False))
     return max(0.0, minutes - candidates * SETTLING / 60) / cost
 
 
@@ -66,10 +64,9 @@ class Search:
 
     def __init__(self, recipe: Recipe, run: Run, folder: Path) -> None:
         self.recipe, self.run, self.folder = recipe, run, folder / "search"
-        drawn = draw(recipe.train.search, recipe.seed)
-        path = self.folder / "table.json"
-        fresh: list[Entry] = [{"values": values, "looks": [], "steps": 0, "seconds": 0.0} for values in drawn]
-        self.table: list[Entry] = read_json(path) if path.is_file() else fresh
+        self.table: list[Entry] = [{"values": values, "looks": []} for values in draw(recipe.train.search, recipe.seed)]
+        if (self.folder / "table.json").is_file():
+            self.table = read_json(self.folder / "table.json")
         self.chosen: Entry = self.table[0]
 
     def choose(self, stop: Stop, progress: bool) -> tuple[Recipe, Path]:
@@ -86,7 +83,7 @@ class Search:
             for candidate in left:
                 if len(self.table[candidate]["looks"]) <= number:
                     self._try(candidate, share, stop, progress)
-            left.sort(key=lambda candidate: self._look(candidate, number))
+            left.sort(key=lambda one: inf if (look := self.table[one]["looks"][number]) is None else look)
             for loser in left[plan[number + 1][0] :]:
                 shutil.rmtree(self.folder / str(loser), ignore_errors=True)
             left = left[: plan[number + 1][0]]
@@ -101,43 +98,37 @@ class Search:
 
     def facts(self) -> dict[str, Any]:
         """The values of the winner, and the table with its looks as a person knows them, larger or smaller."""
-        looks = [[None if look is None else abs(look) for look in entry["looks"]] for entry in self.table]
-        told = [{**entry, "looks": seen} for entry, seen in zip(self.table, looks, strict=True)]
+        looks = [[look if look is None else abs(look) for look in entry["looks"]] for entry in self.table]
+        told = [entry | {"looks": seen} for entry, seen in zip(self.table, looks, strict=True)]
         return {"chosen": self.chosen["values"], "search": told}
-
-    def _look(self, candidate: int, number: int) -> float:
-        look: float | None = self.table[candidate]["looks"][number]
-        return float("inf") if look is None else look
 
     def _try(self, candidate: int, share: float, stop: Stop, progress: bool) -> None:
         """Train one candidate to a share of its steps and enter how it did."""
         entry = self.table[candidate]
         if progress:
             values = ", ".join(f"{key} {value}" for key, value in entry["values"].items())
-            facts = {"number": candidate + 1, "all": len(self.table), "values": values, "share": f"{share:.3g}"}
-            print(say("cli.train.candidate", **facts), file=sys.stderr, flush=True)
+            told = say("cli.train.candidate", number=candidate + 1, all=len(self.table), values=values, share=share)
+            print(told, file=sys.stderr, flush=True)
         look = None
         if "problem" not in entry:
             try:
-                state = self._trained(candidate, share, stop, progress).state
+                state = self._trained(candidate, share, stop, progress)
+                look, entry["steps"], entry["seconds"] = state.best, state.step, state.seconds
             except (TrainError, ModelError) as error:
                 entry["problem"] = str(error)
-            else:
-                if state.best is None:
-                    raise DataError("train.search_blind")
-                look = state.best
-                entry |= {"steps": state.step, "seconds": state.seconds}
         entry["looks"].append(look)
         write_json(self.folder / "table.json", self.table)
 
-    def _trained(self, candidate: int, share: float, stop: Stop, progress: bool) -> Training:
+    def _trained(self, candidate: int, share: float, stop: Stop, progress: bool) -> State:
         began = time.monotonic()
         recipe, folder = self._recipe(candidate), self.folder / str(candidate) / "train"
         folder.mkdir(parents=True, exist_ok=True)
         training = ready(recipe, self.run.step("prepare"), self._built(candidate, recipe), folder)
         training.begin(began, looks=len(rounds(len(self.table))))
         training.learn(stop, progress, share)
-        return training
+        if training.state.best is None:
+            raise DataError("train.search_blind")
+        return training.state
 
     def _recipe(self, candidate: int) -> Recipe:
         values = {**self.table[candidate]["values"], "train.search": {}}
