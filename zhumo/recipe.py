@@ -150,7 +150,7 @@ class Train(Section):
     metric: Literal["loss", "task"] = Field(
         "loss",
         description="What the best weights are chosen by on validation rows: the loss, or the task's own measure of "
-        "its answers to up to 1,000 of them.",
+        "its answers to up to 1,000 of them. Default: loss; task for recommend, where the two part ways.",
     )
     patience: int | None = Field(None, ge=1, description="Stop after so many validations without a better one.")
     validate_every: int | None = Field(None, ge=1, description="Steps between validations. Default: an epoch.")
@@ -217,6 +217,8 @@ class Recipe(Section):
             build["lora"] = {"rank": rank, "alpha": 2.0 * rank}
         if train.get("lr") is None:
             train["lr"] = 1e-3 if start is None or task == "recommend" else 5e-4 if build.get("lora") else 1e-4
+        if train.get("metric") is None:
+            train["metric"] = "task" if task == "recommend" else "loss"
         if all(train.get(name) is None for name in ("epochs", "steps", "minutes")):
             train["epochs"] = 20.0 if start is None else 3.0
         return data
