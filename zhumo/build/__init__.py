@@ -94,12 +94,12 @@ def started(weights: Weights, before: Task | None, task: Task, recipe: Recipe) -
         raise ModelError("model.too_short", length=task.length, limit=config.length)
     if section.dropout is not None:
         weights = replace(weights, config=replace(config, dropout=section.dropout))
+    if TOKENS not in task.legend and task.vocabulary > config.vocabulary:
+        raise ModelError("model.vocabulary", tokens=task.vocabulary, limit=config.vocabulary)
     if before is not None and before.name == task.name and task.legend:
         return carried(weights, before, task, recipe.seed)
     if TOKENS in task.legend:
         raise ModelError("model.other_task", task=task.name, start=section.start)
-    if task.vocabulary > config.vocabulary:
-        raise ModelError("model.vocabulary", tokens=task.vocabulary, limit=config.vocabulary)
     model = assemble(weights, None)
     put_head(model, task, recipe.seed)
     return model
