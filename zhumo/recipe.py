@@ -119,6 +119,9 @@ class Build(Section):
     hidden: int | None = Field(None, ge=1)
     dropout: float | None = Field(None, ge=0, lt=1)
     lora: Lora | None = Field(None, description="Train small adapters instead of all weights.")
+    freeze: int | None = Field(
+        None, ge=0, description="Leave the embeddings and this many of the first blocks as they were published."
+    )
 
 
 class Train(Section):

@@ -281,6 +281,19 @@ def test_a_family_without_adapters_is_refused_before_it_learns(tmp_path: Path) -
         train(recipe, run, progress=False)
 
 
+def test_what_is_frozen_stays_and_the_rest_learns(tmp_path: Path) -> None:
+    recipe, run = make_run(tmp_path, {"epochs": 2}, rows=lines(84), build={"freeze": 1})
+    train(recipe, run, progress=False)
+    before, after = weights(run, "build"), weights(run)
+    held = {name for name in before if torch.equal(before[name], after[name])}
+    assert {
+        name for name in before if name.startswith(("transformer.wte", "transformer.wpe", "transformer.h.0."))
+    } == held
+    recipe, run = make_run(tmp_path / "more", {"epochs": 2}, rows=lines(84), build={"freeze": 9})
+    with pytest.raises(ModelError, match="9 blocks"):
+        train(recipe, run, progress=False)
+
+
 def test_patience_stops_and_the_best_weights_stay(tmp_path: Path) -> None:
     """Twelve lines are soon known by heart, and the loss on others rises."""
     settings = {"epochs": 200, "lr": 1e-2, "patience": 3, "schedule": "constant"}

@@ -8,6 +8,7 @@ from zhumo.prepare import read_rows
 from zhumo.recipe import Recipe
 from zhumo.tasks.examples import Examples
 from zhumo.train.loop import Training
+from zhumo.transformer import Transformer
 from zhumo.transformer.lora import add_lora
 from zhumo.weights.adapter import write_adapter
 
@@ -18,10 +19,12 @@ def ready(recipe: Recipe, prepared: Path, built: Path, folder: Path) -> Training
     """A training in `folder`, of the first weights in `built` on the examples in `prepared`.
 
     Raises:
-        ModelError: the recipe asks for adapters, and this model cannot carry them.
+        ModelError: the recipe asks for adapters, and this model cannot carry them; or to freeze more blocks than
+            there are.
     """
     bundle = load(built)
     _adapt(recipe, bundle, folder / ADAPTER)
+    _freeze(recipe.build.freeze, bundle.model)
     examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
     return Training(recipe, bundle, examples, valid, read_rows(prepared / "valid.jsonl"), folder)
 
@@ -37,3 +40,13 @@ def _adapt(recipe: Recipe, bundle: Bundle, folder: Path) -> None:
         raise ModelError("train.no_lora", problem=error) from error
     # Written before they have learned: a family whose adapters fit no PEFT file is refused now, not at the end.
     write_adapter(folder, bundle.model, bundle.family, recipe.build.start)
+
+
+def _freeze(blocks: int | None, model: Transformer) -> None:
+    """What does not learn needs neither gradient nor memory of the optimiser, and no backward pass goes below it."""
+    if blocks is None:
+        return
+    if blocks > len(model.blocks):
+        raise ModelError("train.freeze", asked=blocks, blocks=len(model.blocks))
+    for module in (model.stem, *model.blocks[:blocks]):
+        module.requires_grad_(False)
