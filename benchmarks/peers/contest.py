@@ -39,11 +39,11 @@ class Peer(Protocol):
 
 
 class Over(Exception):
-    """The budget is spent, or somebody asked for the end."""
+    """The budget is spent, or somebody asked for the end; says which."""
 
 
-def over(_number: int, _frame: FrameType | None) -> None:
-    raise Over
+def over(number: int, _frame: FrameType | None) -> None:
+    raise Over("minutes" if number == signal.SIGPROF else "hand")
 
 
 def clock() -> tuple[float, float]:
@@ -99,8 +99,8 @@ def learn(peer: Peer, task: dict[str, Any]) -> tuple[list[dict[str, float]], dic
             print(json.dumps(curve[-1]), flush=True)
             if epoch - best_epoch >= task["patience"]:
                 return curve, weights, "patience"
-    except Over:
-        return curve, weights, "minutes"
+    except Over as error:
+        return curve, weights, str(error)
     return curve, weights, "epochs"
 
 

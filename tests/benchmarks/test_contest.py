@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -53,6 +56,13 @@ def test_the_best_epoch_answers(contest: ModuleType, tmp_path: Path) -> None:
     assert [entry["epoch"] for entry in found["curve"]] == [1, 2, 3, 4, 5]
     assert found["curve"][-1]["wall"] == 5.0
     assert found["answers"]["new"] == [["x", "right"]]
+
+
+def test_who_ends_it_by_hand_gets_answers(contest: ModuleType, tmp_path: Path) -> None:
+    alarm = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    alarm.start()
+    contest.compete(Slider(endless=True), task(), str(tmp_path / "out.json"), "1")
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["ended"] == "hand"
 
 
 def test_the_budget_ends_it_in_the_middle_of_an_epoch(contest: ModuleType, tmp_path: Path) -> None:
