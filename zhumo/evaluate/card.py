@@ -133,7 +133,7 @@ def _data(report: Report, voice: Voice) -> str:
 def _cost(report: Report, voice: Voice) -> str:
     cost, model = report["cost"], report["model"]
     facts = {
-        "start": model["start"] or voice("fresh"),
+        "start": model["start"] or "–",
         "chosen": values(model["chosen"]) or "–",
         "parameters": figure(cost["parameters"]),
         "training": voice.time(cost["training_seconds"]),
