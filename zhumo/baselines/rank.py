@@ -6,7 +6,7 @@ newest items loudest. How much each of these counts differs from shop to shop, s
 item of some histories. That makes it a rival to be taken seriously, a part worth blending in, and a reason to show.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -18,6 +18,7 @@ FADE = 0.8  # of what one step right after the other counts, what is left a step
 REACH = 10  # steps after which nothing is left of it
 KEPT = 512  # neighbours an item keeps in a small catalogue; in a large one it has to do with 64
 ALL_KEPT = 2**22  # neighbours that all items together keep in between
+PAIRS_AT_ONCE = 2**23  # pairs of items counted at once, to bound memory
 HIDDEN = 1_000  # histories whose newest item is hidden to learn the settings; more would hardly move them
 SMOOTH = 0.001  # share of what the neighbours say that is left to popularity
 LEAST = 1e-12  # below this a probability is noise
@@ -49,11 +50,16 @@ def popularity(histories: Sequence[History], items: int) -> np.ndarray:
 
 def neighbours(histories: Sequence[History], items: int, settings: Settings = Settings()) -> sparse.csr_array:
     """How close each item is to those that may follow it, (items, items), the closest of each."""
-    close = (_together(histories, items) + settings.near * _followed(histories, items)).tocoo()
     users = popularity(histories, items) * len(histories)
-    apart = close.row != close.col
-    row, column = close.row[apart], close.col[apart]
-    return _closest(row, column, close.data[apart] / (np.sqrt(users[row]) * users[column] ** settings.held), items)
+    found = []
+    for part, together, followed in _Company(histories, items).parts(np.arange(items), after=True):
+        close = (together + settings.near * followed).tocoo()
+        apart = part[close.row] != close.col
+        row, column = close.row[apart], close.col[apart]
+        held = np.sqrt(users[part[row]]) * users[column] ** settings.held
+        found.append(_closest(row, column, close.data[apart] / held, together.shape))
+    matrix: sparse.csr_array = sparse.vstack(found, format="csr")
+    return matrix
 
 
 def learned(histories: Sequence[History], items: int) -> Settings:
@@ -65,16 +71,36 @@ def learned(histories: Sequence[History], items: int) -> Settings:
     wanted = np.array([histories[index][-1] for index in sorted(hidden)])
     if not asked:
         return TRIED[0]
-    together, followed = _together(known, items), _followed(known, items)
-    together.setdiag(0)
-    followed.setdiag(0)
-    users = np.maximum(popularity(known, items) * len(known), 1)
-    row = sparse.diags_array(1 / np.sqrt(users))
-    found = []
-    for settings in TRIED:
-        close = row @ (together + settings.near * followed) @ sparse.diags_array(users**-settings.held)
-        found.append(_found(close.tocsr(), settings, asked, wanted))
-    return TRIED[int(np.argmax(found))]
+    company = _Company(known, items)
+    worth, above = np.zeros((len(TRIED), len(asked))), np.zeros((len(TRIED), len(asked)), dtype=np.int64)
+    for part, lines in _said(company, asked, np.unique(wanted)):
+        there = np.flatnonzero(np.isin(wanted, part))
+        for index, said in enumerate(lines):
+            worth[index, there] = said[there, np.searchsorted(part, wanted[there])]
+    for _, lines in _said(company, asked, np.arange(items)):
+        for index, said in enumerate(lines):
+            row = np.repeat(np.arange(len(asked)), np.diff(said.indptr))
+            above[index] += np.bincount(row[said.data > worth[index, row]], minlength=len(asked))
+    gains = np.where((worth > 0) & (above < 10), 1 / np.log2(above + 2), 0.0)  # NDCG@10
+    return TRIED[int(np.argmax(gains.mean(axis=1)))]
+
+
+def _said(
+    company: "_Company", asked: Sequence[History], items: np.ndarray
+) -> Iterator[tuple[np.ndarray, list[sparse.csr_array]]]:
+    """Some of the items at a time: how loudly each setting says them to each of the histories that do not hold them."""
+    users = np.maximum(company.users, 1)
+    own = _sparse([np.unique(history) for history in asked], None, len(users)).tocsc()
+    even = sparse.diags_array(1 / np.sqrt(users))
+    loud = {recent: _loudness(asked, len(users), recent) @ even for recent in {one.recent for one in TRIED}}
+    for part, together, before in company.parts(items, after=False):
+        met = {recent: (line @ together.T, line @ before.T) for recent, line in loud.items()}
+        lines = []
+        for settings in TRIED:
+            close, steps = met[settings.recent]
+            said = (close + settings.near * steps) @ sparse.diags_array(users[part] ** -settings.held)
+            lines.append((said - said.multiply(own[:, part])).tocsr())
+        yield part, lines
 
 
 class Neighbours:
@@ -138,42 +164,54 @@ def places(matrix: sparse.csr_array, width: int) -> np.ndarray:
     return even_out
 
 
-def _together(histories: Sequence[History], items: int) -> sparse.csr_array:
-    """In how many histories two items meet."""
-    member = _sparse([np.unique(history) for history in histories], None, items)
-    met: sparse.csr_array = (member.T @ member).tocsr()
-    return met
+class _Company:
+    """What is taken together, and what soon before or after what, for some items at a time: for all of them at once it
+    would be a table as large as the square of the catalogue.
+    """
+
+    def __init__(self, histories: Sequence[History], items: int) -> None:
+        self.members = _sparse([np.unique(history) for history in histories], None, items)
+        self.holders = self.members.T.tocsr()
+        self.users = np.diff(self.holders.indptr)
+        self.line = np.concatenate([*histories, np.zeros(0, np.int64)]).astype(np.int32)
+        lengths = np.array([len(history) for history in histories], dtype=np.int64)
+        self.owner = np.repeat(np.arange(len(histories), dtype=np.int32), lengths)
+        self.order = np.argsort(self.line, kind="stable")
+        self.starts = np.searchsorted(self.line, np.arange(items + 1), sorter=self.order)
+
+    def parts(
+        self, items: np.ndarray, *, after: bool
+    ) -> Iterator[tuple[np.ndarray, sparse.csr_array, sparse.csr_array]]:
+        """Some of the items, (part,); in how many histories each meets every item, and how often every item follows it
+        (else: it follows every item), both (part, items).
+        """
+        met = np.minimum((self.holders @ np.diff(self.members.indptr))[items], len(self.users))
+        pairs = np.cumsum(met + REACH * np.diff(self.starts)[items])
+        for part in np.split(items, np.flatnonzero(np.diff(pairs // PAIRS_AT_ONCE)) + 1):
+            yield part, (self.holders[part] @ self.members).tocsr(), self._beside(part, 1 if after else -1)
+
+    def _beside(self, part: np.ndarray, sign: int) -> sparse.csr_array:
+        """How often an item stands within REACH steps of each of the part, each time counted FADE ** (steps - 1)."""
+        counts = self.starts[part + 1] - self.starts[part]
+        row = np.repeat(np.arange(len(part)), counts)
+        place = self.order[np.arange(len(row)) + np.repeat(self.starts[part] - np.cumsum(counts) + counts, counts)]
+        total = sparse.csr_array((len(part), len(self.users)))
+        for step in range(1, REACH + 1):
+            other = place + sign * step
+            there = (other >= 0) & (other < len(self.line))
+            there[there] = self.owner[other[there]] == self.owner[place[there]]
+            weight = np.full(int(there.sum()), FADE ** (step - 1))
+            total = total + sparse.csr_array((weight, (row[there], self.line[other[there]])), shape=total.shape)
+        return total
 
 
-def _followed(histories: Sequence[History], items: int) -> sparse.csr_array:
-    """How often the second item follows the first within REACH steps, each time counted FADE ** (steps - 1)."""
-    total = sparse.csr_array((items, items))
-    for step in range(1, REACH + 1):
-        first = np.concatenate([history[:-step] for history in histories] + [np.zeros(0, np.int64)])
-        second = np.concatenate([history[step:] for history in histories] + [np.zeros(0, np.int64)])
-        weight = np.full(len(first), FADE ** (step - 1))
-        total = total + sparse.csr_array((weight, (first, second)), shape=(items, items))
-    return total
-
-
-def _closest(row: np.ndarray, column: np.ndarray, value: np.ndarray, items: int) -> sparse.csr_array:
+def _closest(row: np.ndarray, column: np.ndarray, value: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
     """The largest values of each row; of equals those of the smaller column."""
     order = np.lexsort((column, -value, row))
     row, column, value = row[order], column[order], value[order]
-    starts = np.searchsorted(row, np.arange(items))
-    kept = np.arange(len(row)) - starts[row] < min(KEPT, max(64, ALL_KEPT // items))
-    return sparse.csr_array((value[kept].astype(np.float32), (row[kept], column[kept])), shape=(items, items))
-
-
-def _found(matrix: sparse.csr_array, settings: Settings, asked: Sequence[History], wanted: np.ndarray) -> float:
-    """Mean gain (NDCG@10) of the wanted items among those not in the history."""
-    said = (_loudness(asked, matrix.shape[0], settings.recent) @ matrix).tocsr()
-    own = _sparse([np.unique(history) for history in asked], None, matrix.shape[0])
-    said = (said - said.multiply(own)).tocsr()
-    worth = np.asarray(said[np.arange(len(asked)), wanted]).ravel()
-    row = np.repeat(np.arange(len(asked)), np.diff(said.indptr))
-    above = np.bincount(row[said.data > worth[row]], minlength=len(asked))
-    return float(np.where((worth > 0) & (above < 10), 1 / np.log2(above + 2), 0.0).mean())
+    starts = np.searchsorted(row, np.arange(shape[0]))
+    kept = np.arange(len(row)) - starts[row] < min(KEPT, max(64, ALL_KEPT // shape[1]))
+    return sparse.csr_array((value[kept].astype(np.float32), (row[kept], column[kept])), shape=shape)
 
 
 def _loudness(histories: Sequence[History], items: int, recent: float) -> sparse.csr_array:
