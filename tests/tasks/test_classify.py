@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load, save
 from sklearn.metrics import f1_score
 from torch import nn
 
@@ -111,15 +112,30 @@ def test_calibration_lowers_the_log_loss_and_keeps_the_labels(shared: Path) -> N
     task = _task(train)
     model = _model(task)
     _fit(task, model, train[::8], 120)  # few rows, learned by heart: too sure of itself
-    before = task.answer(model, test)
+    before = task.variants(model, test)["transformer"]
     task.calibrate(model, test[::2])
-    after = task.answer(model, test)
-    losses = [_measured(task, answers, test)["log_loss"] for answers in (before, after)]
-    assert task.state["temperature"] > 1.1
-    assert losses[1] < losses[0]
-    assert [answer["label"] for answer in before] == [answer["label"] for answer in after]
-    again = Classify(task.tokenizer, task.length, json.loads(json.dumps(task.state)))
-    assert again.answer(model, test) == after  # all it needs lies in its state
+    alone, after = task.variants(model, test)["transformer"], task.answer(model, test)
+    losses = [_measured(task, answers, test)["log_loss"] for answers in (before, alone, after)]
+    assert task.state["alone"] > 1.1
+    assert losses[0] > losses[1] >= losses[2]
+    assert [answer["label"] for answer in before] == [answer["label"] for answer in alone]
+    again = Classify(task.tokenizer, task.length, json.loads(json.dumps(task.state)), load(save(task.arrays)))
+    assert again.answer(model, test) == after  # all it needs lies in its state and its arrays
+
+
+def test_the_answer_is_a_blend_with_a_linear_model_that_is_a_rival_by_itself(shared: Path) -> None:
+    """A Transformer that has learned nothing leaves the answer to it; one that says the truth is left alone."""
+    train, test = _intents(shared, "train"), _intents(shared, "test")
+    task = _task(train)
+    model = _model(task)
+    task.calibrate(model, test)
+    assert task.state["weight"] < 0.3
+    linear = task.baselines["tfidf"](task, train, test)
+    same = [ours["label"] == theirs["label"] for ours, theirs in zip(task.answer(model, test), linear, strict=True)]
+    assert np.mean(same) > 0.95
+    task.state["weight"] = 1.0
+    said, alone = task.answer(model, test), task.variants(model, test)["transformer"]
+    assert [answer["label"] for answer in said] == [answer["label"] for answer in alone]
 
 
 def test_calibration_without_rows_changes_nothing(shared: Path) -> None:

@@ -1,7 +1,12 @@
-"""classify: which label a text carries, or which labels, each with a probability that can be trusted."""
+"""classify: which label a text carries, or which labels, each with a probability that can be trusted.
+
+Beside the Transformer stands a linear model of words or characters, which knows by heart what published weights never
+saw. The answer is the product of the two (Hinton 2002); the weight is learned on validation rows.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.baselines.classify import majority, tfidf
+from zhumo.baselines.classify import Linear, majority, tfidf
 from zhumo.errors import DataError
 from zhumo.metrics import calibration
 from zhumo.metrics.classify import accuracy, auc, exact_match, log_loss, macro_f1, micro_f1, unseen
@@ -20,13 +25,17 @@ from zhumo.tasks.pooling import pool
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # texts in one pass of the model
+COUNTED_ON = 100_000  # texts are plenty for the linear model
+WEIGHTS = np.arange(11) / 10
+LINEAR = ("buckets", "rarity", "weights", "bias")
 
 
 class Classify(Task):
     """Text in, label out. Labels that are lists in the training rows make it multi-label.
 
-    state: `labels` sorted, `multi`, `temperature` and `threshold` from calibration, and, from the start weights,
-    `pooling` and the `prefix` their texts were trained with.
+    state: `labels` sorted, `multi`; from calibration `weight`, `temperature`, `threshold`, and `alone`, the temperature
+    of the Transformer by itself; from the start weights `pooling` and the `prefix` their texts were trained with.
+    arrays: `linear.*`, the linear model.
     """
 
     name: ClassVar[str] = "classify"
@@ -41,16 +50,24 @@ class Classify(Task):
     baselines: ClassVar[Mapping[str, Baseline]] = {"majority": majority, "tfidf": tfidf}
 
     def learn(self, rows: Iterable[Row]) -> None:
-        """Collect the labels.
+        """Collect the labels; learn the linear model.
 
         Raises:
             DataError: fewer than two labels, which leaves nothing to tell apart.
         """
-        found = [row["label"] for row in rows]
+        taken = list(rows)
+        found = [row["label"] for row in taken]
         labels = sorted({label for entry in found for label in label_set(entry)})
         if len(labels) < 2:
             raise DataError("classify.one_label", labels=", ".join(labels) or "-")
-        self.state |= {"labels": labels, "multi": any(isinstance(entry, list) for entry in found)}
+        multi = any(isinstance(entry, list) for entry in found)
+        self.state |= {"labels": labels, "multi": multi}
+        some = taken[:: 1 + len(taken) // COUNTED_ON]
+        linear = Linear.fit(
+            [row["text"] for row in some], np.stack([self._hits(row["label"]) > 0 for row in some]), multi
+        )
+        self.state["chinese"] = linear.chinese
+        self.arrays |= {f"linear.{name}": getattr(linear, name) for name in LINEAR}
 
     def encode(self, row: Row) -> list[Example]:
         """One example; none for a label that training has never seen."""
@@ -84,22 +101,39 @@ class Classify(Task):
         return Loss(F.cross_entropy(logits, labels[:, 0], reduction="sum"), len(labels))
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
-        """Temperature scaling (Guo et al. 2017), and the threshold of best micro-F1 where a text may carry several."""
+        """The weight of the Transformer with the least log-loss; temperature scaling (Guo et al. 2017) of it alone and
+        of both; and the threshold of best micro-F1 where a text may carry several labels."""
         known = [row for row in rows if self.encode(row)]
         if not known:
             return
-        logits = self._scores(model, known)
         truth = np.stack([self._hits(row["label"]) for row in known])
+        ours, theirs = self._scores(model, known), self._linear.logits([row["text"] for row in known])
+        self.state["alone"] = temperature(ours, truth, self._probabilities)
+        losses = []
+        for weight in WEIGHTS:
+            logits = _blend(ours / self.state["alone"], theirs, weight)
+            chances = self._probabilities(logits / temperature(logits, truth, self._probabilities))
+            right = np.where(truth > 0, chances, 1 - chances if self.multi else 1)
+            losses.append(-np.log(np.maximum(right, 1e-12)).sum(axis=1).mean())
+        self.state["weight"] = float(WEIGHTS[int(np.argmin(losses))])
+        logits = _blend(ours / self.state["alone"], theirs, self.state["weight"])
         self.state["temperature"] = temperature(logits, truth, self._probabilities)
         if self.multi:
             self.state["threshold"] = best_threshold(self._probabilities(logits / self.state["temperature"]), truth)
+
+    def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
+        """The Transformer alone; the linear model alone stands among the baselines."""
+        scores = self._probabilities(self._scores(model, rows) / self.state.get("alone", 1.0))
+        return {"transformer": [self._say(row) for row in scores]}
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """The label, or the labels above the threshold, and the probability of every label, most likely first."""
         if not rows:
             return []
-        scores = self._probabilities(self._scores(model, rows) / self.state.get("temperature", 1.0))
-        return [self._say(row) for row in scores]
+        logits, weight = self._scores(model, rows) / self.state.get("alone", 1.0), self.state.get("weight", 1.0)
+        if weight < 1:
+            logits = _blend(logits, self._linear.logits([row["text"] for row in rows]), weight)
+        return [self._say(row) for row in self._probabilities(logits / self.state.get("temperature", 1.0))]
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
         """Accuracy, F1, log-loss, calibration and what abstention buys; a label never trained on counts as wrong."""
@@ -131,6 +165,10 @@ class Classify(Task):
     def multi(self) -> bool:
         """Whether a text may carry several labels, or none."""
         return bool(self.state["multi"])
+
+    @cached_property
+    def _linear(self) -> Linear:
+        return Linear(self.state["chinese"], *(self.arrays[f"linear.{name}"] for name in LINEAR))
 
     def _ids(self, row: Row) -> list[int]:
         assert self.tokenizer is not None
@@ -191,6 +229,11 @@ class LabelHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width) -> (batch, labels)."""
         return F.linear(x * self.GAIN, self.weight, self.bias * self.GAIN)
+
+
+def _blend(ours: np.ndarray, theirs: np.ndarray, weight: float) -> np.ndarray:
+    blended: np.ndarray = weight * ours + (1 - weight) * theirs
+    return blended
 
 
 def label_set(entry: str | list[str]) -> set[str]:
