@@ -42,6 +42,14 @@ def test_neighbours_are_those_of_plain_loops() -> None:
         assert said == pytest.approx(expected / np.outer(np.sqrt(users), users**held), rel=1e-6)
 
 
+def test_counting_some_items_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    histories = some_histories(5, 40)
+    whole, settings = shop.neighbours(histories, 40), shop.learned(histories, 40)
+    monkeypatch.setattr(shop, "PAIRS_AT_ONCE", 300)
+    assert (whole != shop.neighbours(histories, 40)).nnz == 0
+    assert settings == shop.learned(histories, 40)
+
+
 def test_only_the_closest_are_kept_and_of_equals_the_first() -> None:
     items = shop.KEPT + 50
     histories = [np.arange(items)[::-1].copy(), np.array([7, items - 1])]
