@@ -224,3 +224,13 @@ def test_twenty_five_million_interactions_would_fit_in_four_gigabytes() -> None:
 def test_titles_beside_interactions_are_those_of_the_training(tmp_path: Path) -> None:
     state = load_task(prepared(tmp_path, orders())).state
     assert dict(zip(state["items"], state["catalogue"]["title"], strict=True))["i5"] == "物5"
+
+
+def test_a_column_may_begin_late_or_never() -> None:
+    rows = [{**row, "shop": None, "town": "港" if row["item"] == "d" else ""} for row in rows_of(BY_HAND)]
+    found = taken(rows, ["shop", "town"])
+    dealt = by_moment(found, 7.0, 11.0, ["shop", "town"])
+    assert [(row["user"], row["shop"], row["town"]) for row in dealt.parts["train"]] == [
+        ("ann", None, "港"), ("ben", None, None), ("cho", None, None), ("eva", None, None),
+    ]  # fmt: skip
+    assert dealt.parts["train"].last("shop") == {} and dealt.parts["train"].last("town") == {"d": "港"}

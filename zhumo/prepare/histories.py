@@ -20,23 +20,34 @@ Window = dict[str, int]
 
 
 class Values:
-    """A column of few different values, as integers; -1 where there is none."""
+    """A column of few different values, as integers; -1 where there is none. A column without any takes no room."""
 
     def __init__(self) -> None:
-        self.codes = array("i")
+        self._codes = array("i")
+        self._count = 0
         self._known: dict[object, int] = {}
         self.values: list[Any] = []
 
     def append(self, value: Any) -> None:
         """Take the value of one more interaction."""
+        self._count += 1
         if value in (None, "", []):
-            self.codes.append(-1)
+            if self.values:
+                self._codes.append(-1)
             return
+        if not self.values:
+            self._codes = array("i", [-1]) * (self._count - 1)
         key = value if isinstance(value, str | int | float) else orjson.dumps(value)
         code = self._known.setdefault(key, len(self.values))
         if code == len(self.values):
             self.values.append(value)
-        self.codes.append(code)
+        self._codes.append(code)
+
+    def codes(self) -> np.ndarray:
+        """The place in `values` of each interaction's value."""
+        if not self.values:
+            return np.broadcast_to(np.int32(-1), self._count)
+        return np.frombuffer(self._codes, dtype=np.int32)
 
 
 class Interactions:
@@ -74,7 +85,7 @@ class Taken:
         self.duplicates = len(user) - len(order)
         self.user, self.item, self.time = user[order], item[order], time[order]
         self.columns = {
-            name: (values.values, np.frombuffer(values.codes, dtype=np.int32)[order])
+            name: (values.values, values.codes()[order] if values.values else values.codes()[: len(order)])
             for name, values in stream.columns.items()
         }
         self.offsets = np.concatenate([[0], np.cumsum(np.bincount(self.user, minlength=len(self.users)))])
