@@ -3,12 +3,13 @@
 Quality is NDCG@10 with all items ranked and seen items removed, on the same split and by the same code for everybody;
 the other protocol, which keeps seen items, stands in the notes (Online Retail is the other way round: there people buy
 again). Transformers, ours and theirs, learn from the training part alone; counts may take in the validation items once
-everything is chosen, ours and the textbook's, so the textbook stands there twice. Where a library has to be asked, its recorded run is
-compared (`benchmarks/results/peers/`), or made again with `--peers`; how its environment is made, with every version,
-stands in `rivals.py` (`peer_python` does it on first use). A library ends by its own patience, after its own number of
-epochs, or after `--minutes` of CPU time a thread; what it had learned at its best validation answers. One that is
-running may be ended with SIGTERM, and answers all the same. Seconds on a busy machine are a rehearsal: each row says
-how busy it was.
+everything is chosen, ours and the textbook's, so the textbook stands there twice.
+
+Where a library has to be asked, its recorded run is compared (`benchmarks/results/peers/`), or made again with
+`--peers`; how its environment is made, with every version, stands in `rivals.py` (`peer_python` does it on first use).
+A library ends by its own patience, after its own number of epochs, or after `--minutes` of CPU time a thread; what it
+had learned at its best validation answers. One that is running may be ended with SIGTERM, and answers all the same.
+Seconds on a busy machine are a rehearsal: each row says how busy it was.
 """
 
 import json
@@ -165,10 +166,14 @@ def led(everybody: Mapping[str, Found], protocol: Protocol) -> dict[str, Found]:
 def judge(bench: Bench, prefix: str, name: str, everybody: Mapping[str, Found]) -> None:
     """What each reaches, and what is asked of the served answer and of the Transformer alone."""
     ndcg = {who: one.ndcg for who, one in everybody.items()}
+    served, alone = ndcg["served"], ndcg["transformer"]
     for who, one in everybody.items():
         low, high = ndcg[who].interval()
-        bench.row(f"{prefix}.{who}.ndcg@10", ndcg[who].value, low=low, high=high, note=one.note())
-    served, alone = ndcg.pop("served"), ndcg.pop("transformer")
+        above = (
+            f"; the served answer is better: p {served.beats(ndcg[who]):.4f}" if one is not everybody["served"] else ""
+        )
+        bench.row(f"{prefix}.{who}.ndcg@10", ndcg[who].value, low=low, high=high, note=one.note() + above)
+    del ndcg["served"], ndcg["transformer"]
     bench.row(f"{prefix}.served.p_over_neighbours", served.beats(ndcg["neighbours"]), peer="our own neighbours",
               peer_value=ndcg["neighbours"].value, note="what the Transformer adds to the answer")  # fmt: skip
     del ndcg["neighbours"]  # a part of the served answer, not a rival of it
