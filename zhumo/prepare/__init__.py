@@ -203,9 +203,7 @@ def prepare(recipe: Recipe, run: Run) -> None:
         **_describe(parts["train"]),
     }
     write_json(step.folder / "card.json", card)
-    step.finish(
-        rows=reader.counts.summary(), parts=dict(reader.counts.parts), examples=examples, encodings=encodings
-    )
+    step.finish(rows=reader.counts.summary(), parts=dict(reader.counts.parts), examples=examples, encodings=encodings)
 
 
 def _deal(recipe: Recipe, reader: Reader) -> Mapping[Part, Sequence[Row]]:
