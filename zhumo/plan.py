@@ -50,7 +50,7 @@ def plan(recipe: Recipe, run: Run) -> dict[str, Any]:
 
 def _search(recipe: Recipe, run: Run) -> list[dict[str, Any]]:
     """The combinations of values that are drawn; where a training has tried just these, how each did."""
-    values = draw(recipe.train.search, recipe.seed) if recipe.train.search else []
+    values = draw(recipe.train, recipe.seed) if recipe.train.search else []
     path = run.step("train") / "step.json"
     tried: list[dict[str, Any]] = read_json(path).get("search", []) if path.is_file() else []
     same = [entry["values"] for entry in tried] == values

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from zhumo import bundle
 from zhumo.errors import DataError, RecipeError
 from zhumo.plan import plan
-from zhumo.recipe import Recipe
+from zhumo.recipe import Recipe, Train
 from zhumo.run import Run
 from zhumo.tasks import Loss
 from zhumo.tasks.examples import Batch
@@ -44,11 +44,14 @@ def timeless(run: Run) -> list[dict[str, Any]]:
 
 
 def test_combinations_are_drawn_by_the_seed() -> None:
-    some = draw(VALUES, 1)
-    assert some == draw(VALUES, 1) != draw(VALUES, 2)
+    asked = Train(search=VALUES)
+    some = draw(asked, 1)
+    assert some == draw(asked, 1) != draw(asked, 2)
     assert len(some) == CANDIDATES == len({json.dumps(values) for values in some})
     assert all(values[key] in VALUES[key] for values in some for key in VALUES)
-    assert len(draw({"train.lr": [1, 2, 3]}, 0)) == 3
+    assert len(draw(Train(search={"train.lr": [1, 2, 3]}), 0)) == 3
+    few = [len(draw(Train(search=VALUES, minutes=minutes), 1)) for minutes in (0.5, 5, 60)]
+    assert few == [2, 5, CANDIDATES]
 
 
 def test_the_better_half_goes_twice_as_far() -> None:
@@ -61,7 +64,7 @@ def test_the_better_half_goes_twice_as_far() -> None:
 
 def test_the_winner_is_trained_as_if_it_had_been_alone(tmp_path: Path) -> None:
     recipe, run = made(tmp_path / "search", SETTINGS)
-    assert plan(recipe, run)["search"] == [{"values": values, "looks": []} for values in draw(VALUES, 7)]
+    assert plan(recipe, run)["search"] == [{"values": values, "looks": []} for values in draw(recipe.train, 7)]
     train(recipe, run, progress=False)
     facts = run.facts("train")
     table = facts["search"]

@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from math import inf, prod
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pydantic import JsonValue
 
 from zhumo.build import build
 from zhumo.errors import DataError, ModelError
-from zhumo.recipe import Recipe
+from zhumo.recipe import Recipe, Train
 from zhumo.run import Run, read_json, write_json
 from zhumo.train.loop import State, TrainError
 from zhumo.train.order import permute
@@ -36,10 +35,11 @@ Entry = dict[str, Any]
 `problem`, where it could not go on."""
 
 
-def draw(values: Mapping[str, list[JsonValue]], seed: int) -> list[dict[str, JsonValue]]:
-    """Up to CANDIDATES different combinations, at random; all of them where there are no more."""
+def draw(train: Train, seed: int) -> list[dict[str, JsonValue]]:
+    """Up to CANDIDATES different combinations, at random; no more than minutes, for one needs time to show itself."""
+    values, most = train.search, CANDIDATES if train.minutes is None else max(2, min(CANDIDATES, int(train.minutes)))
     sizes = [len(choices) for choices in values.values()]
-    places = permute(np.arange(min(prod(sizes), CANDIDATES)), prod(sizes), seed)
+    places = permute(np.arange(min(prod(sizes), most)), prod(sizes), seed)
     chosen = np.stack(np.unravel_index(places, sizes), axis=1).tolist()
     return [
         {key: choices[place] for (key, choices), place in zip(values.items(), line, strict=True)} for line in chosen
@@ -64,7 +64,7 @@ class Search:
 
     def __init__(self, recipe: Recipe, run: Run, folder: Path) -> None:
         self.recipe, self.run, self.folder = recipe, run, folder / "search"
-        self.table: list[Entry] = [{"values": values, "looks": []} for values in draw(recipe.train.search, recipe.seed)]
+        self.table: list[Entry] = [{"values": values, "looks": []} for values in draw(recipe.train, recipe.seed)]
         if (self.folder / "table.json").is_file():
             self.table = read_json(self.folder / "table.json")
         self.chosen: Entry = self.table[0]
