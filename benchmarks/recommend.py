@@ -126,7 +126,8 @@ def rivals(bench: Bench, shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
     train = shop.rows("train")
     told = {
         "textbook": textbook(train, rows),
-        # It needs no validation, so it may count those interactions too; nobody else has learned from them.
+        # It needs no validation, so it may count those interactions too, as our own neighbours do in the end. No
+        # Transformer, ours or a library's, has learned from them.
         "textbook-and-validation": textbook(rows, rows),
     }
     if shop.name == "retail":
