@@ -145,6 +145,19 @@ def test_seen_items_share_their_rate_in_training(task: Recommend, model: Transfo
         assert [name for name in names(answer) if name not in own][:20] == names(without)[:20]
 
 
+def test_of_what_was_taken_before_the_oftenest_comes_first() -> None:
+    favourites = [["a", "b", "a", "c", "a", "b"], ["d", "e", "d", "f", "d"], ["g", "a", "g", "d", "g"]] * 4
+    task = Recommend(None, LENGTH)
+    task.learn([{"user": str(user), "items": items} for user, items in enumerate(favourites)])
+    assert task.state["protocol"] == "again"
+    model = model_for(task).eval()
+    rows: list[Row] = [{"items": items, "next": [items[0]], "seen": True} for items in favourites]
+    task.calibrate(model, rows)
+    assert [names(answer)[0] for answer in task.answer(model, rows)] == [items[0] for items in favourites]
+    same = {tuple(names(answer)) for answer in task.baselines["popularity"](task, [], rows)}
+    assert len(same) == 1  # bestsellers are the same for everybody
+
+
 def test_the_rate_of_taking_again_is_counted() -> None:
     task = Recommend(None, LENGTH)
     task.learn([{"items": ["a", "b", "a", "a"]}, {"items": ["b"]}, {"items": []}])

@@ -45,6 +45,9 @@ SAMPLED_ABOVE = 2**16  # items; up to here the softmax is over all of them
 SAMPLED = 2**12  # items drawn for a batch beyond
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
 WEIGHTS = np.arange(21) / 20
+OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items kept
+AGAIN = (0.5, 0.6, 0.7, 0.8, 0.9)  # rates that are tried beside the one of training
+FAITH = 0.25  # power of what is said of an item beside how often it was taken
 
 Ask = Callable[[Sequence[shop.History]], np.ndarray]
 """Histories -> the logarithm of how likely each item comes next, (histories, items), up to a constant a line."""
@@ -53,7 +56,7 @@ Ask = Callable[[Sequence[shop.History]], np.ndarray]
 def bestsellers(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
     """The same list for everyone, less what they have seen. The task has counted the training rows already."""
     assert isinstance(task, Recommend)
-    return task.ranked(test, [(1.0, task.popularity)])
+    return task.ranked(test, [(1.0, task.popularity)], personal=False)
 
 
 def neighbours(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
@@ -66,9 +69,10 @@ class Recommend(Task):
     """Items out of a catalogue. Item i of the catalogue is id i + 1 of the model; 0 is padding.
 
     state: `items`, first the `warm` ones, bestsellers first, then those that are only described; `catalogue`, what is
-    known of them by column; `again`, how often in training an item was taken again; `neighbours`, how they are asked;
-    `weight`, the part of the Transformer in the answer. arrays: `popularity`, share of users by item; `neighbours.*`,
-    one sparse matrix of the warm items; `alike.*`, where the others stand between them.
+    known of them by column; `again`, how often in training an item was taken again, later how much of such is shown;
+    `protocol`, which leads; `neighbours`, how they are asked; `weight`, the part of the Transformer in the answer.
+    arrays: `popularity`, share of users by item; `neighbours.*`, one sparse matrix of the warm items; `alike.*`, where
+    the others stand between them.
     """
 
     name: ClassVar[str] = "recommend"
@@ -104,6 +108,7 @@ class Recommend(Task):
         steps = sum(max(len(history) - 1, 0) for history in known)
         again = sum(len(history) - len(set(history.tolist())) for history in known)
         self.state["again"] = (again + 1) / (steps + 2)  # rule of succession: never 0, never 1
+        self.state["protocol"] = "again" if self.state["again"] > OFTEN else "new"
         self.state["neighbours"] = asdict(shop.learned(known, len(warm)))
         self._count(known)
         if len(warm) < len(catalogue.items):
@@ -193,25 +198,38 @@ class Recommend(Task):
         return torch.from_numpy(places + 1).to(device), torch.from_numpy(chance).float().to(device)
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
-        """The weight of the Transformer: of those within a standard error of the best NDCG@10 (Breiman et al. 1984) the
-        one that asks both most evenly, for what is best by less than that is best by chance."""
+        """The weight of the Transformer; and where things are often taken again, how much those are to be shown.
+
+        Of what is within a standard error of the best NDCG@10 (Breiman et al. 1984) what asks both most evenly: what is
+        best by less than that is best by chance.
+        """
         rows = [row for row in rows if any(place < self.warm for place in self._history(row["next"]))]
         rows = rows[:: 1 + len(rows) // CALIBRATED_ON]
         if not rows:
             return
-        gains = []
+        often = self.state["protocol"] == "again"
+        rates = [self.state["again"], *(rate for rate in AGAIN if rate > self.state["again"])] if often else [0.0]
+        pairs = [(weight, rate) for weight in WEIGHTS.tolist() for rate in rates]
+        found = self._gains(model, rows, pairs)
+        means, short = found.mean(axis=1), found[found.mean(axis=1).argmax()] - found
+        equal = np.flatnonzero(short.mean(axis=1) <= short.std(axis=1) / np.sqrt(found.shape[1]))
+        chosen = min(equal.tolist(), key=lambda pair: (abs(pairs[pair][0] - 0.5), -means[pair]))
+        self.state["weight"] = pairs[chosen][0]
+        if often:
+            self.state["again"] = pairs[chosen][1]
+
+    def _gains(self, model: Transformer, rows: Sequence[Row], pairs: Sequence[tuple[float, float]]) -> np.ndarray:
+        """NDCG@10 of rows for pairs of a weight and a rate of taking again, (pairs, rows)."""
+        parts = []
         for indices, histories in self._parts(rows):
             wanted = rank.padded([self._history(rows[index]["next"]).tolist() for index in indices])
             tables = [ask(histories) for ask in (self.transformer(model), self.neighbours)]
-            for table in tables:
-                for line, history in zip(table, histories, strict=True):
-                    line[history] = -np.inf
-            found = (_places(_blend(tables, [weight, 1 - weight]), wanted) for weight in WEIGHTS)
-            gains.append(np.stack([rank.ndcg(where, 10).values for where in found]))
-        table = np.concatenate(gains, axis=1)
-        short = table[table.mean(axis=1).argmax()] - table  # of the best, by row
-        equal = np.flatnonzero(short.mean(axis=1) <= short.std(axis=1) / np.sqrt(table.shape[1]))
-        self.state["weight"] = float(WEIGHTS[equal[np.abs(WEIGHTS[equal] - 0.5).argmin()]])
+            lines = (
+                np.stack([_chances(line, history, again) for line, history in zip(blend, histories, strict=True)])
+                for blend, again in ((_blend(tables, [weight, 1 - weight]), again) for weight, again in pairs)
+            )
+            parts.append(np.stack([rank.ndcg(_places(table, wanted), 10).values for table in lines]))
+        return np.concatenate(parts, axis=1)
 
     def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:
         """Count again with the validation items, which are history by the time of an answer."""
@@ -305,8 +323,11 @@ class Recommend(Task):
             rank.diversity(lists, self.catalogue.index, known, 10, by),
         ]
 
-    def ranked(self, rows: Sequence[Row], parts: Sequence[tuple[float, Ask]]) -> list[Answer]:
-        """The best items of each row by the blend of what the parts say; what weighs nothing is not asked."""
+    def ranked(self, rows: Sequence[Row], parts: Sequence[tuple[float, Ask]], *, personal: bool = True) -> list[Answer]:
+        """The best items of each row by the blend of what the parts say; what weighs nothing is not asked.
+
+        personal: whether what somebody has taken before is more likely to be taken again than as much by others.
+        """
         parts = [(weight, ask) for weight, ask in parts if weight > 0]
 
         def said(histories: Sequence[shop.History]) -> np.ndarray:
@@ -315,7 +336,8 @@ class Recommend(Task):
         answers: list[Answer] = [{} for _ in rows]
         for indices, histories in self._parts(rows):
             for index, history, line in zip(indices, histories, said(histories), strict=True):
-                answers[index] = self._say(rows[index], history, line, said)
+                again = 0.0 if not rows[index].get("seen", False) else self.state["again"] if personal else None
+                answers[index] = self._say(rows[index], history, _chances(line, history, again), said)
         return answers
 
     def popularity(self, histories: Sequence[shop.History]) -> np.ndarray:
@@ -381,11 +403,10 @@ class Recommend(Task):
         for indices, _ in batches([{"ids": history} for history in histories], size):
             yield indices, [histories[index] for index in indices]
 
-    def _say(self, row: Row, history: shop.History, line: np.ndarray, said: Ask) -> Answer:
+    def _say(self, row: Row, history: shop.History, chances: np.ndarray, said: Ask) -> Answer:
         k = row.get("k", SHOWN)
         if k < 1:
             raise DataError("recommend.bad_k", k=k)
-        chances = _chances(line, history, self.state["again"] if row.get("seen", False) else 0.0)
         shown = chances
         only, boost, exclude = row.get("only") or {}, row.get("boost") or {}, self._history(row.get("exclude") or [])
         if only or boost or len(exclude):
@@ -523,14 +544,22 @@ def _blend(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray
     return total
 
 
-def _chances(line: np.ndarray, history: shop.History, again: float) -> np.ndarray:
-    """The logarithm of the probability of every item: those of the history share `again`, the others the rest."""
+def _chances(line: np.ndarray, history: shop.History, again: float | None) -> np.ndarray:
+    """The logarithm of the probability of every item: those of the history share `again`, the others the rest; None
+    makes no difference between them.
+
+    Of those of the history the ones taken often come first: their odds are how often, times what is said to the power
+    of FAITH.
+    """
     chances = line.astype(np.float32)
-    own = np.unique(history)
+    if again is None:
+        return chances - _total(chances)
+    own, times = np.unique(history, return_counts=True)
     chances[own] = -np.inf
     chances += np.float32(np.log1p(-again)) - _total(chances)
     if again > 0 and len(own):
-        chances[own] = np.log(again) + line[own] - _total(line[own])
+        odds = np.log(times) + FAITH * line[own]
+        chances[own] = np.log(again) + odds - _total(odds)
     return chances
 
 
