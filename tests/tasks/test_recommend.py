@@ -13,7 +13,7 @@ from safetensors.numpy import load, save
 
 from zhumo.errors import DataError
 from zhumo.metrics import rank
-from zhumo.tasks import Answer, Row
+from zhumo.tasks import Answer, Row, recommend
 from zhumo.tasks.examples import IGNORE, collate
 from zhumo.tasks.recommend import SHARP, WEIGHTS, Recommend
 from zhumo.transformer import Config, Transformer, initialise
@@ -121,6 +121,27 @@ def test_loss_is_cross_entropy_among_new_items_whatever_the_padding(task: Recomm
                 apart += torch.logsumexp(logits[place, list(asked)], 0).item() - logits[place, target].item()
     assert together.count == 8 + 3
     assert together.total.item() == pytest.approx(apart, rel=1e-5)
+
+
+def test_a_sampled_softmax_stands_for_the_whole(
+    task: Recommend, model: Transformer, users: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = collate([example for items in users[:80] for example in task.encode({"items": items[:-2]})])
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def learned() -> tuple[float, torch.Tensor]:
+        loss = task.loss(model, batch)
+        gradients = torch.autograd.grad(loss.total, parameters, allow_unused=True)
+        return loss.total.item() / loss.count, torch.cat([g.flatten() for g in gradients if g is not None])
+
+    whole, direction = learned()
+    monkeypatch.setattr(recommend, "SAMPLED_ABOVE", 0)
+    for drawn, near, same in ((300, 0.05, 0.8), (100_000, 1e-4, 0.9999)):  # so many draws leave no item out
+        monkeypatch.setattr(recommend, "SAMPLED", drawn)
+        sampled, turned = learned()
+        assert sampled == pytest.approx(whole, rel=near)
+        assert F.cosine_similarity(direction, turned, dim=0) > same
+        assert learned()[0] == sampled  # the same batch draws the same items
 
 
 def test_answers_leave_out_what_was_seen_unless_asked(task: Recommend, model: Transformer, rows: list[Row]) -> None:
