@@ -13,9 +13,10 @@ from safetensors.numpy import load, save
 
 from zhumo.errors import DataError
 from zhumo.metrics import rank
-from zhumo.tasks import Answer, Row, recommend
+from zhumo.tasks import Answer, Row, recommend, softmax
 from zhumo.tasks.examples import IGNORE, collate
-from zhumo.tasks.recommend import SHARP, WEIGHTS, Recommend
+from zhumo.tasks.recommend import WEIGHTS, Recommend
+from zhumo.tasks.softmax import SHARP
 from zhumo.transformer import Config, Transformer, initialise
 
 LENGTH = 16
@@ -137,7 +138,7 @@ def test_a_sampled_softmax_stands_for_the_whole(
     whole, direction = learned()
     monkeypatch.setattr(recommend, "SAMPLED_ABOVE", 0)
     for drawn, near, same in ((300, 0.05, 0.8), (100_000, 1e-4, 0.9999)):  # so many draws leave no item out
-        monkeypatch.setattr(recommend, "SAMPLED", drawn)
+        monkeypatch.setattr(softmax, "DRAWN", drawn)
         sampled, turned = learned()
         assert sampled == pytest.approx(whole, rel=near)
         assert F.cosine_similarity(direction, turned, dim=0) > same

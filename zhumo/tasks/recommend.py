@@ -2,12 +2,12 @@
 
 - A causal Transformer over items (SASRec, Kang & McAuley 2018). A hidden state is compared with every item by their
   cosine: neither a bestseller nor a rare item is loud by its length, which on sparse shops is worth more than any other
-  choice here (`docs/decisions.md`). Beyond SAMPLED_ABOVE items the softmax is sampled (Bengio & Senecal 2008).
+  choice here (`docs/decisions.md`).
 - Beside it the neighbours of the newest items, which are hard to beat on small data. The answer is the product of the
   two (Hinton 2002), `transformer ** weight * neighbours ** (1 - weight)`; the weight is learned on validation rows.
-- "Something new, or something again?" and "which?" are two questions. The first is answered by its rate in training, so
-  the second is learned and asked among new items or among seen ones, never across: that spares the Transformer from
-  learning again and again that a film is not watched twice.
+- "Something new, or something again?" is answered by its rate in training; "which?" is learned and asked among new
+  items or among seen ones, never across: that spares the Transformer from learning again and again that a film is not
+  watched twice.
 - An item nobody took yet stands between those most like it in what is known of them (`likeness`).
 """
 
@@ -28,26 +28,24 @@ from zhumo.baselines import rank as shop
 from zhumo.errors import DataError
 from zhumo.metrics import rank
 from zhumo.metrics.measure import Measure
-from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task, likeness
+from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task, likeness, softmax
 from zhumo.tasks.catalogue import FIELDS, Catalogue
+from zhumo.tasks.chances import apart, blended, odds, standing
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate
 from zhumo.tasks.shelf import WIDER, Shelf, best, diverse
 from zhumo.transformer import Transformer
 
 BEGIN = 5.0  # the score an ordinary item begins with where it stands right beside what was asked
-SHARP = 1 / 0.07  # what a cosine is multiplied by to be the logarithm of odds
 SHOWN = 10  # items of an answer whose row does not say k
 REASONS = 3  # items of the history an answer is put down to, at most
 EARLIEST = 50  # items from the end of a history that are looked at for reasons
 ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
 SAMPLED_ABOVE = 2**16  # items; up to here the softmax is over all of them
-SAMPLED = 2**12  # items drawn for a batch beyond
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
 WEIGHTS = np.arange(21) / 20
 OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items kept
 AGAIN = (0.5, 0.6, 0.7, 0.8, 0.9)  # rates that are tried beside the one of training
-FAITH = 0.25  # power of what is said of an item beside how often it was taken
 
 Ask = Callable[[Sequence[shop.History]], np.ndarray]
 """Histories -> the logarithm of how likely each item comes next, (histories, items), up to a constant a line."""
@@ -172,30 +170,18 @@ class Recommend(Task):
         seen = F.pad(batch["ids"][row].masked_fill(ahead, 0), (1, 0))  # padding is always among them
         table = F.normalize(model.stem.tokens.weight.float(), dim=-1)
         again = (seen == targets[:, None]).any(1)
-        total = _among_seen(hidden[again], table, targets[again], seen[again])
-        drawn = self._drawn(batch) if self.warm > SAMPLED_ABOVE else None
-        columns = self.warm if drawn is None else SAMPLED
+        total = softmax.among_seen(hidden[again], table, targets[again], seen[again])
+        drawn = None
+        if self.warm > SAMPLED_ABOVE:
+            seed = np.abs(batch["ids"].cpu().numpy()).ravel()[:64]
+            drawn = softmax.drawn(self.arrays["popularity"], seed, hidden.device)
+        columns = self.warm if drawn is None else len(drawn[0])
         for part in torch.split((~again).nonzero()[:, 0], max(1, SCORES_AT_ONCE // columns)):
             # A part is computed again for its gradient: one table of scores is in memory, however many are asked.
             total = total + checkpoint(
-                _among_new, hidden[part], table, targets[part], seen[part], drawn, use_reentrant=False
+                softmax.among_new, hidden[part], table, targets[part], seen[part], drawn, use_reentrant=False
             )
         return Loss(total, len(targets))
-
-    def _drawn(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Ids of some items, and the logarithm of how likely each was to be among them.
-
-        Half the draws are even, half by popularity: what is often wanted is also what is often wrongly said. They
-        depend on the batch alone, so a run that goes on draws what it would have drawn.
-        """
-        generator = np.random.default_rng(np.abs(batch["ids"].cpu().numpy()).ravel()[:64])
-        popular = self.arrays["popularity"].astype(np.float64)
-        share = 0.5 / self.warm + 0.5 * popular / popular.sum()
-        places = np.unique(np.searchsorted(np.cumsum(share), generator.random(SAMPLED) * (1 - 1e-9)))
-        places = np.minimum(places, self.warm - 1)
-        chance = np.log(-np.expm1(SAMPLED * np.log1p(-share[places])))
-        device = batch["ids"].device
-        return torch.from_numpy(places + 1).to(device), torch.from_numpy(chance).float().to(device)
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
         """The weight of the Transformer; and where things are often taken again, how much those are to be shown.
@@ -225,10 +211,10 @@ class Recommend(Task):
             wanted = rank.padded([self._history(rows[index]["next"]).tolist() for index in indices])
             tables = [ask(histories) for ask in (self.transformer(model), self.neighbours)]
             lines = (
-                np.stack([_chances(line, history, again) for line, history in zip(blend, histories, strict=True)])
-                for blend, again in ((_blend(tables, [weight, 1 - weight]), again) for weight, again in pairs)
+                np.stack([apart(line, history, again) for line, history in zip(blend, histories, strict=True)])
+                for blend, again in ((blended(tables, [weight, 1 - weight]), again) for weight, again in pairs)
             )
-            parts.append(np.stack([rank.ndcg(_places(table, wanted), 10).values for table in lines]))
+            parts.append(np.stack([rank.ndcg(standing(table, wanted), 10).values for table in lines]))
         return np.concatenate(parts, axis=1)
 
     def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:
@@ -331,13 +317,13 @@ class Recommend(Task):
         parts = [(weight, ask) for weight, ask in parts if weight > 0]
 
         def said(histories: Sequence[shop.History]) -> np.ndarray:
-            return _blend([ask(histories) for _, ask in parts], [weight for weight, _ in parts])
+            return blended([ask(histories) for _, ask in parts], [weight for weight, _ in parts])
 
         answers: list[Answer] = [{} for _ in rows]
         for indices, histories in self._parts(rows):
             for index, history, line in zip(indices, histories, said(histories), strict=True):
                 again = 0.0 if not rows[index].get("seen", False) else self.state["again"] if personal else None
-                answers[index] = self._say(rows[index], history, _chances(line, history, again), said)
+                answers[index] = self._say(rows[index], history, apart(line, history, again), said)
         return answers
 
     def popularity(self, histories: Sequence[shop.History]) -> np.ndarray:
@@ -379,7 +365,7 @@ class Recommend(Task):
             hidden = model.hidden(collate([{"ids": ids} for ids in recent], device)["ids"])
             ends = torch.tensor([len(ids) - 1 for ids in recent], device=device)
             asked = F.normalize(hidden[torch.arange(len(recent), device=device), ends].float(), dim=-1)
-            scores: np.ndarray = (SHARP * asked @ self._even_items(model).T).cpu().numpy()
+            scores: np.ndarray = (softmax.SHARP * asked @ self._even_items(model).T).cpu().numpy()
         return scores
 
     def _even_items(self, model: Transformer) -> Tensor:
@@ -446,9 +432,9 @@ class Recommend(Task):
         """
         own = list(dict.fromkeys(history[-EARLIEST:].tolist()))
         without = said([history[history != place] for place in own])
-        lines = (_chances(line, history, 0.0)[places] for line in without)
-        left = np.array([_odds(line) for line in lines]).reshape(-1, len(places))
-        fallen = np.maximum(_odds(chances[places]) - left, 0)
+        lines = (apart(line, history, 0.0)[places] for line in without)
+        left = np.array([odds(line) for line in lines]).reshape(-1, len(places))
+        fallen = np.maximum(odds(chances[places]) - left, 0)
         shares = fallen / np.maximum(fallen.sum(axis=0), shop.LEAST)
         order = np.argsort(-shares, axis=0, kind="stable")[:REASONS]
         return [
@@ -509,80 +495,3 @@ def _windows(ids: list[int], length: int) -> Iterator[list[int]]:
     """Parts of up to length + 1 ids, newest first, that overlap by one: each id but the first is a target once."""
     for end in range(len(ids), 1, -length):
         yield ids[max(0, end - length - 1) : end]
-
-
-def _among_new(
-    hidden: Tensor, table: Tensor, targets: Tensor, seen: Tensor, drawn: tuple[Tensor, Tensor] | None
-) -> Tensor:
-    """Summed cross-entropy among the items that are not seen: all of them, or the target and those that were drawn,
-    each standing for as many as it was likely to stand for."""
-    if drawn is None:
-        logits = (SHARP * hidden @ table.T).scatter(1, seen, -torch.inf)
-        return F.cross_entropy(logits, targets, reduction="sum")
-    ids, chance = drawn
-    column = torch.full((len(table),), len(ids), device=ids.device)
-    column[ids] = torch.arange(len(ids), device=ids.device)
-    own = SHARP * (hidden * table[targets]).sum(-1, keepdim=True)
-    others = F.pad(SHARP * hidden @ table[ids].T - chance, (0, 1))  # the last column is for what was not drawn
-    others = others.scatter(1, column[torch.cat([seen, targets[:, None]], 1)], -torch.inf)[:, :-1]
-    return F.cross_entropy(torch.cat([own, others], 1), torch.zeros_like(targets), reduction="sum")
-
-
-def _among_seen(hidden: Tensor, table: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
-    """Summed cross-entropy among the items that are seen, each once."""
-    logits = SHARP * torch.einsum("nw,ntw->nt", hidden, table[seen])
-    earlier = torch.ones(seen.size(1), seen.size(1), dtype=torch.bool, device=seen.device).tril(-1)
-    twice = ((seen[:, :, None] == seen[:, None, :]) & earlier).any(-1)
-    logits = logits.masked_fill(twice | (seen == 0), -torch.inf)
-    own = (seen == targets[:, None]).int().argmax(1)  # the first, which is the one that stays
-    return F.cross_entropy(logits, own, reduction="sum")
-
-
-def _blend(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    blended = [weight * table for table, weight in zip(tables, weights, strict=True) if weight > 0]
-    total: np.ndarray = np.add.reduce(blended)
-    return total
-
-
-def _chances(line: np.ndarray, history: shop.History, again: float | None) -> np.ndarray:
-    """The logarithm of the probability of every item: those of the history share `again`, the others the rest; None
-    makes no difference between them.
-
-    Of those of the history the ones taken often come first: their odds are how often, times what is said to the power
-    of FAITH.
-    """
-    chances = line.astype(np.float32)
-    if again is None:
-        return chances - _total(chances)
-    own, times = np.unique(history, return_counts=True)
-    chances[own] = -np.inf
-    chances += np.float32(np.log1p(-again)) - _total(chances)
-    if again > 0 and len(own):
-        odds = np.log(times) + FAITH * line[own]
-        chances[own] = np.log(again) + odds - _total(odds)
-    return chances
-
-
-def _total(logs: np.ndarray) -> np.float32:
-    """The logarithm of the sum."""
-    most = logs.max()
-    return np.float32(most + np.log(np.exp(logs - most).sum()))
-
-
-def _odds(chances: np.ndarray) -> np.ndarray:
-    odds: np.ndarray = chances - np.log1p(-np.minimum(np.exp(chances), 1 - 1e-6))
-    return odds
-
-
-def _places(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where the wanted items of each line stand among all, (lines, wanted); NaN where a line wants fewer."""
-    columns = [np.where(np.isnan(one), np.nan, _place(scores, np.nan_to_num(one).astype(int))) for one in wanted.T]
-    return np.stack(columns, axis=1)
-
-
-def _place(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where the wanted item of each line stands, counted from 0; of equals the earlier item comes first."""
-    own = scores[np.arange(len(wanted)), wanted][:, None]
-    before = np.arange(scores.shape[1]) < wanted[:, None]
-    place: np.ndarray = ((scores > own) | ((scores == own) & before)).sum(axis=1)
-    return place
