@@ -13,7 +13,7 @@ from safetensors.numpy import load, save
 
 from zhumo.errors import DataError
 from zhumo.metrics import rank
-from zhumo.tasks import Answer, Row, recommend, softmax
+from zhumo.tasks import Answer, Row, softmax
 from zhumo.tasks.examples import IGNORE, collate
 from zhumo.tasks.recommend import WEIGHTS, Recommend
 from zhumo.tasks.softmax import SHARP
@@ -136,13 +136,31 @@ def test_a_sampled_softmax_stands_for_the_whole(
         return loss.total.item() / loss.count, torch.cat([g.flatten() for g in gradients if g is not None])
 
     whole, direction = learned()
-    monkeypatch.setattr(recommend, "SAMPLED_ABOVE", 0)
+    monkeypatch.setattr(softmax, "LARGE", 0)
     for drawn, near, same in ((300, 0.05, 0.8), (100_000, 1e-4, 0.9999)):  # so many draws leave no item out
         monkeypatch.setattr(softmax, "DRAWN", drawn)
         sampled, turned = learned()
         assert sampled == pytest.approx(whole, rel=near)
         assert F.cosine_similarity(direction, turned, dim=0) > same
         assert learned()[0] == sampled  # the same batch draws the same items
+
+
+def test_a_large_catalogue_is_asked_in_whole_numbers_and_says_nearly_the_same(
+    task: Recommend, model: Transformer, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = task.variants(model, rows)["transformer"]
+    monkeypatch.setattr(softmax, "LARGE", 0)
+    task = Recommend(None, LENGTH, task.state, task.arrays)  # what was compared before is forgotten
+    rough = task.variants(model, rows)["transformer"]
+    assert rough != exact
+    before, after = (
+        [{item["id"]: np.log(item["score"]) for item in answer["items"]} for answer in answers]
+        for answers in (exact, rough)
+    )
+    both = [(one[item], two[item]) for one, two in zip(before, after, strict=True) for item in one if item in two]
+    assert len(both) > 0.95 * sum(map(len, before))
+    assert max(abs(one - two) for one, two in both) < 0.1
+    assert rough[:1] == task.variants(model, rows[:1])["transformer"]  # whole numbers add up the same in any company
 
 
 def test_answers_leave_out_what_was_seen_unless_asked(task: Recommend, model: Transformer, rows: list[Row]) -> None:

@@ -41,7 +41,6 @@ REASONS = 3  # items of the history an answer is put down to, at most
 EARLIEST = 50  # items from the end of a history that are looked at for reasons
 ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
-SAMPLED_ABOVE = 2**16  # items; up to here the softmax is over all of them
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
 WEIGHTS = np.arange(21) / 20
 OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items kept
@@ -172,7 +171,7 @@ class Recommend(Task):
         again = (seen == targets[:, None]).any(1)
         total = softmax.among_seen(hidden[again], table, targets[again], seen[again])
         drawn = None
-        if self.warm > SAMPLED_ABOVE:
+        if self.warm > softmax.LARGE:
             seed = np.abs(batch["ids"].cpu().numpy()).ravel()[:64]
             drawn = softmax.drawn(self.arrays["popularity"], seed, hidden.device)
         columns = self.warm if drawn is None else len(drawn[0])
@@ -283,7 +282,7 @@ class Recommend(Task):
         return {"items": [self._item(one) | {"score": float(line[one])} for one in best(line, k).tolist()]}
 
     def _like(self, model: Transformer, place: int) -> np.ndarray:
-        even = self._even_items(model)
+        even = self._compared(model).exact
         cosines: np.ndarray = (even @ even[place]).cpu().numpy()
         return cosines
 
@@ -365,22 +364,22 @@ class Recommend(Task):
             hidden = model.hidden(collate([{"ids": ids} for ids in recent], device)["ids"])
             ends = torch.tensor([len(ids) - 1 for ids in recent], device=device)
             asked = F.normalize(hidden[torch.arange(len(recent), device=device), ends].float(), dim=-1)
-            scores: np.ndarray = (softmax.SHARP * asked @ self._even_items(model).T).cpu().numpy()
+            scores: np.ndarray = self._compared(model).scores(asked).cpu().numpy()
         return scores
 
-    def _even_items(self, model: Transformer) -> Tensor:
-        """The embeddings of all items, each of length 1, kept until they change. What nobody has taken stands between
-        the warm items it is like."""
+    def _compared(self, model: Transformer) -> softmax.Items:
+        """The embeddings of all items, kept until they change. What nobody has taken stands between the warm items it
+        is like."""
         weight = model.stem.tokens.weight
         if self._even is None or self._even[0] is not weight or self._even[1] != weight._version:
             even = F.normalize(weight.detach()[1:].float(), dim=-1)
             if (alike := self._alike) is not None:
                 new = torch.from_numpy(alike @ even.cpu().numpy()).to(even)
                 even = torch.cat([even, F.normalize(new, dim=-1)])
-            self._even = (weight, weight._version, even)
+            self._even = (weight, weight._version, softmax.Items.of(even))
         return self._even[2]
 
-    _even: tuple[Tensor, int, Tensor] | None = None
+    _even: tuple[Tensor, int, softmax.Items] | None = None
 
     def _parts(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[shop.History]]]:
         """Some rows at a time, of like length: their indices and their histories."""
