@@ -50,6 +50,19 @@ class Split(Section):
     column: str | None = Field(None, description="The column of the source that `group` or `time` looks at.")
     valid: ShareOrDay = Field(0.1, description="Share of rows for validation; by time also the day it begins.")
     test: ShareOrDay = Field(0.1, description="Share of rows for the test; by time also the day it begins.")
+    near: float | None = Field(
+        None,
+        ge=0.7,
+        lt=1,
+        description="Texts that share at least so much of their runs of five letters stay in one part, too (random and "
+        "group); rows like that in the training source leave it where the other stands in the test or valid source.",
+    )
+
+    @model_validator(mode="after")
+    def _near_is_not_dealt_by_time(self) -> Self:
+        if self.near is not None and self.by in ("time", "last"):
+            raise ValueError(f"near keeps like texts together, which a split by {self.by} cannot")
+        return self
 
     @model_validator(mode="after")
     def _days_are_times(self) -> Self:
@@ -61,21 +74,46 @@ class Split(Section):
         return self
 
 
+class Range(Section):
+    """Numbers between two bounds, both included."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+def _no_password(source: str) -> str:
+    if PASSWORD.match(source):
+        raise RecipeError("recipe.password")
+    return source
+
+
+PASSWORD = re.compile(r"postgres(ql)?://[^/?#]*:[^/?#]*@")
+SourceName = Annotated[str, AfterValidator(_no_password)]
+
+
 class Prepare(Section):
     """Step 1: read, clean, split and encode the data."""
 
-    source: str = Field(
-        description="A path, pypi:PACKAGE==VERSION/PATH#sha256=..., sqlite:FILE?QUERY, hf:OWNER/NAME, "
-        "or a name of the catalogue (`zhumo pull` lists it)."
+    source: SourceName = Field(
+        description="A path, pypi:PACKAGE==VERSION/PATH#sha256=..., sqlite:FILE?QUERY, xlsx:FILE?SHEET, "
+        "postgres://USER@HOST/DATABASE?QUERY, hf:OWNER/NAME, or a name of the catalogue (`zhumo pull` lists it)."
     )
-    items: str | None = Field(
+    items: SourceName | None = Field(
         None, description="recommend: the catalogue, a second source with one row an item (id, title, category, price)."
     )
-    valid: str | None = Field(None, description="A source of validation rows, where they come apart.")
-    test: str | None = Field(None, description="A source of test rows, where they come apart.")
+    valid: SourceName | None = Field(None, description="A source of validation rows, where they come apart.")
+    test: SourceName | None = Field(None, description="A source of test rows, where they come apart.")
     columns: dict[str, str | list[str]] = Field(
         default_factory=dict,
         description="What the task calls it: what the source calls it. A list of columns is joined line by line.",
+    )
+    id: str | None = Field(
+        None, description="A column no value of which may come twice; a row that says otherwise is put aside."
+    )
+    keep: dict[str, Annotated[list[str | int | float | bool], Field(min_length=1)] | Range] = Field(
+        default_factory=dict,
+        description="Only rows with these values, by column of the source or computed: text.language, text.characters, "
+        "text.quality. A list of values, or numbers {at_least: 0.5, at_most: 1}.",
     )
     split: Split = Split()
     dedupe: bool = Field(True, description="Drop rows that say exactly the same as an earlier one.")
@@ -175,6 +213,10 @@ class Evaluate(Section):
     slices: list[str] = Field(default_factory=list, description="Columns whose values are measured apart.")
     gate: dict[str, str] = Field(
         default_factory=dict, description='What must hold, e.g. {ndcg@10: ">= baseline * 1.1"} or {accuracy: ">= 0.9"}.'
+    )
+    old: str | None = Field(
+        None,
+        description="The bundle it is to replace: asked the same rows; the gate may name it, {accuracy: '>= old'}.",
     )
     tokens: int = Field(64, ge=1, description="write: longest generated answer.")
 

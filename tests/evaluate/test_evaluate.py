@@ -10,7 +10,7 @@ from banking import CHANNELS, HOSTILE, trained
 from rich.console import Console
 
 from zhumo.bundle import load
-from zhumo.errors import GateError, RecipeError
+from zhumo.errors import GateError, ModelError, RecipeError
 from zhumo.evaluate import evaluate, read_report, summary
 from zhumo.evaluate.report import FORMAT
 from zhumo.recipe import Recipe
@@ -136,3 +136,18 @@ def test_the_summary_shows_the_table_the_sentence_and_the_gate(
     text = console.export_text()
     report = read_report(run)
     assert report["sentence"][language] in text and "TF-IDF" in text and "✓" in text
+
+
+def test_a_bundle_to_be_replaced_is_asked_the_same_rows_and_bounds_the_gate(mine: tuple[Recipe, Run]) -> None:
+    recipe, run = mine
+    old = str(run.step("train"))
+    evaluate(changed(recipe, old=old, gate={"accuracy": ">= old", "ece": "<= old + 0.01"}), run)
+    report = read_report(run)
+    (before,) = [one for one in report["rivals"] if one["kind"] == "old"]
+    assert before["measures"][0] == report["measures"][0] and before["p_better"] == 1.0  # it is the very same
+    with pytest.raises(GateError, match="accuracy"):
+        evaluate(changed(recipe, old=old, gate={"accuracy": "> old"}), run)
+    with pytest.raises(RecipeError, match=r"evaluate\.old"):
+        evaluate(changed(recipe, gate={"accuracy": "> old"}), run)
+    with pytest.raises(ModelError, match="task classify"):
+        evaluate(changed(recipe, old=str(run.folder)), run)

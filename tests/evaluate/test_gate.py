@@ -16,26 +16,29 @@ compares = st.sampled_from(sorted(COMPARE))
 @given(compares, numbers, numbers)
 def test_a_number_is_compared_as_python_compares_it(compare: str, value: float, bound: float) -> None:
     expected = {">=": value >= bound, "<=": value <= bound, ">": value > bound, "<": value < bound}[compare]
-    assert check(f"{compare} {bound!r}", value, None) is expected
+    assert check(f"{compare} {bound!r}", value, {}) is expected
 
 
-@given(compares, numbers, numbers, numbers, st.sampled_from("*+-"))
-def test_a_changed_baseline_is_the_bound(compare: str, value: float, baseline: float, by: float, change: str) -> None:
-    bound = {"*": baseline * by, "+": baseline + by, "-": baseline - by}[change]
-    assert parse(f"{compare}baseline {change}{by!r}").bound(baseline) == bound
-    assert check(f"{compare} baseline {change} {by!r}", value, baseline) is COMPARE[compare](value, bound)
+@given(compares, numbers, numbers, numbers, st.sampled_from("*+-"), st.sampled_from(["baseline", "old"]))
+def test_a_changed_rival_is_the_bound(
+    compare: str, value: float, other: float, by: float, change: str, rival: str
+) -> None:
+    bound = {"*": other * by, "+": other + by, "-": other - by}[change]
+    values = {"baseline": 0.0, "old": 0.0} | {rival: other}
+    assert parse(f"{compare}{rival} {change}{by!r}").bound(values) == bound
+    assert check(f"{compare} {rival} {change} {by!r}", value, values) is COMPARE[compare](value, bound)
 
 
 @given(compares, numbers)
 def test_exactly_one_of_a_comparison_and_its_opposite_holds(compare: str, value: float) -> None:
     opposite = {">=": "<", "<": ">=", "<=": ">", ">": "<="}[compare]
-    assert check(f"{compare} baseline", value, 0.5) is not check(f"{opposite} baseline", value, 0.5)
+    assert check(f"{compare} old", value, {"old": 0.5}) is not check(f"{opposite} old", value, {"old": 0.5})
 
 
 @given(compares)
 def test_what_is_no_number_holds_against_nothing(compare: str) -> None:
-    assert not check(f"{compare} 0.5", math.nan, None)
-    assert not check(f"{compare} baseline", 0.5, None)
+    assert not check(f"{compare} 0.5", math.nan, {})
+    assert not check(f"{compare} baseline", 0.5, {"old": 0.5})
 
 
 @given(st.text(max_size=40))
@@ -44,7 +47,7 @@ def test_any_text_is_a_rule_or_a_recipe_error(text: str) -> None:
         rule = parse(text)
     except RecipeError:
         return
-    assert rule.compare in text and ("baseline" in text) is rule.relative
+    assert rule.compare in text and (rule.rival or "") in text
 
 
 @pytest.mark.parametrize(

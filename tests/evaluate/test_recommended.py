@@ -14,7 +14,7 @@ from zhumo.bundle import load
 from zhumo.evaluate import Report, evaluate, read_report
 from zhumo.evaluate.card import card
 from zhumo.evaluate.page import page
-from zhumo.evaluate.report import BANDS, slices
+from zhumo.evaluate.slices import BANDS, looks, slices, weakness
 from zhumo.metrics.measure import Measure
 from zhumo.prepare import prepare, read_rows
 from zhumo.recipe import Recipe
@@ -100,7 +100,8 @@ def test_the_middle_taker_of_a_basket_names_its_band() -> None:
         {"items": ["a"], "next": ["never"]}, {"items": ["a"] * 9, "next": ["a", "b", "never"]},
         {"items": [], "next": ["a"]},
     ]  # fmt: skip
-    found = slices(rows, [], Measure("ndcg@10", np.array([0.0, 1.0, 0.5])), None, {"a": 300, "b": 5})
+    parts, lead = looks(rows, takers={"a": 300, "b": 5}), Measure("ndcg@10", np.array([0.0, 1.0, 0.5]))
+    found = slices(parts, lead, None, weakness(parts, lead))
     groups = {part["name"]: [(group["value"], group["score"]["value"]) for group in part["groups"]] for part in found}
     assert groups == {
         "history": [("0", 0.5), ("1 – 5", 0.0), ("6 – 20", 1.0)],

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhumo.evaluate.plots import Axis, axis, lines, strip
-from zhumo.evaluate.report import SHOWN, Contender, best, chances, languages, ranked, slices, value_of, verdict
+from zhumo.evaluate.report import Contender, best, chances, languages, ranked, value_of, verdict
+from zhumo.evaluate.slices import SHOWN, looks, slices, weakness
 from zhumo.evaluate.voice import Voice, chance, figure
 from zhumo.metrics.measure import Measure
 from zhumo.tasks.classify import Classify
@@ -79,7 +80,8 @@ def test_rivals_without_the_measure_or_on_other_rows_are_not_compared() -> None:
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=200))
 def test_every_row_is_in_exactly_one_group_of_a_number(ages: list[int]) -> None:
     lead = Measure("accuracy", np.ones(len(ages)))
-    for part in slices([{"age": age} for age in ages], ["age"], lead, None):
+    parts = looks([{"age": age} for age in ages], ["age"])
+    for part in slices(parts, lead, None, weakness(parts, lead)):
         assert sum(group["n"] for group in part["groups"]) == len(ages) and part["others"] == 0
         assert len(part["groups"]) <= SHOWN and not any(group["weak"] for group in part["groups"])
 
@@ -87,14 +89,15 @@ def test_every_row_is_in_exactly_one_group_of_a_number(ages: list[int]) -> None:
 def test_of_many_groups_the_weakest_are_shown_and_the_others_counted(real: dict[str, Contender]) -> None:
     cities = [f"city {index % 40}" for index in range(2000)]
     right = np.array([0.0 if city == "city 7" else 1.0 for city in cities])
-    (part,) = slices([{"city": city} for city in cities], ["city"], Measure("accuracy", right), None)
+    parts, lead = looks([{"city": city} for city in cities], ["city"]), Measure("accuracy", right)
+    (part,) = slices(parts, lead, None, weakness(parts, lead))
     assert part["groups"][0]["value"] == "city 7" and part["groups"][0]["weak"]
     assert len(part["groups"]) == SHOWN and part["others"] == 2000 - SHOWN * 50
 
 
 def test_a_row_with_several_labels_is_in_each_of_their_groups() -> None:
     table = [{"label": ["a", "b"]}, {"label": ["b"]}, {"label": []}]
-    (part,) = slices(table, [], Measure("accuracy", np.array([1.0, 0.0, 1.0])), None)
+    (part,) = slices(looks(table), Measure("accuracy", np.array([1.0, 0.0, 1.0])), None, {})
     assert {group["value"]: (group["n"], group["score"]["value"]) for group in part["groups"]} == {
         "a": (1, 1.0),
         "b": (2, 0.5),

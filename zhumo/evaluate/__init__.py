@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from zhumo.bundle import Bundle, load
-from zhumo.errors import DataError, GateError
+from zhumo.bundle import Bundle, load, load_task
+from zhumo.errors import DataError, GateError, ModelError, RecipeError
 from zhumo.evaluate.card import card
 from zhumo.evaluate.gate import parse
 from zhumo.evaluate.page import page
@@ -35,7 +35,7 @@ from zhumo.evaluate.report import (
     Report,
     Rival,
     Said,
-    Slice,
+    Worst,
     best,
     calibration,
     chances,
@@ -43,11 +43,10 @@ from zhumo.evaluate.report import (
     languages,
     ranked,
     said,
-    slices,
     value_of,
     verdict,
-    weak_groups,
 )
+from zhumo.evaluate.slices import looks, named, slices, weakness, words, worst
 from zhumo.evaluate.summary import summary
 from zhumo.evaluate.voice import Voice, figure
 from zhumo.prepare import read_rows
@@ -59,10 +58,10 @@ from zhumo.words import LANGUAGES, say
 __all__ = ["Report", "evaluate", "read_report", "summary"]
 
 TRANSFORMER, BLEND = "transformer", "blend"  # the model among contenders and variants; what answers for several of them
+OLD = "old"  # the bundle that is to be replaced
 K = 20  # items a recommender is asked for, so that its lists can be measured so far down
 AT_ONCE = 128  # rows answered between two steps of the progress bar
 PATIENCE = 2.0  # seconds of work that need no progress bar
-WEAK = 6  # weak groups that are named
 FEW = 300  # test rows below which the report warns
 
 
@@ -73,10 +72,13 @@ def evaluate(recipe: Recipe, run: Run) -> None:
         GateError: a rule of the gate does not hold.
         DataError: there are no test rows.
         RecipeError: a gate that is not in the grammar, or on a measure the task does not have.
+        ModelError: evaluate.old is not a bundle of this task.
     """
-    for rule in recipe.evaluate.gate.values():
-        parse(rule)
-    step = run.begin("evaluate", recipe, resume=True)
+    old = recipe.evaluate.old
+    for name, rule in recipe.evaluate.gate.items():
+        if parse(rule).rival == OLD and old is None:
+            raise RecipeError("gate.no_old", name=name, rule=rule)
+    step = run.begin("evaluate", recipe, {} if old is None else {old: _weights(old, recipe.task)}, resume=True)
     if step.done:
         return
     if not (step.folder / "report.json").is_file():
@@ -105,6 +107,17 @@ def read_report(run: Run) -> Report:
     return report
 
 
+def _weights(folder: str, task: str) -> str:
+    """The sha256 of a bundle's weights.
+
+    Raises:
+        ModelError: it is no bundle of this task.
+    """
+    if not (Path(folder) / "task.json").is_file() or load_task(Path(folder)).name != task:
+        raise ModelError("model.not_of_task", folder=folder, task=task)
+    return file_digest(Path(folder) / "model.safetensors")
+
+
 def _write(folder: Path, report: Report) -> None:
     """All forms of the report; the JSON comes last and says that the others are whole."""
     for language in LANGUAGES:
@@ -130,6 +143,9 @@ def _measure(recipe: Recipe, run: Run, folder: Path) -> Report:
     _write_lines(folder / "rows.jsonl", rows)
     _write_lines(folder / "answers.jsonl", answers)
     all_ = _contenders(bundle, train, rows, answers)
+    if recipe.evaluate.old is not None:
+        before = _in_parts(load(recipe.evaluate.old).answer, rows)
+        all_.append(_contender(task, OLD, "old", before, rows))
     report = _report(recipe, run, task, rows, all_, _takers(train))
     protocols = [_protocol(task, name, all_) for name in list(ways)[:1]]
     for name, options in list(ways.items())[1:]:
@@ -185,16 +201,19 @@ def _report(
 ) -> Report:
     """What the answers of all contenders, the served ones first, say."""
     served = all_[0]
-    variants, baselines = (
-        ranked([one for one in all_ if one.kind == kind], task.metric) for kind in ("variant", "baseline")
+    variants, baselines, before = (
+        ranked([one for one in all_ if one.kind == kind], task.metric) for kind in ("variant", "baseline", "old")
     )
     lead, rival = served.measures[task.metric], best(baselines, task.metric)
     found = chances(all_, task.metric)
-    winner = ranked([*baselines, *variants, served], task.metric)[0].name  # of equals the cheaper one
+    winner = ranked([*baselines, *variants, *before, served], task.metric)[0].name  # of equals the cheaper one
     judged, sentence = verdict(served, baselines, task.metric, found)
     # Where the answer is a blend, the Transformer in it is judged by itself as well.
     parts = [verdict(one, baselines, task.metric, found, part=True)[1] for one in variants if one.name == TRANSFORMER]
-    groups = slices(rows, recipe.evaluate.slices, lead, rival.measures[task.metric] if rival else None, takers)
+    seen = looks(rows, recipe.evaluate.slices, takers, _described(task, rows)) if len(lead.values) == len(rows) else []
+    also = [words(rows)] if len(lead.values) == len(rows) else []
+    sure = weakness([*seen, *also], lead)
+    weakest = worst([*seen, *also], lead, sure)
     return {
         "format": FORMAT,
         "task": task.name,
@@ -205,22 +224,23 @@ def _report(
         "protocols": [],
         "served": served.name,
         "measures": served.values(task.metric),
-        "rivals": [_rival(one, task.metric, found[served.name]) for one in (*variants, *baselines)],
+        "rivals": [_rival(one, task.metric, found[served.name]) for one in (*variants, *before, *baselines)],
         "winner": winner,
         "tied": [name for name, p in found[winner].items() if p >= SURE],
         "chances": found,
         "verdict": judged,
         "sentence": sentence,
         "parts": parts,
-        "gate": gates(recipe.evaluate.gate, served, baselines),
-        "slices": groups,
+        "gate": gates(recipe.evaluate.gate, served, baselines, *before),
+        "slices": slices(seen, lead, rival.measures[task.metric] if rival else None, sure),
+        "worst": weakest,
         "calibration": calibration(served.measures.get("ece")),
         "data": _data(run, rows),
         "cost": {},
         "model": _model(recipe, run, task),
         "curve": _curve(run.step("train") / "metrics.jsonl"),
         "reproduce": _reproduce(recipe, run),
-        "limits": _limits(task.name, len(rows), groups),
+        "limits": _limits(task.name, len(rows), weakest),
     }
 
 
@@ -351,12 +371,22 @@ def _reproduce(recipe: Recipe, run: Run) -> dict[str, Any]:
     }
 
 
-def _limits(task: str, rows: int, parts: Sequence[Slice]) -> list[Said]:
+def _described(task: Task, rows: Sequence[Row]) -> dict[str, Row]:
+    """What is known of each item that a row wants, where a task has a catalogue."""
+    catalogue, wanted = task.state.get("catalogue", {}), {item for row in rows for item in row.get("next", ())}
+    return {
+        item: {name: values[place] for name, values in catalogue.items() if values[place] is not None}
+        for place, item in enumerate(task.state.get("items", ()))
+        if item in wanted
+    }
+
+
+def _limits(task: str, rows: int, weakest: Worst) -> list[Said]:
     """What a reader must not conclude from the report."""
     limits = [said("limits.rows", rows=figure(rows)), said(f"limits.{task}")]
     if rows < FEW:
         limits.append(said("limits.few", rows=figure(rows)))
-    weak = {voice.language: voice.join(weak_groups(parts, voice)[:WEAK]) for voice in map(Voice, LANGUAGES)}
-    if any(weak.values()):
+    weak = {voice.language: voice.join(named(weakest, voice)) for voice in map(Voice, LANGUAGES)}
+    if weakest["groups"]:
         limits.append({language: Voice(language)("limits.weak", groups=groups) for language, groups in weak.items()})
     return limits

@@ -8,6 +8,7 @@ import yaml
 
 from zhumo.evaluate.page import blend, digests, everyone, measure_of, not_asked, rule, spread, values, winner
 from zhumo.evaluate.report import Report, Rival
+from zhumo.evaluate.slices import called
 from zhumo.evaluate.voice import Voice, chance, figure
 
 PIPELINES = {"classify": "text-classification", "write": "text-generation", "embed": "sentence-similarity"}
@@ -26,6 +27,7 @@ def card(report: Report, language: str) -> str:
         report["protocol"][language],
         _section("measures", _measures(report, voice), voice),
         _section("protocols", _protocols(report, voice), voice) if len(report["protocols"]) > 1 else "",
+        _section("worst", _worst(report, voice), voice) if report["worst"]["looked"] else "",
         _section("slices", _slices(report, voice), voice) if report["slices"] else "",
         _section("asked", _data(report, voice), voice),
         _section("cost", _cost(report, voice), voice),
@@ -107,6 +109,20 @@ def _way(one: Rival | None) -> str:
     value = one["measures"][0]
     p = "" if one["p_better"] is None else f", p {_plain(chance(one['p_better']))}"
     return f"{figure(value['value'])} ({spread(value)}{p})"
+
+
+def _worst(report: Report, voice: Voice) -> str:
+    found = report["worst"]
+    facts = {name: figure(found[name]) for name in ("looked", "fewest")}
+    if not found["groups"]:
+        return voice("worst.none", **facts)
+    head = ["", voice("n"), _plain(voice.metric(report["lead"])), voice("rest")]
+    rows = []
+    for group in found["groups"]:
+        name = _plain(called(group["name"], group["automatic"], group["value"], voice))
+        value = f"{figure(group['score']['value'])} ({spread(group['score'])}, p {_plain(chance(group['p']))})"
+        rows.append([name, figure(group["n"]), value, figure(group["rest"])])
+    return _table(head, rows)
 
 
 def _slices(report: Report, voice: Voice) -> str:

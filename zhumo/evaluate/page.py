@@ -6,7 +6,8 @@ from typing import Any
 
 from zhumo.evaluate import plots
 from zhumo.evaluate.markup import Markup, joined, tag
-from zhumo.evaluate.report import Gate, Report, Rival, Slice, Value
+from zhumo.evaluate.report import Gate, Report, Rival, Slice, Value, Weakest
+from zhumo.evaluate.slices import called
 from zhumo.evaluate.voice import Voice, chance, figure
 
 LANG = {"en": "en", "zh": "zh-CN"}
@@ -25,7 +26,7 @@ MARK = tag(
 def page(report: Report, language: str) -> str:
     """The whole page in one language."""
     voice = Voice(language)
-    parts = (_contenders, _protocols, _measures, _slices, _calibration, _data, _cost, _repeat, _limits)
+    parts = (_contenders, _protocols, _measures, _worst, _slices, _calibration, _data, _cost, _repeat, _limits)
     main = tag(
         "main", _head(report, voice), _first(report, voice), *(part(report, voice) for part in parts), _foot(voice)
     )
@@ -250,6 +251,33 @@ def digests(facts: Mapping[str, Any]) -> list[str]:
 def _facts(pairs: Iterable[tuple[object, object]]) -> Markup:
     known = ((name, value) for name, value in pairs if value not in (None, "", "–"))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in known))
+
+
+def _worst(report: Report, voice: Voice) -> Markup | None:
+    """The groups that are surely worse than the other rows."""
+    found = report["worst"]
+    if not found["looked"]:
+        return None
+    facts = {name: figure(found[name]) for name in ("looked", "fewest")}
+    groups = found["groups"]
+    told = tag("p", voice(f"worst.{'some' if groups else 'none'}", **facts), class_="note" if groups else "told")
+    if not groups:
+        return _section("worst", voice, told)
+    line = report["measures"][0]["value"]
+    along = plots.over([group["score"] for group in groups], [line, *(group["rest"] for group in groups)])
+    rows = (_weakest(group, along, line, voice) for group in groups)
+    return _section("worst", voice, tag("table", tag("tbody", *rows, _scale_row(along)), class_="forest"), told)
+
+
+def _weakest(group: Weakest, along: plots.Axis, line: float | None, voice: Voice) -> Markup:
+    name = called(group["name"], group["automatic"], group["value"], voice)
+    return tag(
+        "tr",
+        tag("th", name, tag("span", f"{figure(group['n'])} {voice('n')}", class_="tag"), scope="row"),
+        tag("td", plots.strip(group["score"], along, "weak", line, group["rest"]), class_="plot"),
+        _cell(group["score"]),
+        tag("td", f"p {chance(group['p'])}", class_="number p"),
+    )
 
 
 def _slices(report: Report, voice: Voice) -> Markup | None:

@@ -8,7 +8,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -18,17 +17,13 @@ from zhumo.evaluate.gate import check, parse
 from zhumo.evaluate.voice import Voice, chance, figure
 from zhumo.metrics.calibration import coverage_curve, reliability
 from zhumo.metrics.measure import Measure
-from zhumo.tasks import Row
 from zhumo.words import LANGUAGES
 
-FORMAT = 1
+FORMAT = 2
 SURE = 0.05  # a difference counts where chance would show it less often than this
-SHOWN = 12  # groups of a slice that are shown, the weakest of more; the others are counted
-FEWEST = 20  # rows of a group worth showing, where there are many groups
 CURVE = 100  # points of a curve
-BANDS = (0, 5, 20, 100)  # where counts of people and things are divided: at most 5 is a cold user or a cold item
 COMMON = frozenset(("the", "and", "to", "of", "a", "is", "i", "it"))  # a tenth of English and more
-Kind = Literal["model", "variant", "baseline"]
+Kind = Literal["model", "variant", "baseline", "old"]
 Verdict = Literal["better", "same", "worse", "alone"]
 Said = dict[str, str]
 """A sentence by language."""
@@ -60,14 +55,15 @@ class Rival(TypedDict):
 
 
 class Group(TypedDict):
-    """The rows that share a value of a slice. weak: not too few to tell, and their whole interval is worse than the
-    value over all rows."""
+    """The rows that share a value of a slice. weak: surely worse than the other rows; p: of "no worse", corrected for
+    all groups that were looked at, null where they are too few to tell."""
 
     value: str
     n: int
     score: Value
     baseline: float | None
     weak: bool
+    p: float | None
 
 
 class Slice(TypedDict):
@@ -77,6 +73,26 @@ class Slice(TypedDict):
     automatic: bool
     groups: list[Group]
     others: int
+
+
+class Weakest(TypedDict):
+    """A group that is surely worse than the rest: what the other rows reach, and the corrected p."""
+
+    name: str
+    automatic: bool
+    value: str
+    n: int
+    score: Value
+    rest: float | None
+    p: float
+
+
+class Worst(TypedDict):
+    """Where it is worst: of `looked` groups of at least `fewest` rows, those surely worse, the surest first."""
+
+    looked: int
+    fewest: int
+    groups: list[Weakest]
 
 
 class Protocol(TypedDict):
@@ -143,6 +159,7 @@ class Report(TypedDict):
     parts: list[Said]
     gate: list[Gate]
     slices: list[Slice]
+    worst: Worst
     calibration: Calibration | None
     data: dict[str, Any]
     cost: dict[str, Any]
@@ -252,8 +269,10 @@ def _sentence(
     return told
 
 
-def gates(rules: Mapping[str, str], served: Contender, baselines: Sequence[Contender]) -> list[Gate]:
-    """Every rule of the recipe held against what was measured.
+def gates(
+    rules: Mapping[str, str], served: Contender, baselines: Sequence[Contender], old: Contender | None = None
+) -> list[Gate]:
+    """Every rule of a gate held against what was measured. old: the bundle that is to be replaced.
 
     Raises:
         RecipeError: a rule names no measure of this task.
@@ -262,104 +281,19 @@ def gates(rules: Mapping[str, str], served: Contender, baselines: Sequence[Conte
     for name in rules:
         if name not in known:
             raise RecipeError("gate.unknown", name=name, near=nearest(name, known) or known[0], known=", ".join(known))
-    return [_gate(name, rule, served.measures[name].value, best(baselines, name)) for name, rule in rules.items()]
+    return [_gate(name, rule, served, {"baseline": best(baselines, name), "old": old}) for name, rule in rules.items()]
 
 
-def _gate(name: str, rule: str, value: float, rival: Contender | None) -> Gate:
-    baseline = rival.measures[name].value if rival else None
+def _gate(name: str, rule: str, served: Contender, rivals: Mapping[str, Contender | None]) -> Gate:
+    value = served.measures[name].value
+    values = {who: one.measures[name].value for who, one in rivals.items() if one and name in one.measures}
     return {
         "name": name,
         "rule": rule,
-        "bound": number(parse(rule).bound(baseline)),
+        "bound": number(parse(rule).bound(values)),
         "value": number(value),
-        "holds": check(rule, value, baseline),
+        "holds": check(rule, value, values),
     }
-
-
-def slices(
-    rows: Sequence[Row],
-    columns: Sequence[str],
-    lead: Measure,
-    rival: Measure | None,
-    takers: Mapping[str, int] | None = None,
-) -> list[Slice]:
-    """The leading measure by the columns the recipe names, and by what the rows have anyway.
-
-    takers: how many training rows hold an item. A measure that does not speak of every row has no slices.
-    """
-    if len(lead.values) != len(rows):
-        return []
-    looks: list[tuple[str, bool, dict[str, list[int]]]] = [
-        (column, False, _members([row.get(column) for row in rows])) for column in columns
-    ]
-    if all(isinstance(row.get("text"), str) for row in rows):
-        looks.append(("length", True, _members([len(row["text"]) for row in rows])))
-    if all(isinstance(row.get("items"), list) for row in rows):
-        looks.append(("history", True, _banded([len(row["items"]) for row in rows])))
-    if takers and all(row.get("next") for row in rows):
-        among = [float(np.median([takers.get(item, 0) for item in row["next"]])) for row in rows]
-        looks.append(("target", True, _banded(among)))
-    if all("label" in row for row in rows) and "label" not in columns:
-        looks.append(("label", True, _members([row["label"] for row in rows])))
-    found = [_slice(name, automatic, members, lead, rival) for name, automatic, members in looks]
-    return [one for one in found if len(one["groups"]) > 1]
-
-
-def _slice(name: str, automatic: bool, indices: Mapping[str, list[int]], lead: Measure, rival: Measure | None) -> Slice:
-    members = {value: np.array(index) for value, index in indices.items()}
-    shown = list(members)
-    if len(members) > SHOWN:
-        sign = 1 if lead.higher_is_better else -1
-        able = [value for value, index in members.items() if len(index) >= FEWEST]
-        shown = sorted(able, key=lambda value: sign * lead.reduce(lead.values[members[value]]))[:SHOWN]
-    others = sum(len(index) for value, index in members.items() if value not in shown)
-    groups = [_group(value, members[value], lead, rival) for value in shown]
-    return {"name": name, "automatic": automatic, "groups": groups, "others": others}
-
-
-def _members(values: Sequence[Any]) -> dict[str, list[int]]:
-    """The rows of each value, in its order; numbers of many values in thirds; a row with a list has several."""
-    numeric = all(isinstance(value, int | float) for value in values)
-    groups = _thirds(values) if numeric and len(set(values)) > SHOWN else list(values)
-    members: dict[Any, list[int]] = {}
-    for index, group in enumerate(groups):
-        for value in group if isinstance(group, list) else [group]:
-            members.setdefault(value, []).append(index)
-    order = sorted(members, key=lambda value: values[members[value][0]] if numeric else -len(members[value]))
-    return {"–" if value is None else str(value): members[value] for value in order}
-
-
-def _banded(counts: Sequence[float]) -> dict[str, list[int]]:
-    """The rows of each band of counts, the smallest first."""
-    names = [str(BANDS[0]), *(f"{low + 1} – {high}" for low, high in pairwise(BANDS)), f"> {BANDS[-1]}"]
-    band = np.searchsorted(BANDS, counts)
-    return {name: there.tolist() for index, name in enumerate(names) if len(there := np.flatnonzero(band == index))}
-
-
-def _thirds(values: Sequence[float]) -> list[str]:
-    """For each number the third it lies in, named by the numbers that are there."""
-    array = np.array(values, dtype=float)
-    part = np.searchsorted(np.quantile(array, [1 / 3, 2 / 3]), array, side="left")
-    names = {one: f"{figure(array[part == one].min())} – {figure(array[part == one].max())}" for one in set(part)}
-    return [names[one] for one in part]
-
-
-def _group(value: str, index: np.ndarray, lead: Measure, rival: Measure | None) -> Group:
-    score = value_of(Measure(lead.name, lead.values[index], lead.reduce, lead.higher_is_better))
-    nearest_end, sign = (score["high"], 1) if lead.higher_is_better else (score["low"], -1)
-    return {
-        "value": value,
-        "n": len(index),
-        "score": score,
-        "baseline": number(rival.reduce(rival.values[index])) if rival else None,
-        "weak": len(index) >= FEWEST and nearest_end is not None and sign * (nearest_end - lead.value) < 0,
-    }
-
-
-def weak_groups(parts: Iterable[Slice], voice: Voice) -> list[str]:
-    """The groups that are surely worse than the whole."""
-    found = [(part, group) for part in parts for group in part["groups"] if group["weak"]]
-    return [f"{voice.column(part['name'], part['automatic'])} {group['value']}" for part, group in found]
 
 
 def calibration(error: Measure | None) -> Calibration | None:

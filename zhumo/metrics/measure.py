@@ -1,7 +1,7 @@
 """A measure kept row by row, its 95% interval, and whether two of them really differ (bootstrap, Efron 1979)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -39,6 +39,23 @@ class Measure:
     def value(self) -> float:
         """The number over all rows."""
         return self.reduce(self.values)
+
+    def of(self, index: np.ndarray) -> "Measure":
+        """The same measure of some of the rows."""
+        return replace(self, values=self.values[index])
+
+    def shares(self) -> np.ndarray:
+        """What each row adds to the number: of a mean its value, else n times the number less n - 1 times the number
+        without it (Tukey's pseudo-values), so that a mean over rows stands for any measure."""
+        if self.reduce is mean:
+            return self.values
+        rows, rest = len(self.values), self.values.copy()
+        without = np.empty(rows)
+        for row in range(rows):
+            rest[row] = self.values[-1]
+            without[row] = self.reduce(rest[:-1])
+            rest[row] = self.values[row]
+        return rows * self.value - (rows - 1) * without
 
     def interval(self) -> tuple[float, float]:
         """95% percentile bootstrap interval over rows; the same rows give the same interval."""
