@@ -81,7 +81,8 @@ def _facts(name: str, facts: dict[str, Any]) -> str:
             parts=parts,
         )
         read = [say("cli.step.encoding", file=file, encoding=kind) for file, kind in facts["encodings"].items()]
-        return escape("; ".join([told, *read]))
+        near = [say("cli.step.near", **facts["near"])] if facts["near"] else []
+        return escape("; ".join([told, *near, *read]))
     if name == "build":
         return say("cli.step.built", family=facts["family"], parameters=f"{facts['parameters']:,}")
     if name == "train":

@@ -182,6 +182,7 @@ def test_exact_duplicates_are_counted(tmp_path: Path) -> None:
         "out": 100,
         "quarantined": 0,
         "deduplicated": 10,
+        "filtered": 0,
     }
 
 

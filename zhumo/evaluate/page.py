@@ -195,8 +195,8 @@ def _line(report: Report, measure: Value, voice: Voice) -> Markup:
 def _data(report: Report, voice: Voice) -> Markup:
     """Where every row went, and where it came from."""
     data = report["data"]
-    order = ("in", "out", "quarantined", "deduplicated")
-    flow = {**{name: data["rows"][name] for name in order}, **data["parts"], "tested": data["tested"]}
+    order = ("in", "out", "quarantined", "deduplicated", "filtered")
+    flow = {**{name: data["rows"][name] for name in order if name in data["rows"]}, **data["parts"], "tested": data["tested"]}
     counts = (tag("li", tag("b", figure(count)), tag("span", voice(f"rows.{name}"))) for name, count in flow.items())
     reasons = [f"{voice.reason(reason)} ({figure(count)})" for reason, count in data["quarantined"].items()]
     why = tag("p", voice("reasons", reasons=voice.join(reasons)), class_="note") if reasons else None

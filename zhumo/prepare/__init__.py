@@ -1,157 +1,56 @@
 """Step 1, prepare: rows of business data -> clean rows, dealt to train, valid and test, and encoded.
 
-Every row is accounted for: rows in = rows out + quarantined + deduplicated.
+Every row is accounted for: rows in = rows out + quarantined + deduplicated + filtered. Rows of text tasks stream from
+disk to disk, so memory does not grow with their texts.
 """
 
-import base64
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from zhumo.bundle import load_task, save_task
 from zhumo.errors import DataError, RecipeError
-from zhumo.prepare.chats import to_messages
-from zhumo.prepare.columns import Columns, Unusable, as_time
+from zhumo.prepare.card import describe
 from zhumo.prepare.histories import Dealt, Interactions, Taken, by_moment, leave_one_out
 from zhumo.prepare.items import beside, merged, read_items
-from zhumo.prepare.split import PARTS, Part, by_hash, by_time, cluster, cuts, key_of
+from zhumo.prepare.pile import DUPLICATE, LEAK, Pile
+from zhumo.prepare.reader import Reader
+from zhumo.prepare.split import PARTS, Part, cuts
+from zhumo.prepare.texts import texts
 from zhumo.recipe import Recipe
 from zhumo.run import Run, write_json
-from zhumo.sources import Bad, fetch, fingerprint, licence_of, open_rows
-from zhumo.tasks import Field, Row, Task, task_class
+from zhumo.sources import fetch, fingerprint, licence_of, open_rows
+from zhumo.tasks import Row, Task, task_class
 from zhumo.tasks.catalogue import FIELDS
 from zhumo.tasks.examples import Examples, pack
 from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
 from zhumo.weights import read_weights
-from zhumo.words import say
 
 ASKED = ("pooling", "prefix", "match_prefix")  # what a task keeps of how weights want to be asked
-MIN_BAD = 10  # below this many, a bad row is an accident, whatever its share
+SPELLED = 50_000_000  # bytes of rows are plenty to learn a tokenizer from; of more, one in so many is read
 
 
-@dataclass
-class Counts:
-    """Where every row went."""
+@dataclass(frozen=True)
+class Stored:
+    """Rows in a .jsonl file, read again each time somebody asks for them."""
 
-    read: int = 0
-    quarantined: Counter[str] = field(default_factory=Counter)
-    duplicates: int = 0
-    leaks: int = 0  # training rows that also stand in the test or validation source
-    parts: Counter[str] = field(default_factory=Counter)
+    path: Path
+    count: int
 
-    @property
-    def kept(self) -> int:
-        """Rows that came through."""
-        return self.read - sum(self.quarantined.values()) - self.duplicates - self.leaks
+    def __len__(self) -> int:
+        return self.count
 
-    def summary(self) -> dict[str, int]:
-        """rows in = rows out + quarantined + deduplicated."""
-        bad = sum(self.quarantined.values())
-        return {"in": self.read, "out": self.kept, "quarantined": bad, "deduplicated": self.duplicates + self.leaks}
+    def __iter__(self) -> Iterator[Row]:
+        return each_row(self.path)
 
 
-class Reader:
-    """Reads sources into rows, putting aside what cannot be used and what was already there."""
-
-    def __init__(self, recipe: Recipe, task: type[Task], quarantine: Path) -> None:
-        self.recipe = recipe
-        self.task = task
-        self.quarantine = quarantine.open("wb")
-        self.counts = Counts()
-        self.forms: Counter[str] = Counter()
-        self.seen: set[bytes] = set()
-        self.held_out: set[bytes] = set()
-
-    def rows(self, source: str) -> Iterator[Row]:
-        """The usable rows of one source, duplicates dropped."""
-        section = self.recipe.prepare
-        columns = Columns(self._fields(), section.columns, self._extra(), section.normalise)
-        for index, record in enumerate(open_rows(source, paragraphs=self.task.name == "write")):
-            if section.limit is not None and index >= section.limit:
-                break
-            self.counts.read += 1
-            try:
-                if isinstance(record, Bad):
-                    raise Unusable(record.reason, "")
-                row = self._row(columns, record.row, source, first=index == 0)
-            except Unusable as error:
-                self.counts.quarantined[error.reason] += 1
-                self.put_aside(record if isinstance(record, Bad) else record.bad(error.reason), error.field or None)
-                continue
-            if self._is_duplicate(row):
-                self.counts.duplicates += 1
-                continue
-            yield row
-
-    def _row(self, columns: Columns, record: dict[str, Any], source: str, *, first: bool) -> Row:
-        if self.task.name == "write" and (chat := self._chat(columns, record)) is not None:
-            return chat
-        if first:
-            columns.check(record, source)
-        row = columns.row(record)
-        split = self.recipe.prepare.split
-        if split.by == "time" and split.column is not None:
-            row[split.column] = as_time(row[split.column])
-        return row
-
-    def _chat(self, columns: Columns, record: dict[str, Any]) -> Row | None:
-        mapped = {name: record[column] for name, (column, *_) in columns.columns.items() if column in record}
-        messages, form = to_messages({**record, **mapped})
-        if messages is None:
-            return None
-        self.forms[form] += 1
-        cleaned = [{**message, "content": columns.text(message["content"])} for message in messages]
-        if not all(message["content"] for message in cleaned):
-            raise Unusable("no_value", "messages")
-        return {"messages": cleaned, **{name: record.get(name) for name in columns.extra}}
-
-    def _fields(self) -> Mapping[str, Field]:
-        """The task's fields; a history cannot be divided by time where a moment is missing."""
-        fields = self.task.fields
-        if self.task.histories and self.recipe.prepare.split.by == "time":
-            return {**fields, "time": replace(fields["time"], needed=True)}
-        return fields
-
-    def _extra(self) -> list[str]:
-        split = self.recipe.prepare.split
-        named = [split.column] if split.column else []
-        return [*named, *(name for name in self.recipe.evaluate.slices if name not in named)]
-
-    def _is_duplicate(self, row: Row) -> bool:
-        if not self.recipe.prepare.dedupe or self.task.histories:
-            return False  # interactions are compared once they are integers
-        key = key_of(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode())
-        known = key in self.seen
-        self.seen.add(key)
-        return known
-
-    def put_aside(self, bad: Bad, field: str | None) -> None:
-        """Keep what cannot be used, byte for byte, with the reason why."""
-        entry = {"source": bad.source, "line": bad.line, "field": field, "reason": bad.reason}
-        self.quarantine.write(orjson.dumps({**entry, "bytes": base64.b64encode(bad.raw).decode()}) + b"\n")
-
-    def close(self) -> None:
-        """End the quarantine file and give up if too much of the data is in it."""
-        self.quarantine.close()
-        bad = sum(self.counts.quarantined.values())
-        allowed = self.recipe.prepare.max_bad
-        if bad >= MIN_BAD and bad > allowed * self.counts.read:
-            reason, count = self.counts.quarantined.most_common(1)[0]
-            said = say(f"bad.{reason}")
-            raise DataError(
-                "data.too_bad",
-                bad=bad,
-                read=self.counts.read,
-                allowed=allowed,
-                reason=said,
-                count=count,
-                quarantine=self.quarantine.name,
-            )
+Parts = Mapping[Part, Sequence[Row] | Stored]
 
 
 def prepare(recipe: Recipe, run: Run) -> None:
@@ -169,82 +68,75 @@ def prepare(recipe: Recipe, run: Run) -> None:
         return
     kind = task_class(recipe.task)
     reader = Reader(recipe, kind, step.folder / "quarantine.jsonl")
-    parts, known, facts = _deal_histories(recipe, reader) if kind.histories else (_deal(recipe, reader), {}, {})
+    parts, known, facts = (_deal_histories if kind.histories else deal)(recipe, reader, step.folder)
     reader.close()
+    reader.counts.parts = {part: len(parts[part]) for part in PARTS}
     if not parts["train"]:
         raise DataError("data.no_rows", source=section.source, kept=reader.counts.kept)
-    for part in PARTS:
-        reader.counts.parts[part] = len(parts[part])
-        _write_rows(step.folder / f"{part}.jsonl", parts[part])
     tokenizer, state = _tokenizer(recipe, kind, tokenizer_source, parts["train"])
     task = kind(tokenizer, section.length, state | known)
     task.learn(parts["train"])
-    examples = {}
-    for part in ("train", "valid"):
-        encoded = (example for row in parts[part] for example in task.encode(row))
-        packed = pack(encoded, section.length) if kind.packed else encoded
-        examples[part] = Examples.write(step.folder / f"{part}.safetensors", packed)
+    examples = {part: encode(task, parts[part], step.folder / f"{part}.safetensors") for part in ("train", "valid")}
     if not examples["train"]:
         raise DataError("data.no_rows", source=section.source, kept=reader.counts.kept)
     save_task(step.folder, task)
     if tokenizer is not None:
         tokenizer.save(step.folder)
+    counts = reader.counts
+    told = {"rows": counts.summary(), "parts": counts.parts, "examples": examples, "encodings": encodings}
     card = {
         "format": 1,
-        "rows": reader.counts.summary(),
-        "quarantined": dict(reader.counts.quarantined),
-        "leaks": reader.counts.leaks,
-        "parts": dict(reader.counts.parts),
-        "examples": examples,
+        **told,
+        "quarantined": dict(counts.quarantined),
+        "leaks": counts.leaks,
         "forms": dict(reader.forms),
         "sources": {source: {"sha256": prints[source], "licence": licence_of(source)} for source in named},
-        "encodings": encodings,
         **facts,
-        **_describe(parts["train"]),
+        **describe(parts["train"]),
     }
     write_json(step.folder / "card.json", card)
-    step.finish(rows=reader.counts.summary(), parts=dict(reader.counts.parts), examples=examples, encodings=encodings)
+    step.finish(**told, near=facts.get("near"))
 
 
-def _deal(recipe: Recipe, reader: Reader) -> Mapping[Part, Sequence[Row]]:
-    """All rows of all sources, in their parts."""
-    section = recipe.prepare
-    parts: dict[Part, list[Row]] = {part: [] for part in PARTS}
-    for part, source in (("test", section.test), ("valid", section.valid)):
-        for row in reader.rows(source) if source else ():
-            reader.held_out.add(key_of(cluster(row)))
-            parts[part].append(row)  # type: ignore[index]
-    rows = []
-    for row in reader.rows(section.source):
-        if key_of(cluster(row)) in reader.held_out:
-            reader.counts.leaks += 1
-        else:
-            rows.append(row)
-    for part, row in zip(_parts_of(rows, recipe), rows, strict=True):
-        parts[part].append(row)
-    return parts
+def encode(task: Task, rows: Iterable[Row], path: Path) -> int:
+    """Write what a task learns from rows; returns the number of examples."""
+    examples = (example for row in rows for example in task.encode(row))
+    return Examples.write(path, pack(examples, task.length) if task.packed else examples)
 
 
-def _parts_of(rows: list[Row], recipe: Recipe) -> list[Part]:
+def deal(recipe: Recipe, reader: Reader, folder: Path) -> tuple[Parts, dict[str, Any], dict[str, Any]]:
+    """All rows of all sources in their parts, on disk; nothing known beforehand; facts for the data card.
+
+    Raises:
+        RecipeError: the split lacks its column, or is none for this task.
+    """
     section = recipe.prepare
     split = section.split
-    valid = 0.0 if section.valid else split.valid
-    test = 0.0 if section.test else split.test
     if split.by in ("time", "group") and split.column is None:
         raise RecipeError("recipe.split_column", by=split.by)
     if split.by == "last":
         raise RecipeError("recipe.split_last", task=recipe.task)
-    if split.by == "time":
-        return by_time([row[split.column or ""] for row in rows], valid, test)
-    assert not isinstance(valid, str) and not isinstance(test, str)  # days divide by time only
-    if split.by == "group":
-        return [by_hash(key_of(str(row[split.column or ""])), valid, test) for row in rows]
-    return [by_hash(key_of(cluster(row)), valid, test) for row in rows]
+    pile = Pile(folder / "rows.jsonl", split)
+    given: tuple[tuple[Part | None, str | None], ...] = (("test", section.test), ("valid", section.valid))
+    for part, source in (*given, (None, section.source)):
+        for row in reader.rows(source) if source else ():
+            pile.add(row, part)
+    valid, test = (0.0 if section.valid else split.valid), (0.0 if section.test else split.test)
+    where, groups = pile.deal(valid, test, dedupe=section.dedupe)
+    pile.spread(where, folder)
+    reader.counts.duplicates, reader.counts.leaks = int((where == DUPLICATE).sum()), int((where == LEAK).sum())
+    parts = {part: Stored(folder / f"{part}.jsonl", int((where == place).sum())) for place, part in enumerate(PARTS)}
+    return parts, {}, {} if split.near is None else {"near": _near(groups[where < len(PARTS)])}
 
 
-def _deal_histories(
-    recipe: Recipe, reader: Reader
-) -> tuple[Mapping[Part, Sequence[Row]], dict[str, Any], dict[str, Any]]:
+def _near(groups: np.ndarray) -> dict[str, int]:
+    """How many rows are like an earlier one, in how many groups, and how many rows the largest has."""
+    sizes = np.unique(groups, return_counts=True)[1]
+    largest = int(sizes.max(initial=0))
+    return {"rows": int((sizes - 1).sum()), "groups": int((sizes > 1).sum()), "largest": largest}
+
+
+def _deal_histories(recipe: Recipe, reader: Reader, folder: Path) -> tuple[Parts, dict[str, Any], dict[str, Any]]:
     """The histories of all users in their parts, what is known of the items, and facts for the data card."""
     section = recipe.prepare
     if section.split.by not in ("last", "time") or section.valid or section.test:
@@ -264,6 +156,8 @@ def _deal_histories(
     besides = beside(dealt.parts["train"], names)
     described, rows = read_items(section.items, recipe, reader.put_aside) if section.items else ({}, None)
     known = merged(described, besides)
+    for part in PARTS:
+        _write_rows(folder / f"{part}.jsonl", dealt.parts[part])
     return dealt.parts, {"catalogue": known} if known else {}, facts | ({"catalogue": rows} if rows else {})
 
 
@@ -287,15 +181,18 @@ def _day(moment: float) -> str:
 
 
 def _tokenizer(
-    recipe: Recipe, kind: type[Task], source: str | None, rows: Sequence[Row]
+    recipe: Recipe, kind: type[Task], source: str | None, rows: Sequence[Row] | Stored
 ) -> tuple[Tokenizer | None, dict[str, Any]]:
     """The tokenizer, and what published weights want to be asked like: their pooling, what stands before a text."""
     choice = recipe.prepare.tokenizer
     if choice is None or kind.histories:
         return None, {}
     if source is None:
-        texts = (text for row in rows for text in _texts(row))
-        return (learn_bpe(texts, recipe.prepare.vocabulary) if choice == "bpe" else learn_characters(texts)), {}
+        assert isinstance(rows, Stored)  # tasks with texts are dealt on disk
+        if choice == "char":
+            return learn_characters(text for row in rows for text in texts(row)), {}
+        enough = islice(rows, 0, None, 1 + rows.path.stat().st_size // SPELLED)
+        return learn_bpe((text for row in enough for text in texts(row)), recipe.prepare.vocabulary), {}
     path = fetch(source)
     weights = read_weights(path)
     if weights.tokenizer is None:
@@ -307,14 +204,6 @@ def _tokenizer(
     if weights.prefixes is not None:
         state |= {"prefix": weights.prefixes[0], "match_prefix": weights.prefixes[1]}
     return weights.tokenizer, state
-
-
-def _texts(row: Row) -> Iterator[str]:
-    if "messages" in row:
-        yield from (message["content"] for message in row["messages"])
-    for name in ("text", "match"):
-        if name in row:
-            yield row[name]
 
 
 def _write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -333,32 +222,3 @@ def each_row(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
         for line in file:
             yield orjson.loads(line)
-
-
-def _describe(rows: Sequence[Row]) -> dict[str, Any]:
-    """What a person should know of the training rows."""
-    if "items" in rows[0]:
-        lengths = sorted(len(row["items"]) for row in rows)
-        items = {item for row in rows for item in row["items"]}
-        return {"users": len(rows), "items": len(items), "length": _spread(lengths)}
-    texts = [text for row in rows for text in _texts(row)]
-    chinese = sum("\u4e00" <= c <= "\u9fff" for text in texts for c in text)
-    facts: dict[str, Any] = {
-        "length": _spread(sorted(map(len, texts))),
-        "chinese": chinese / max(1, sum(map(len, texts))),
-    }
-    if "label" in rows[0]:
-        labels = Counter(
-            label for row in rows for label in (row["label"] if isinstance(row["label"], list) else [row["label"]])
-        )
-        facts["labels"] = dict(labels.most_common(100))
-    return facts
-
-
-def _spread(ordered: list[int]) -> dict[str, int]:
-    return {
-        "min": ordered[0],
-        "median": ordered[len(ordered) // 2],
-        "p95": ordered[len(ordered) * 95 // 100],
-        "max": ordered[-1],
-    }

@@ -1,6 +1,7 @@
 """A record of the source -> a row in the task's own words, or the reason why not."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ _DATE_FORMS = (
     "%Y年%m月%d日",
     "%Y%m%d",
 )
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # categories Cc and Cs but for tab and line break
 _FORMS: Mapping[str, Literal["NFC", "NFKC"] | None] = {"nfc": "NFC", "nfkc": "NFKC", "none": None}
 
 
@@ -72,7 +74,7 @@ class Columns:
         """
         row: Row = {}
         for name, field in self.fields.items():
-            values = [record[column] for column in self.columns[name] if not _blank(record.get(column))]
+            values = [record[column] for column in self.columns[name] if not is_blank(record.get(column))]
             if not values:
                 if field.needed:
                     raise Unusable("no_value", name)
@@ -89,7 +91,7 @@ class Columns:
         if field.kind is float:
             return as_time(values[0]) if name == "time" else as_number(name, values[0])
         if name == "label" and isinstance(values[0], list):
-            return [self.text(str(value)) for value in values[0]]
+            return [self.text(_plain(name, value)) for value in values[0]]
         text = "\n".join(self.text(_plain(name, value)) for value in values)
         if not text.strip():
             raise Unusable("no_value", name)
@@ -99,15 +101,15 @@ class Columns:
         """A text in the recipe's Unicode form, control characters and outer blanks gone; with `none` as it is."""
         if self.form is None:
             return text
-        text = unicodedata.normalize(self.form, text)
-        return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")).strip()
+        return _CONTROL.sub("", unicodedata.normalize(self.form, text)).strip()
 
 
 def _listed(columns: str | Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 
-def _blank(value: Any) -> bool:
+def is_blank(value: Any) -> bool:
+    """Whether there is no value."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 

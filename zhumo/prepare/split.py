@@ -13,7 +13,9 @@ from zhumo.tasks import Row
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-_FOLD = re.compile(r"\W+")
+_WORDS = re.compile(r"\w+")
+_ASCII = bytes(byte if byte == ord("_") or chr(byte).isalnum() else ord(" ") for byte in range(128)).lower().ljust(256)
+_MARKS = re.compile("[，。！？：；（）、“”‘’…—～]+")  # no words in any form; without them NFKC has little left to do
 
 
 def cluster(row: Row) -> str:
@@ -22,13 +24,20 @@ def cluster(row: Row) -> str:
         text = "\n".join(message["content"] for message in row["messages"] if message["role"] == "user")
     else:
         text = str(row.get("text", row))
-    folded = _FOLD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
-    return folded or text
+    return folded(text) or text
 
 
-def key_of(text: str) -> bytes:
+def folded(text: str) -> str:
+    """The words of a text alone, in one case and one Unicode form (NFKC), one space between them."""
+    if text.isascii():
+        return b" ".join(text.encode().translate(_ASCII).split()).decode()
+    return " ".join(_WORDS.findall(unicodedata.normalize("NFKC", _MARKS.sub(" ", text)).casefold()))
+
+
+def key_of(text: str | bytes) -> bytes:
     """Sixteen bytes that stand for a text."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return hashlib.blake2b(raw, digest_size=16).digest()
 
 
 def by_hash(key: bytes, valid: float, test: float) -> Part:

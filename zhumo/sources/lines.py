@@ -21,12 +21,16 @@ class Line(NamedTuple):
 
 
 class Bad(NamedTuple):
-    """What cannot be a row: where it stood, its bytes as they were, and why (`bad.REASON` in the word lists)."""
+    """What cannot be a row: where it stood, its bytes as they were, and why (`bad.REASON` in the word lists).
+
+    piece: what is too long to be held at once comes in several, numbered from 0.
+    """
 
     source: str
     line: int
     raw: bytes
     reason: str
+    piece: int = 0
 
 
 class Record(NamedTuple):
@@ -53,12 +57,12 @@ class Text:
     def lines(self) -> Iterator[Line | Bad]:
         """Each line in order. One over 10 MB comes as Bad pieces of at most that."""
         with self.open() as file:
-            for number, raw, whole in _cut(file, self.encoding):
+            for number, raw, whole, piece in _cut(file, self.encoding):
                 if not whole:
-                    yield Bad(self.name, number, raw, "too_long")
+                    yield Bad(self.name, number, raw, "too_long", piece)
                     continue
                 try:
-                    text = raw.decode(self.encoding)
+                    text = _text(raw, self.encoding)
                 except UnicodeDecodeError:
                     yield Bad(self.name, number, raw, "encoding")
                     continue
@@ -69,12 +73,14 @@ class Text:
 
 
 def encoding_of(open_: Callable[[], BinaryIO]) -> Encoding:
-    """UTF-16 by its byte order mark; GB18030 where most lines of the first block beyond ASCII are that and not UTF-8;
-    else UTF-8."""
+    """UTF-16 by its byte order mark, or by every second byte being zero; GB18030 where most lines of the first block
+    beyond ASCII are that and not UTF-8; else UTF-8."""
     with open_() as file:
         block = file.read(BLOCK)
         if block[:2] in BOMS:
             return BOMS[block[:2]]
+        if (halves := (block[::2].count(0), block[1::2].count(0))) and max(halves) > len(block) // 10 > min(halves):
+            return "utf-16-le" if halves[1] > halves[0] else "utf-16-be"
         while block and block.isascii():
             block = file.read(BLOCK)
     *whole, last = block.split(b"\n")
@@ -98,14 +104,23 @@ def _looks_chinese(text: str | None) -> bool:
     return 2 * len(common) > len(strange)
 
 
-def _cut(file: BinaryIO, encoding: Encoding) -> Iterator[tuple[int, bytes, bool]]:
-    """(number, bytes, whether it is a whole line) of every line, or of every piece of one that is too long."""
-    number, within = 1, False
+def _text(raw: bytes, encoding: Encoding) -> str:
+    """A line as text. In a file of GB18030 some may be UTF-8; as GB18030 they would be rare characters."""
+    if encoding == "gb18030" and not raw.isascii():
+        utf8 = _decode(raw, "utf-8", True)
+        if utf8 is not None and not _looks_chinese(_decode(raw, "gb18030", True)):
+            return utf8
+    return raw.decode(encoding)
+
+
+def _cut(file: BinaryIO, encoding: Encoding) -> Iterator[tuple[int, bytes, bool, int]]:
+    """(number, bytes, whether it is a whole line, number of the piece) of every line, or piece of one too long."""
+    number, piece = 1, 0
     take = _take_utf16 if encoding.startswith("utf-16") else _take
     while raw := take(file, BREAKS[encoding]):
         ended = len(raw) <= LONGEST or raw.endswith(BREAKS[encoding])
-        yield number, raw, ended and not within
-        number, within = number + ended, not ended
+        yield number, raw, ended and not piece, piece
+        number, piece = (number + 1, 0) if ended else (number, piece + 1)
 
 
 def _take(file: BinaryIO, _: bytes) -> bytes:

@@ -48,9 +48,14 @@ def read_json(text: Text) -> Results:
 def _json_values(text: Text) -> Results:
     errors = "surrogatepass" if text.encoding.startswith("utf-16") else "surrogateescape"
     with text.open() as binary, io.TextIOWrapper(binary, text.encoding, errors, newline="") as stream:
+        torn = 0
         for number, piece, ended in _values(stream):
             raw = piece.encode(text.encoding, errors)
-            yield _json_row(text.name, Line(number, raw, piece)) if ended else Bad(text.name, number, raw, "not_json")
+            if ended:
+                yield _json_row(text.name, Line(number, raw, piece))
+            else:
+                yield Bad(text.name, number, raw, "not_json", torn)
+                torn += 1
 
 
 def _values(stream: io.TextIOBase) -> Iterator[tuple[int, str, bool]]:
