@@ -27,6 +27,7 @@ from zhumo.transformer import Config, Transformer
 from zhumo.transformer.families import from_disk, read_config, to_disk, write_config
 
 LIMIT = 1e-5
+ENCODERS = ("bert", "xlm-roberta")  # never with a language-model head
 LENGTHS = (9, 4, 1)  # real tokens of the three padded rows
 
 
@@ -41,7 +42,7 @@ class Case:
 
     @property
     def auto(self) -> Any:
-        return transformers.AutoModel if self.bare or self.family == "bert" else transformers.AutoModelForCausalLM
+        return transformers.AutoModel if self.bare or self.family in ENCODERS else transformers.AutoModelForCausalLM
 
 
 _BERT = {"vocab_size": 67, "num_hidden_layers": 2, "max_position_embeddings": 16, "pad_token_id": 0}
@@ -49,6 +50,12 @@ _GPT2 = {"vocab_size": 67, "n_layer": 2, "n_positions": 16, "bos_token_id": 1, "
 _LLAMA = {"vocab_size": 67, "num_hidden_layers": 2, "max_position_embeddings": 16, "rms_norm_eps": 1e-5}
 _BERT_ODD = {"hidden_size": 21, "num_attention_heads": 3, "intermediate_size": 50}
 _ROPE = {"rope_type": "default", "rope_theta": 500_000.0}
+_FAR = _LLAMA | {"hidden_size": 36, "num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 44}
+_FAR |= {"head_dim": 12, "max_position_embeddings": 6}
+_YARN = {"rope_type": "yarn", "rope_theta": 20.0, "factor": 3.0, "original_max_position_embeddings": 5}
+_LLAMA3 = {"rope_type": "llama3", "rope_theta": 20.0, "factor": 4.0, "original_max_position_embeddings": 8}
+_LLAMA3 |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_XLM = _BERT | {"pad_token_id": 1, "type_vocab_size": 1}
 
 CASES = (
     Case("odd width", "bert", _BERT | _BERT_ODD),
@@ -56,6 +63,12 @@ CASES = (
         "tanh gelu, one type",
         "bert",
         _BERT | _BERT_ODD | {"hidden_act": "gelu_new", "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    ),
+    Case("odd width", "xlm-roberta", _XLM | _BERT_ODD),
+    Case(
+        "two types",
+        "xlm-roberta",
+        _XLM | _BERT_ODD | {"max_position_embeddings": 14, "type_vocab_size": 2},
     ),
     Case("tied", "gpt2", _GPT2 | {"n_embd": 21, "n_head": 3}),
     Case(
@@ -80,6 +93,22 @@ CASES = (
         _LLAMA | {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 30},
         bare=True,
     ),
+    Case("linear rope", "llama", _FAR | {"rope_parameters": _ROPE | {"rope_type": "linear", "factor": 2.5}}),
+    Case(
+        "dynamic rope beyond its length",
+        "llama",
+        _FAR | {"rope_parameters": _ROPE | {"rope_type": "dynamic", "factor": 2.0}, "tie_word_embeddings": True},
+    ),
+    Case("llama3 rope beyond its length", "llama", _FAR | {"rope_parameters": _LLAMA3}),
+    Case("yarn rope beyond its length", "llama", _FAR | {"rope_parameters": _YARN}),
+    Case("window of 4", "mistral", _FAR | {"sliding_window": 4}),
+    Case(
+        "window of 3, tied, yarn",
+        "mistral",
+        _FAR | {"sliding_window": 3, "rope_parameters": _YARN, "tie_word_embeddings": True},
+    ),
+    Case("no window", "mistral", _FAR | {"sliding_window": None}),
+    Case("window beyond the text", "mistral", _FAR | {"sliding_window": 40}, bare=True),
     Case(
         "grouped 3:1, tied",
         "qwen2",
@@ -88,11 +117,11 @@ CASES = (
         | {"tie_word_embeddings": True, "rope_parameters": _ROPE},
     ),
     Case(
-        "heads do not divide the width",
+        "heads do not divide the width, linear rope",
         "qwen2",
         _LLAMA
         | {"hidden_size": 20, "num_attention_heads": 3, "num_key_value_heads": 3, "intermediate_size": 50}
-        | {"head_dim": 8},
+        | {"head_dim": 8, "rope_parameters": _ROPE | {"rope_type": "linear", "factor": 4.0}},
     ),
     Case(
         "grouped 3:1, heads do not divide the width",
@@ -102,11 +131,11 @@ CASES = (
         | {"head_dim": 10, "rope_parameters": _ROPE},
     ),
     Case(
-        "tied, one kv head",
+        "yarn rope, tied, one kv head",
         "qwen3",
         _LLAMA
         | {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 1, "intermediate_size": 30}
-        | {"head_dim": 6, "tie_word_embeddings": True},
+        | {"head_dim": 6, "tie_word_embeddings": True, "rope_parameters": _YARN | {"rope_theta": 1e6}},
     ),
 )
 
@@ -159,7 +188,7 @@ def difference(theirs: nn.Module, ours: Transformer) -> float:
     """Largest difference of logits (hidden states without a head): a plain batch, then a right-padded one."""
     time = max(LENGTHS)
     generator = torch.Generator().manual_seed(2)
-    ids = torch.randint(0, ours.config.vocabulary, (len(LENGTHS), time), generator=generator)
+    ids = torch.randint(2, ours.config.vocabulary, (len(LENGTHS), time), generator=generator)  # 1 pads for XLM-RoBERTa
     mask = (torch.arange(time) < torch.tensor(LENGTHS).unsqueeze(1)).long()
     types: dict[str, Tensor] = {}
     if ours.config.types:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.parity import CASES, Case, jitter, our_config
+from benchmarks.parity import CASES, ENCODERS, Case, jitter, our_config
 from zhumo.transformer import Block, Cache, Config, Transformer, initialise, key_dropout
 from zhumo.transformer.block import Attention
 
-CAUSAL = [case for case in CASES if case.family != "bert"]
+CAUSAL = [case for case in CASES if case.family not in ENCODERS]
 
 
 def name(case: Case) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.parity import CASES, DIRECTIONS, LIMIT, Case, jitter, our_config
+from benchmarks.parity import CASES, DIRECTIONS, ENCODERS, LIMIT, Case, jitter, our_config
 from zhumo.transformer import Config, Transformer
 from zhumo.transformer.families import FAMILIES, from_disk, read_config, shapes, to_disk, write_config
 
@@ -28,6 +28,32 @@ QWEN3 = {
     "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_cache": True, "use_sliding_window": False,
     "vocab_size": 151936,
 }  # fmt: skip
+LLAMA32 = {
+    "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 128000,
+    "eos_token_id": [128001, 128008, 128009], "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048,
+    "initializer_range": 0.02, "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": False,
+    "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 16, "num_key_value_heads": 8,
+    "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"}, "rope_theta": 500000.0,
+    "tie_word_embeddings": True, "torch_dtype": "bfloat16", "transformers_version": "4.45.0.dev0", "use_cache": True,
+    "vocab_size": 128256,
+}  # fmt: skip
+MISTRAL = {
+    "architectures": ["MistralForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+    "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 32768,
+    "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16", "transformers_version": "4.34.0.dev0", "use_cache": True, "vocab_size": 32000,
+}  # fmt: skip
+XLM_ROBERTA = {
+    "architectures": ["XLMRobertaForMaskedLM"], "attention_probs_dropout_prob": 0.1, "bos_token_id": 0,
+    "eos_token_id": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768,
+    "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-05, "max_position_embeddings": 514,
+    "model_type": "xlm-roberta", "num_attention_heads": 12, "num_hidden_layers": 12, "output_past": True,
+    "pad_token_id": 1, "position_embedding_type": "absolute", "transformers_version": "4.17.0.dev0",
+    "type_vocab_size": 1, "use_cache": True, "vocab_size": 250002,
+}  # fmt: skip
+YARN = {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"}  # as Qwen's cards ask for
 BERT = {
     "architectures": ["BertForMaskedLM"], "attention_probs_dropout_prob": 0.1, "directionality": "bidi",
     "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02,
@@ -55,7 +81,7 @@ def test_logits_are_those_of_transformers(case: Case, direction: str) -> None:
 def test_every_family_has_cases_with_and_without_tied_heads() -> None:
     assert {case.family for case in CASES} == FAMILIES.keys()
     heads = {(case.family, our_config(case).head) for case in CASES}
-    assert heads >= {(family, head) for family in FAMILIES.keys() - {"bert"} for head in ("tied", "own")}
+    assert heads >= {(family, head) for family in FAMILIES.keys() - {*ENCODERS} for head in ("tied", "own")}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +90,15 @@ def test_every_family_has_cases_with_and_without_tied_heads() -> None:
         (SMOLLM2, {"width": 576, "kv_heads": 3, "head_dim": 64, "rope_theta": 1e5, "norm_eps": 1e-5, "head": "tied"}),
         (QWEN3, {"head_dim": 128, "qk_norm": True, "bias": "none", "rope_theta": 1e6, "length": 40960}),
         (BERT, {"types": 2, "norm_first": False, "causal": False, "head": "none", "dropout": 0.1}),
+        (LLAMA32, {"rope": "llama3", "rope_factor": 32.0, "rope_length": 8192, "rope_theta": 5e5, "window": 0}),
+        (MISTRAL, {"window": 4096, "rope": "default", "kv_heads": 8, "head_dim": 128, "head": "own"}),
+        (MISTRAL | {"sliding_window": None}, {"window": 0}),
+        ({key: value for key, value in MISTRAL.items() if key != "sliding_window"}, {"window": 4096}),
+        (XLM_ROBERTA, {"length": 512, "types": 1, "norm_first": False, "causal": False, "head": "none"}),
+        (QWEN3 | {"rope_scaling": YARN}, {"rope": "yarn", "rope_factor": 4.0, "rope_length": 32768}),
+        (QWEN3 | {"rope_scaling": YARN | {"beta_fast": 32, "attention_factor": None}}, {"rope": "yarn"}),
+        (SMOLLM2 | {"rope_scaling": {"type": "linear", "factor": 4}}, {"rope": "linear", "rope_factor": 4.0}),
+        (SMOLLM2 | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, {"rope": "dynamic", "rope_factor": 2.0}),
         (GPT2, {"hidden": 3072, "activation": "gelu_tanh", "head": "tied", "bias": "all", "causal": True}),
     ],
 )
@@ -77,10 +112,24 @@ def test_published_configurations_are_read(hf: dict[str, Any], wanted: dict[str,
     ("hf", "change", "said"),
     [
         (SMOLLM2, {"model_type": "mamba"}, "mamba"),
-        (SMOLLM2, {"model_type": ["llama"]}, "known are bert, gpt2, llama, qwen2, qwen3"),
-        (SMOLLM2, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling"),
-        (SMOLLM2, {"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
-        (SMOLLM2, {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e5}}, "yarn"),
+        (SMOLLM2, {"model_type": ["llama"]}, "known are bert, xlm-roberta, gpt2, llama, mistral"),
+        (SMOLLM2, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "original_max_position_embeddings"),
+        (SMOLLM2, {"rope_scaling": {"type": "linear"}}, "factor is missing"),
+        (SMOLLM2, {"rope_scaling": {"type": "linear", "factor": 0.5}}, "below 1"),
+        (SMOLLM2, {"rope_scaling": {"type": "longrope", "factor": 2.0}}, "longrope"),
+        (SMOLLM2, {"rope_scaling": {"type": ["yarn"]}}, "known are default, linear, dynamic, yarn, llama3"),
+        (SMOLLM2, {"rope_scaling": {"type": "dynamic", "factor": 2.0, "alpha": 1000.0}}, "alpha"),
+        (SMOLLM2, {"rope_theta": 1.0}, "above 1"),
+        (LLAMA32, {"rope_scaling": LLAMA32["rope_scaling"] | {"low_freq_factor": 2.0}}, "low_freq_factor"),
+        (LLAMA32, {"rope_parameters": {"rope_type": "default"}}, "differently"),
+        (QWEN3, {"rope_scaling": YARN | {"beta_fast": 16}}, "beta_fast"),
+        (QWEN3, {"rope_scaling": YARN | {"attention_factor": 1.0}}, "attention_factor"),
+        (QWEN3, {"rope_scaling": YARN | {"mscale": 1.0}}, "mscale"),
+        (QWEN3, {"rope_scaling": YARN, "head_dim": 7}, "even head_dim"),
+        (MISTRAL, {"sliding_window": 0}, "sliding_window"),
+        (MISTRAL, {"sliding_window": "4096"}, "sliding_window"),
+        (XLM_ROBERTA, {"pad_token_id": 0}, "pad_token_id"),
+        (XLM_ROBERTA, {"max_position_embeddings": 2}, "length"),
         (SMOLLM2, {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, "twice"),
         (SMOLLM2, {"rope_parameters": "default"}, "not a table"),
         (SMOLLM2, {"attention_bias": True}, "attention_bias"),
@@ -140,6 +189,9 @@ def test_old_and_new_spellings_mean_the_same() -> None:
         ("gpt2", {"positions": "sinusoidal"}, "positions"),
         ("llama", {"qk_norm": True}, "qk_norm"),
         ("llama", {"bias": "qkv"}, "bias"),
+        ("llama", {"window": 4}, "window"),
+        ("xlm-roberta", {"causal": True}, "causal"),
+        ("mistral", {"qk_norm": True}, "qk_norm"),
         ("qwen2", {"bias": "all"}, "bias"),
         ("qwen3", {"norm": "layer"}, "norm"),
         ("t5", {}, "t5"),
@@ -160,6 +212,7 @@ def test_names_round_trip_with_and_without_prefix_and_with_buffers(case: Case) -
     full = {name if name == "lm_head.weight" else kind.prefix + name: tensor for name, tensor in bare.items()}
     buffers = {
         "bert": ["embeddings.position_ids", "pooler.dense.weight", "cls.predictions.bias"],
+        "xlm-roberta": ["embeddings.position_ids", "pooler.dense.weight", "lm_head.dense.weight"],
         "gpt2": ["h.0.attn.bias", "h.1.attn.masked_bias"],
     }.get(case.family, ["layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"])
     for tensors in (bare, full, bare | {kind.prefix + name: torch.zeros(3, dtype=torch.long) for name in buffers}):
@@ -179,6 +232,16 @@ def test_the_first_names_of_bert_are_read() -> None:
     assert old.keys() != disk.keys()
     state = from_disk(old, config, "bert")
     assert all(torch.equal(state[name], tensor) for name, tensor in from_disk(disk, config, "bert").items())
+
+
+def test_the_leading_rows_of_xlm_roberta_are_nobodys() -> None:
+    case = next(case for case in CASES if case.family == "xlm-roberta")
+    config = our_config(case)
+    model = jitter(Transformer(config))
+    disk = to_disk(model.state_dict(), config, case.family)
+    table = disk["embeddings.position_embeddings.weight"]
+    assert tuple(table.shape) == (config.length + 2, config.width)
+    assert torch.equal(table[2:], model.stem.positions.weight) and not table[:2].any()
 
 
 def _gpt2() -> tuple[Config, dict[str, torch.Tensor]]:

@@ -43,6 +43,10 @@ class Config:
     length: int = 1024  # longest sequence the positions are made for
     positions: Literal["learned", "sinusoidal", "rotary", "none"] = "learned"
     rope_theta: float = 10_000.0
+    rope: Literal["default", "linear", "dynamic", "yarn", "llama3"] = "default"  # how a rope reaches further
+    rope_factor: float = 1.0  # how many times further
+    rope_length: int = 0  # yarn, llama3: the length it was first learned for
+    window: int = 0  # Mistral: how many tokens a query sees, its own the last; 0: all before it
     types: int = 0  # BERT's segment embedding; 0: none
     causal: bool = True
     norm: Literal["layer", "rms"] = "layer"
@@ -68,8 +72,10 @@ class Config:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        if self.positions == "rotary" and self.head_dim % 2:
-            raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}")
+        if self.positions == "rotary" and (self.head_dim % 2 or (self.rope == "dynamic" and self.head_dim < 4)):
+            raise ValueError(f"rotary positions need an even head_dim (dynamic ones from 4 on), not {self.head_dim}")
+        if self.window and not self.causal:
+            raise ValueError("a window looks back; it needs a causal model")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from zhumo.transformer.block import Block, Config, norm_layer
 from zhumo.transformer.cache import Cache
-from zhumo.transformer.positions import places, rope, visible
+from zhumo.transformer.positions import near, places, rope, visible
 from zhumo.transformer.stems import TokenStem
 
 
@@ -56,10 +56,14 @@ class Transformer(nn.Module):
         if self.config.positions != "rotary" and end > self.config.length:
             raise ValueError(f"{end} positions, but the model was made for {self.config.length}")
         positions = torch.arange(start, end, device=ids.device) if segments is None else places(segments)
-        mask = None if segments is None else visible(segments, self.config.causal)
+        mask = None
+        if segments is not None:
+            mask = visible(segments, self.config.causal, self.config.window)
+        elif 0 < self.config.window < end:
+            mask = near(ids.size(1), end, self.config.window, ids.device)
         turn = None
         if self.config.positions == "rotary":
-            turn = rope(positions, self.config.head_dim, self.config.rope_theta)
+            turn = rope(positions, self.config)
         x: Tensor = self.stem(ids, positions, types)
         for index, block in enumerate(self.blocks):
             x = block(x, mask=mask, rope=turn, cache=cache.layers[index] if cache is not None else None)

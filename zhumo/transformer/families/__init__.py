@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from zhumo.transformer.block import Config
-from zhumo.transformer.families.bert import BERT
+from zhumo.transformer.families.bert import BERT, XLM_ROBERTA
 from zhumo.transformer.families.family import Family, Json, check_keys, differences, listed, numbers
 from zhumo.transformer.families.gpt2 import GPT2
-from zhumo.transformer.families.llama import LLAMA, QWEN2, QWEN3
+from zhumo.transformer.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from zhumo.transformer.model import Transformer
 
 __all__ = ["FAMILIES", "Family", "from_disk", "read_config", "shapes", "to_disk", "write_config"]
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (BERT, GPT2, LLAMA, QWEN2, QWEN3)}
+FAMILIES: Mapping[str, Family] = {
+    family.name: family for family in (BERT, XLM_ROBERTA, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3)
+}
 
 Shape = tuple[int, ...]
 _BLOCK = re.compile(r"(?<=^blocks\.)\d+(?=\.)")
@@ -101,7 +103,7 @@ def from_disk(tensors: Mapping[str, Tensor], config: Config, family: str) -> dic
     state = dict(task_head)
     for name, place in wanted.items():
         tensor = theirs[name].t() if place.turned else theirs[name]
-        parts = torch.split(tensor, place.rows)
+        parts = torch.split(tensor[place.led :], place.rows)
         state |= dict(zip(place.ours, (part.contiguous() for part in parts), strict=True))
     if config.head == "tied":
         state["head.weight"] = _tied_head(state["stem.tokens.weight"], theirs.get("lm_head.weight"))
@@ -129,18 +131,21 @@ def to_disk(state: Mapping[str, Tensor], config: Config, family: str) -> dict[st
     result = {name: tensor.detach().contiguous() for name, tensor in state.items() if _of_task(name, config)}
     for name, place in _grouped(wanted, kind, prefix=True).items():
         parts = [given[ours] for ours in place.ours]
+        if place.led:
+            parts.insert(0, parts[0].new_zeros(place.led, *place.rest))
         joined = torch.cat(parts) if len(parts) > 1 else parts[0]  # one part stays where it is, uncopied
         result[name] = (joined.t() if place.turned else joined).contiguous()
     return result
 
 
 class _Place:
-    """One tensor on disk: which of ours lie in it, how many rows each, and whether it is turned."""
+    """One tensor on disk: which of ours lie in it, how many rows each, how many lead them, and whether it is turned."""
 
-    def __init__(self, turned: bool) -> None:
+    def __init__(self, turned: bool, led: int) -> None:
         self.ours: list[str] = []
         self.rows: list[int] = []
         self.turned = turned
+        self.led = led
         self.rest: Shape = ()
 
     def add(self, name: str, shape: Shape) -> None:
@@ -150,7 +155,7 @@ class _Place:
 
     @property
     def shape(self) -> Shape:
-        whole = (sum(self.rows), *self.rest)
+        whole = (self.led + sum(self.rows), *self.rest)
         return whole[::-1] if self.turned else whole
 
 
@@ -166,7 +171,7 @@ def _grouped(wanted: Mapping[str, Shape], kind: Family, *, prefix: bool = False)
         theirs = f"{template.format(number[0]) if number else template}.{leaf}"
         theirs = theirs if prefix else theirs.removeprefix(kind.prefix)
         turned = template in kind.turned and len(shape) == 2
-        places.setdefault(theirs, _Place(turned)).add(name, shape)
+        places.setdefault(theirs, _Place(turned, kind.led.get(template, 0))).add(name, shape)
     return places
 
 

@@ -1,6 +1,8 @@
-"""BERT (Devlin et al. 2018): norms after the residual, learned positions, two segment types, no language-model head."""
+"""BERT (Devlin et al. 2018) and XLM-RoBERTa (Conneau et al. 2020): norms after the residual, learned positions, segment
+types, no language-model head. XLM-RoBERTa counts positions from 2 on, so its table is led by two rows of no use."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from zhumo.transformer.block import Config
@@ -13,6 +15,7 @@ from zhumo.transformer.families.family import (
     activation,
     activation_word,
     even_heads,
+    number,
 )
 
 
@@ -36,6 +39,21 @@ def _write(config: Config) -> Json:
         "position_embedding_type": "absolute",
     }
 
+
+_NAMES = {
+    "stem.tokens": "embeddings.word_embeddings",
+    "stem.positions": "embeddings.position_embeddings",
+    "stem.types": "embeddings.token_type_embeddings",
+    "stem.norm": "embeddings.LayerNorm",
+    "blocks.{}.attention.query": "encoder.layer.{}.attention.self.query",
+    "blocks.{}.attention.key": "encoder.layer.{}.attention.self.key",
+    "blocks.{}.attention.value": "encoder.layer.{}.attention.self.value",
+    "blocks.{}.attention.out": "encoder.layer.{}.attention.output.dense",
+    "blocks.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
+    "blocks.{}.feed_forward.up": "encoder.layer.{}.intermediate.dense",
+    "blocks.{}.feed_forward.down": "encoder.layer.{}.output.dense",
+    "blocks.{}.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
+}
 
 BERT = Family(
     name="bert",
@@ -65,20 +83,34 @@ BERT = Family(
     },
     read=_read,
     write=_write,
-    names={
-        "stem.tokens": "embeddings.word_embeddings",
-        "stem.positions": "embeddings.position_embeddings",
-        "stem.types": "embeddings.token_type_embeddings",
-        "stem.norm": "embeddings.LayerNorm",
-        "blocks.{}.attention.query": "encoder.layer.{}.attention.self.query",
-        "blocks.{}.attention.key": "encoder.layer.{}.attention.self.key",
-        "blocks.{}.attention.value": "encoder.layer.{}.attention.self.value",
-        "blocks.{}.attention.out": "encoder.layer.{}.attention.output.dense",
-        "blocks.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
-        "blocks.{}.feed_forward.up": "encoder.layer.{}.intermediate.dense",
-        "blocks.{}.feed_forward.down": "encoder.layer.{}.output.dense",
-        "blocks.{}.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
-    },
+    names=_NAMES,
     prefix="bert.",
     ignored=re.compile(r"embeddings\.position_ids|pooler\..*|cls\..*|classifier\..*|qa_outputs\..*"),
+)
+
+LED = 2  # position 0 is the padding token's id, 1, and one more
+
+
+def _read_led(hf: Json) -> dict[str, Any]:
+    length = number(hf, Key("max_position_embeddings", "length"))
+    return _read(hf) | {"length": length - LED}
+
+
+def _write_led(config: Config) -> Json:
+    return _write(config) | {
+        "architectures": ["XLMRobertaModel"],
+        "max_position_embeddings": config.length + LED,
+        "pad_token_id": LED - 1,
+    }
+
+
+XLM_ROBERTA = replace(
+    BERT,
+    name="xlm-roberta",
+    fixed={**BERT.fixed, "pad_token_id": (LED - 1,)},
+    read=_read_led,
+    write=_write_led,
+    prefix="roberta.",
+    ignored=re.compile(r"embeddings\.position_ids|pooler\..*|lm_head\..*|classifier\..*|qa_outputs\..*"),
+    led={_NAMES["stem.positions"]: LED},
 )

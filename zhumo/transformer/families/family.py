@@ -34,6 +34,7 @@ class Family:
     names: our module to theirs on disk, `{}` the number of the block. Several of ours under one of theirs lie joined
         there, in this order, along the output axis.
     turned: modules on disk whose weight is stored as (in, out).
+    led: modules on disk that begin with so many rows nothing of ours stands in.
     prefix: what a checkpoint with a head puts before the names, and one without it may leave out.
     ignored: names on disk that hold nothing of ours (buffers, heads of other tasks).
     """
@@ -48,6 +49,7 @@ class Family:
     prefix: str
     ignored: re.Pattern[str]
     turned: frozenset[str] = field(default_factory=frozenset)
+    led: Mapping[str, int] = field(default_factory=dict)
 
 
 ACTIVATIONS = {
@@ -71,6 +73,8 @@ LARGEST = {
     "hidden": 2**20,
     "length": 2**26,
     "types": 2**16,
+    "window": 2**26,
+    "rope_length": 2**26,
 }
 """Sizes no model reaches: a hostile file is stopped before anything is made of its numbers."""
 

@@ -1,6 +1,7 @@
-"""Llama (Touvron et al. 2023) and its children Qwen2 and Qwen3: RMS norms, rotary positions, a gated feed-forward.
+"""Llama (Touvron et al. 2023), Mistral, Qwen2 and Qwen3: RMS norms, rotary positions, a gated feed-forward.
 
-What tells them apart: Qwen2 has a bias on query, key and value; Qwen3 norms query and key and sizes its heads freely.
+What tells them apart: Mistral looks back no further than its window; Qwen2 has a bias on query, key and value; Qwen3
+norms query and key and sizes its heads freely.
 """
 
 import re
@@ -20,32 +21,13 @@ from zhumo.transformer.families.family import (
     language_head,
     number,
 )
+from zhumo.transformer.families.rope import read_rope, write_rope
 
-ROPE = Key("rope_theta", "rope_theta", 10_000.0)
 SAID_BY_LAYER = "full_attention"
+WINDOW = Key("sliding_window", "window", 4096)
 
 
-def _theta(hf: Json) -> float:
-    """The base of the rotation, in the old spelling (`rope_theta`, `rope_scaling`) or the new (`rope_parameters`)."""
-    found = {number(hf, ROPE)} if hf.get("rope_theta") is not None else set()
-    for spelling in ("rope_parameters", "rope_scaling"):
-        rope = hf.get(spelling)
-        if rope is None:
-            continue
-        if not isinstance(rope, dict):
-            raise ValueError(f"{spelling} is {rope!r}, not a table")
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        extra = rope.keys() - {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
-        if kind != "default" or extra or rope.get("partial_rotary_factor", 1.0) != 1.0:
-            raise ValueError(f"{spelling} is {rope!r}; we compute only rope_type 'default'")
-        if rope.get("rope_theta") is not None:
-            found.add(number(rope, ROPE))
-    if len(found) > 1:
-        raise ValueError(f"rope_theta is said twice and differently: {sorted(found)}")
-    return found.pop() if found else 10_000.0
-
-
-def _reader(bias: Literal["none", "qkv"], qk_norm: bool, even: bool) -> Callable[[Json], dict[str, Any]]:
+def _reader(bias: Literal["none", "qkv"], qk_norm: bool, even: bool, window: bool) -> Callable[[Json], dict[str, Any]]:
     def read(hf: Json) -> dict[str, Any]:
         if even or hf.get("head_dim") is None:
             even_heads(hf, "hidden_size", "num_attention_heads")
@@ -54,7 +36,8 @@ def _reader(bias: Literal["none", "qkv"], qk_norm: bool, even: bool) -> Callable
             raise ValueError(f"layer_types is {layers!r}; we compute only {SAID_BY_LAYER!r}")
         return {
             "positions": "rotary",
-            "rope_theta": _theta(hf),
+            **read_rope(hf),
+            "window": _window(hf) if window else 0,
             "norm": "rms",
             "activation": activation(hf, "hidden_act", "silu"),
             "gated": True,
@@ -66,13 +49,22 @@ def _reader(bias: Literal["none", "qkv"], qk_norm: bool, even: bool) -> Callable
     return read
 
 
-def _writer(name: str) -> Callable[[Config], Json]:
+def _window(hf: Json) -> float:
+    """How far Mistral looks back: 4,096 where the file is silent, and without end where it says null."""
+    if hf.get("sliding_window", WINDOW.default) is None:
+        return 0
+    if (window := number(hf, WINDOW)) < 1:
+        raise ValueError(f"sliding_window is {window}; nothing could be seen")
+    return window
+
+
+def _writer(name: str, window: bool) -> Callable[[Config], Json]:
     def write(config: Config) -> Json:
         return {
             "architectures": [f"{name}Model" if config.head == "none" else f"{name}ForCausalLM"],
             "hidden_act": activation_word(config.activation),
-            "rope_theta": config.rope_theta,
-            "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
+            **write_rope(config),
+            **({"sliding_window": config.window or None} if window else {}),
             "attention_dropout": 0.0,
             "tie_word_embeddings": config.head == "tied",
             "bos_token_id": None,
@@ -91,6 +83,7 @@ def _family(
     bias: Literal["none", "qkv"] = "none",
     qk_norm: bool = False,
     even: bool = False,
+    window: bool = False,
 ) -> Family:
     norms = {f"blocks.{{}}.attention.{x}_norm": f"model.layers.{{}}.self_attn.{x[0]}_norm" for x in ("query", "key")}
     return Family(
@@ -124,8 +117,8 @@ def _family(
             "tie_word_embeddings",
         }
         | harmless,
-        read=_reader(bias, qk_norm, even),
-        write=_writer(name.capitalize()),
+        read=_reader(bias, qk_norm, even, window),
+        write=_writer(name.capitalize(), window),
         names={
             "stem.tokens": "model.embed_tokens",
             "blocks.{}.attention.query": "model.layers.{}.self_attn.q_proj",
@@ -146,9 +139,10 @@ def _family(
     )
 
 
-WINDOW: Mapping[str, tuple[object, ...]] = {"use_sliding_window": (False,)}
+NO_WINDOW: Mapping[str, tuple[object, ...]] = {"use_sliding_window": (False,)}
 UNUSED_WINDOW = frozenset({"sliding_window", "max_window_layers"})  # the sizes of a window that is switched off
 
 LLAMA = _family("llama", even=True)
-QWEN2 = _family("qwen2", fixed=WINDOW, harmless=UNUSED_WINDOW, bias="qkv")
-QWEN3 = _family("qwen3", fixed=WINDOW, harmless=UNUSED_WINDOW, head_dim=128, qk_norm=True)
+MISTRAL = _family("mistral", harmless=frozenset({"sliding_window"}), window=True)
+QWEN2 = _family("qwen2", fixed=NO_WINDOW, harmless=UNUSED_WINDOW, bias="qkv")
+QWEN3 = _family("qwen3", fixed=NO_WINDOW, harmless=UNUSED_WINDOW, head_dim=128, qk_norm=True)
