@@ -138,19 +138,19 @@ def _measure(recipe: Recipe, run: Run, folder: Path) -> Report:
     ways = _ways(task)
     rows = [_asked(recipe, next(iter(ways.values())), row) for row in chosen]
     started = time.perf_counter()
-    answers = _in_parts(bundle.answer, rows)
+    answers = answered(bundle.answer, rows)
     seconds = time.perf_counter() - started
     _write_lines(folder / "rows.jsonl", rows)
     _write_lines(folder / "answers.jsonl", answers)
     all_ = _contenders(bundle, train, rows, answers)
     if recipe.evaluate.old is not None:
-        before = _in_parts(load(recipe.evaluate.old).answer, rows)
+        before = answered(load(recipe.evaluate.old).answer, rows)
         all_.append(_contender(task, OLD, "old", before, rows))
     report = _report(recipe, run, task, rows, all_, _takers(train))
     protocols = [_protocol(task, name, all_) for name in list(ways)[:1]]
     for name, options in list(ways.items())[1:]:
         otherwise = [_asked(recipe, options, row) for row in chosen]
-        again = _contenders(bundle, train, otherwise, _in_parts(bundle.answer, otherwise), all_[0].name)
+        again = _contenders(bundle, train, otherwise, answered(bundle.answer, otherwise), all_[0].name)
         protocols.append(_protocol(task, name, again))
     return {**report, "protocols": protocols, "cost": _cost(run, bundle, seconds / len(rows))}
 
@@ -276,7 +276,7 @@ def _how(recipe: Recipe, task: Task, data: Mapping[str, Any]) -> Said:
     return told
 
 
-def _in_parts(answer: Callable[[Sequence[Row]], list[Answer]], rows: Sequence[Row]) -> list[Answer]:
+def answered(answer: Callable[[Sequence[Row]], list[Answer]], rows: Sequence[Row]) -> list[Answer]:
     """The answers to all rows, with a progress bar on the error stream once it takes longer than a moment."""
     answers: list[Answer] = []
     started = time.monotonic()

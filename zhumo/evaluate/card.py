@@ -19,11 +19,11 @@ def card(report: Report, language: str) -> str:
     voice = Voice(language)
     front = yaml.safe_dump(_front(report), allow_unicode=True, sort_keys=False, width=110)
     parts = [
-        f"# {_plain(report['name'])}",
+        f"# {plain(report['name'])}",
         voice(f"task.{report['task']}"),
-        f"**{_plain(report['sentence'][language])}**",
-        *(_plain(sentence[language]) for sentence in report["parts"]),
-        *(_plain(sentence) for sentence in (*blend(report, voice), winner(report, voice))),
+        f"**{plain(report['sentence'][language])}**",
+        *(plain(sentence[language]) for sentence in report["parts"]),
+        *(plain(sentence) for sentence in (*blend(report, voice), winner(report, voice))),
         report["protocol"][language],
         _section("measures", _measures(report, voice), voice),
         _section("protocols", _protocols(report, voice), voice) if len(report["protocols"]) > 1 else "",
@@ -33,8 +33,8 @@ def card(report: Report, language: str) -> str:
         _section("cost", _cost(report, voice), voice),
         _section("repeat", _repeat(report, voice), voice),
         _section("limits", voice(f"use.{report['task']}"), voice),
-        _list([sentence[language] for sentence in report["limits"]]),
-        _list([f"{'✓' if gate['holds'] else '✕'} {rule(gate, voice)}" for gate in report["gate"]]),
+        listed([sentence[language] for sentence in report["limits"]]),
+        listed([f"{'✓' if gate['holds'] else '✕'} {rule(gate, voice)}" for gate in report["gate"]]),
     ]
     return f"---\n{front}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 
@@ -64,7 +64,7 @@ def _licence_id(licence: str | None) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") if licence else "other"
 
 
-def _plain(text: object) -> str:
+def plain(text: object) -> str:
     """Text from data as text: no markup of Markdown or HTML, no end of a table cell."""
     return re.sub(r"([\\`*_{}\[\]<>|#&])", r"\\\1", " ".join(str(text).split()))
 
@@ -73,11 +73,12 @@ def _section(name: str, content: str, voice: Voice) -> str:
     return f"## {voice(f'section.{name}')}\n\n{content}"
 
 
-def _list(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {_plain(line)}" for line in lines)
+def listed(lines: Iterable[str]) -> str:
+    """A Markdown list of plain lines."""
+    return "\n".join(f"- {plain(line)}" for line in lines)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table, numbers to the right."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -88,8 +89,8 @@ def _measures(report: Report, voice: Voice) -> str:
     for measure in report["measures"]:
         found = [measure_of(one, measure["name"]) for one in everyone(report)]
         cells = [f"{figure(value['value'])} ({spread(value)})" if value else "–" for value in found]
-        rows.append([_plain(voice.metric(measure["name"])), *cells])
-    return _table(["", *(_plain(voice.who(one["name"])) for one in everyone(report))], rows)
+        rows.append([plain(voice.metric(measure["name"])), *cells])
+    return table(["", *(plain(voice.who(one["name"])) for one in everyone(report))], rows)
 
 
 def _protocols(report: Report, voice: Voice) -> str:
@@ -97,17 +98,17 @@ def _protocols(report: Report, voice: Voice) -> str:
     rows = []
     for name in (one["name"] for one in everyone(report)):
         found = (next((one for one in way["contenders"] if one["name"] == name), None) for way in ways)
-        rows.append([_plain(voice.who(name)), *map(_way, found)])
+        rows.append([plain(voice.who(name)), *map(_way, found)])
     names = [voice(f"way.{way['name']}") for way in ways]
-    about = _list(f"{name}: {way['said'][voice.language]}" for name, way in zip(names, ways, strict=True))
-    return f"{_table(['', *names], rows)}\n\n{about}"
+    about = listed(f"{name}: {way['said'][voice.language]}" for name, way in zip(names, ways, strict=True))
+    return f"{table(['', *names], rows)}\n\n{about}"
 
 
 def _way(one: Rival | None) -> str:
     if one is None:
         return "–"
     value = one["measures"][0]
-    p = "" if one["p_better"] is None else f", p {_plain(chance(one['p_better']))}"
+    p = "" if one["p_better"] is None else f", p {plain(chance(one['p_better']))}"
     return f"{figure(value['value'])} ({spread(value)}{p})"
 
 
@@ -116,24 +117,24 @@ def _worst(report: Report, voice: Voice) -> str:
     facts = {name: figure(found[name]) for name in ("looked", "fewest")}
     if not found["groups"]:
         return voice("worst.none", **facts)
-    head = ["", voice("n"), _plain(voice.metric(report["lead"])), voice("rest")]
+    head = ["", voice("n"), plain(voice.metric(report["lead"])), voice("rest")]
     rows = []
     for group in found["groups"]:
-        name = _plain(called(group["name"], group["automatic"], group["value"], voice))
-        value = f"{figure(group['score']['value'])} ({spread(group['score'])}, p {_plain(chance(group['p']))})"
+        name = plain(called(group["name"], group["automatic"], group["value"], voice))
+        value = f"{figure(group['score']['value'])} ({spread(group['score'])}, p {plain(chance(group['p']))})"
         rows.append([name, figure(group["n"]), value, figure(group["rest"])])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _slices(report: Report, voice: Voice) -> str:
-    head = ["", voice("n"), _plain(voice.metric(report["lead"])), voice("kind.baseline")]
+    head = ["", voice("n"), plain(voice.metric(report["lead"])), voice("kind.baseline")]
     rows = []
     for part in report["slices"]:
         name = voice.column(part["name"], part["automatic"])
         for group in part["groups"]:
             value = f"{figure(group['score']['value'])} ({spread(group['score'])})"
-            rows.append([_plain(f"{name}: {group['value']}"), figure(group["n"]), value, figure(group["baseline"])])
-    return _table(head, rows)
+            rows.append([plain(f"{name}: {group['value']}"), figure(group["n"]), value, figure(group["baseline"])])
+    return table(head, rows)
 
 
 def _data(report: Report, voice: Voice) -> str:
@@ -143,7 +144,7 @@ def _data(report: Report, voice: Voice) -> str:
     for name, facts in data["sources"].items():
         licence = voice("licence", licence=facts.get("licence") or voice("unknown"))
         lines.append(f"{name}. {licence}; sha256 {', '.join(digests(facts)) or '–'}")
-    return _list(lines)
+    return listed(lines)
 
 
 def _cost(report: Report, voice: Voice) -> str:
@@ -155,12 +156,12 @@ def _cost(report: Report, voice: Voice) -> str:
         "training": voice.time(cost["training_seconds"]),
         "answer": voice.time(cost["answer_seconds"]),
     }
-    return _list(f"{voice(f'cost.{name}')}: {value}" for name, value in facts.items() if value != "–")
+    return listed(f"{voice(f'cost.{name}')}: {value}" for name, value in facts.items() if value != "–")
 
 
 def _repeat(report: Report, voice: Voice) -> str:
     again = report["reproduce"]
     versions = ", ".join(f"{name} {version}" for name, version in again["versions"].items())
-    return _list(
+    return listed(
         [versions, f"{voice('repeat.seed')}: {again['seed']}", f"{voice('repeat.weights')}: {again['weights']}"]
     )

@@ -27,19 +27,23 @@ def page(report: Report, language: str) -> str:
     """The whole page in one language."""
     voice = Voice(language)
     parts = (_contenders, _protocols, _measures, _worst, _slices, _calibration, _data, _cost, _repeat, _limits)
-    main = tag(
-        "main", _head(report, voice), _first(report, voice), *(part(report, voice) for part in parts), _foot(voice)
-    )
+    told = (_head(report, voice), _first(report, voice), *(part(report, voice) for part in parts), _foot(voice))
+    return document(f"{report['name']} · {voice('title')}", language, *told)
+
+
+def document(title: str, language: str, *content: Markup | None) -> str:
+    """A page that needs nothing but itself."""
     style = files("zhumo.evaluate").joinpath("report.css").read_text(encoding="utf-8")
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", f"{report['name']} · {voice('title')}"),
+        tag("title", title),
         tag("style", Markup(style)),
     )
-    return f"<!doctype html>\n{tag('html', head, tag('body', main), lang=LANG[language])}\n"
+    body = tag("body", tag("main", *content))
+    return f"<!doctype html>\n{tag('html', head, body, lang=LANG[language])}\n"
 
 
 def everyone(report: Report) -> list[Rival]:
@@ -61,17 +65,21 @@ def spread(value: Value) -> str:
 
 def _head(report: Report, voice: Voice) -> Markup:
     gate = "none" if not report["gate"] else "holds" if all(one["holds"] for one in report["gate"]) else "unmet"
+    return header(report["name"], voice("title"), gate, report["task"], report["created"], voice)
+
+
+def header(name: str, kind: str, gate: str, task: str, created: str, voice: Voice) -> Markup:
+    """What stands at the top. kind: of page; gate: none, holds or unmet."""
     masthead = tag(
         "div",
         MARK,
         tag("span", "Zhumo 铸模", class_="brand"),
-        tag("span", voice("title"), class_="kind"),
+        tag("span", kind, class_="kind"),
         tag("span", voice(f"gate.{gate}"), class_=f"chip {gate}"),
         class_="masthead",
     )
-    date = tag("time", report["created"][:10])
-    subtitle = tag("p", voice(f"task.{report['task']}"), " · ", date, class_="subtitle")
-    return tag("header", masthead, tag("h1", report["name"]), subtitle)
+    subtitle = tag("p", voice(f"task.{task}"), " · ", tag("time", created[:10]), class_="subtitle")
+    return tag("header", masthead, tag("h1", name), subtitle)
 
 
 def _first(report: Report, voice: Voice) -> Markup:
@@ -106,7 +114,8 @@ def blend(report: Report, voice: Voice) -> list[str]:
     return [voice("blend", part=f"{weight:.0%}") if 0 < weight < 1 else voice(f"blend.{'all' if weight else 'none'}")]
 
 
-def _section(name: str, voice: Voice, *content: Markup | None) -> Markup:
+def section(name: str, voice: Voice, *content: Markup | None) -> Markup:
+    """A part of the page under its heading, with a word on what it shows."""
     about = tag("div", tag("h2", voice(f"section.{name}")), tag("p", voice(f"about.{name}")), class_="about")
     return tag("section", about, tag("div", *content, class_="content"), class_=name)
 
@@ -118,7 +127,7 @@ def _contenders(report: Report, voice: Voice) -> Markup:
     along = plots.around(report["measures"][0], [value for _, value in scored[1:]])
     line = report["measures"][0]["value"]
     rows = [_contender(one, value, along, line, voice) for one, value in scored]
-    return _section("contenders", voice, tag("table", tag("tbody", *rows, _scale_row(along)), class_="forest"))
+    return section("contenders", voice, tag("table", tag("tbody", *rows, scale_row(along)), class_="forest"))
 
 
 def _contender(one: Rival, value: Value, along: plots.Axis, line: float | None, voice: Voice) -> Markup:
@@ -147,7 +156,7 @@ def _protocols(report: Report, voice: Voice) -> Markup | None:
     )
     table = tag("table", tag("thead", tag("tr", tag("th"), *names)), tag("tbody", *rows), class_="measures")
     about = (tag("li", tag("b", voice(f"way.{way['name']}")), " ", way["said"][voice.language]) for way in ways)
-    return _section("protocols", voice, tag("div", table, class_="wide"), tag("ul", *about, class_="note"))
+    return section("protocols", voice, tag("div", table, class_="wide"), tag("ul", *about, class_="note"))
 
 
 def _asked(one: Rival | None, best: float) -> Markup:
@@ -160,7 +169,8 @@ def _asked(one: Rival | None, best: float) -> Markup:
     return tag("td", tag(bold, figure(value["value"])), tag("small", spread(value)), p, class_="number")
 
 
-def _scale_row(along: plots.Axis) -> Markup:
+def scale_row(along: plots.Axis) -> Markup:
+    """The numbers under a column of strips."""
     return tag("tr", tag("td"), tag("td", plots.scale(along), class_="plot"), tag("td"), tag("td"), class_="scale")
 
 
@@ -177,7 +187,7 @@ def _measures(report: Report, voice: Voice) -> Markup:
     names = (tag("th", voice.who(one["name"]), scope="col", class_=one["kind"]) for one in everyone(report))
     rows = [_line(report, measure, voice) for measure in report["measures"]]
     table = tag("table", tag("thead", tag("tr", tag("th"), *names)), tag("tbody", *rows), class_="measures")
-    return _section("measures", voice, tag("div", table, class_="wide"))
+    return section("measures", voice, tag("div", table, class_="wide"))
 
 
 def _line(report: Report, measure: Value, voice: Voice) -> Markup:
@@ -196,7 +206,11 @@ def _data(report: Report, voice: Voice) -> Markup:
     """Where every row went, and where it came from."""
     data = report["data"]
     order = ("in", "out", "quarantined", "deduplicated", "filtered")
-    flow = {**{name: data["rows"][name] for name in order if name in data["rows"]}, **data["parts"], "tested": data["tested"]}
+    flow = {
+        **{name: data["rows"][name] for name in order if name in data["rows"]},
+        **data["parts"],
+        "tested": data["tested"],
+    }
     counts = (tag("li", tag("b", figure(count)), tag("span", voice(f"rows.{name}"))) for name, count in flow.items())
     reasons = [f"{voice.reason(reason)} ({figure(count)})" for reason, count in data["quarantined"].items()]
     why = tag("p", voice("reasons", reasons=voice.join(reasons)), class_="note") if reasons else None
@@ -211,7 +225,7 @@ def _data(report: Report, voice: Voice) -> Markup:
         for name, facts in data["sources"].items()
     )
     listed = tag("ul", *sources, class_="sources")
-    return _section("asked", voice, tag("ul", *counts, class_="counts"), why, *also, listed)
+    return section("asked", voice, tag("ul", *counts, class_="counts"), why, *also, listed)
 
 
 def not_asked(report: Report, voice: Voice) -> list[str]:
@@ -262,11 +276,11 @@ def _worst(report: Report, voice: Voice) -> Markup | None:
     groups = found["groups"]
     told = tag("p", voice(f"worst.{'some' if groups else 'none'}", **facts), class_="note" if groups else "told")
     if not groups:
-        return _section("worst", voice, told)
+        return section("worst", voice, told)
     line = report["measures"][0]["value"]
     along = plots.over([group["score"] for group in groups], [line, *(group["rest"] for group in groups)])
     rows = (_weakest(group, along, line, voice) for group in groups)
-    return _section("worst", voice, tag("table", tag("tbody", *rows, _scale_row(along)), class_="forest"), told)
+    return section("worst", voice, tag("table", tag("tbody", *rows, scale_row(along)), class_="forest"), told)
 
 
 def _weakest(group: Weakest, along: plots.Axis, line: float | None, voice: Voice) -> Markup:
@@ -284,7 +298,7 @@ def _slices(report: Report, voice: Voice) -> Markup | None:
     if not report["slices"]:
         return None
     line = report["measures"][0]["value"]
-    return _section("slices", voice, *(_slice(part, line, voice) for part in report["slices"]))
+    return section("slices", voice, *(_slice(part, line, voice) for part in report["slices"]))
 
 
 def _slice(part: Slice, line: float | None, voice: Voice) -> Markup:
@@ -307,7 +321,7 @@ def _slice(part: Slice, line: float | None, voice: Voice) -> Markup:
     title = tag("th", voice.column(part["name"], part["automatic"]), scope="col")
     head = tag("thead", tag("tr", title, tag("th"), tag("th"), tag("th", voice("n"), scope="col", class_="number")))
     others = tag("p", voice("others", n=figure(part["others"])), class_="note") if part["others"] else None
-    return joined(tag("table", head, tag("tbody", *rows, _scale_row(along)), class_="forest"), others)
+    return joined(tag("table", head, tag("tbody", *rows, scale_row(along)), class_="forest"), others)
 
 
 def _calibration(report: Report, voice: Voice) -> Markup | None:
@@ -320,7 +334,7 @@ def _calibration(report: Report, voice: Voice) -> Markup | None:
         _figure("reliability", plots.reliability(found["bins"], error), voice),
         _figure("abstention", plots.lines([("curve", kept)], voice("figure.abstention"), from_zero=True), voice),
     )
-    return _section("calibration", voice, tag("p", error), tag("div", *figures, class_="figures"))
+    return section("calibration", voice, tag("p", error), tag("div", *figures, class_="figures"))
 
 
 def _figure(name: str, drawn: Markup, voice: Voice) -> Markup:
@@ -343,7 +357,7 @@ def _cost(report: Report, voice: Voice) -> Markup:
         "answer": voice.time(cost["answer_seconds"]),
     }
     table = _facts((voice(f"cost.{name}"), value) for name, value in facts.items())
-    return _section("cost", voice, table, _search(report, voice), _loss(report, voice))
+    return section("cost", voice, table, _search(report, voice), _loss(report, voice))
 
 
 def values(chosen: Mapping[str, object]) -> str:
@@ -385,13 +399,13 @@ def _repeat(report: Report, voice: Voice) -> Markup:
     facts += again["versions"].items()
     facts += [(voice("repeat.step", step=name), tag("code", hash_)) for name, hash_ in again["steps"].items()]
     facts.append((voice("repeat.weights"), tag("code", again["weights"])))
-    return _section("repeat", voice, _facts(facts))
+    return section("repeat", voice, _facts(facts))
 
 
 def _limits(report: Report, voice: Voice) -> Markup:
     limits: Sequence[Markup] = [tag("li", sentence[voice.language]) for sentence in report["limits"]]
     rules = [tag("li", rule(gate, voice), class_="holds" if gate["holds"] else "unmet") for gate in report["gate"]]
-    return _section("limits", voice, tag("p", voice(f"use.{report['task']}")), tag("ul", *limits, *rules))
+    return section("limits", voice, tag("p", voice(f"use.{report['task']}")), tag("ul", *limits, *rules))
 
 
 def rule(gate: Gate, voice: Voice) -> str:

@@ -70,15 +70,19 @@ class Measure:
         generator = np.random.default_rng(_SEED)
         return np.array([self.reduce(self.values[generator.integers(0, rows, rows)]) for _ in range(RESAMPLES)])
 
+    def ahead(self, other: "Measure") -> tuple[float, float]:
+        """95% interval of how far it is above `other` on the same rows (paired bootstrap)."""
+        low, high = np.quantile(self._apart(other), [0.025, 0.975])
+        return float(low), float(high)
+
     def beats(self, other: "Measure") -> float:
         """One-sided p-value of "not better than `other`" on the same rows (paired bootstrap; Koehn 2004)."""
-        rows = len(self.values)
-        if len(other.values) != rows:
-            raise ValueError(f"{self.name}: {rows} rows against {len(other.values)}; a paired test needs the same rows")
-        sign = 1 if self.higher_is_better else -1
-        generator = np.random.default_rng(_SEED)
-        worse = 0
-        for _ in range(RESAMPLES):
-            index = generator.integers(0, rows, rows)
-            worse += sign * (self.reduce(self.values[index]) - other.reduce(other.values[index])) <= 0
-        return (worse + 1) / (RESAMPLES + 1)
+        apart = self._apart(other) * (1 if self.higher_is_better else -1)
+        return float((np.sum(apart <= 0) + 1) / (RESAMPLES + 1))
+
+    def _apart(self, other: "Measure") -> np.ndarray:
+        if len(other.values) != len(self.values):
+            here, there = len(self.values), len(other.values)
+            raise ValueError(f"{self.name}: {here} rows against {there}; a paired test needs the same rows")
+        apart: np.ndarray = self._resampled() - other._resampled()  # of the same resamples
+        return apart
