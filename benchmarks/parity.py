@@ -23,11 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks import published
-from zhumo.transformer import Config, Transformer
+from zhumo.transformer import Config, Source, Transformer
 from zhumo.transformer.families import from_disk, read_config, to_disk, write_config
 
 LIMIT = 1e-5
 ENCODERS = ("bert", "xlm-roberta")  # never with a language-model head
+TWO_SIDED = ("t5", "mt5", "bart", "marian")  # with an encoder
 LENGTHS = (9, 4, 1)  # real tokens of the three padded rows
 
 
@@ -39,10 +40,13 @@ class Case:
     family: str
     numbers: dict[str, Any] = field(default_factory=dict)
     bare: bool = False  # no language-model head
+    own: bool = False  # a head of its own, though `transformers` ties it until a file holds one
 
     @property
     def auto(self) -> Any:
-        return transformers.AutoModel if self.bare or self.family in ENCODERS else transformers.AutoModelForCausalLM
+        if self.bare or self.family in ENCODERS:
+            return transformers.AutoModel
+        return transformers.AutoModelForSeq2SeqLM if self.family in TWO_SIDED else transformers.AutoModelForCausalLM
 
 
 _BERT = {"vocab_size": 67, "num_hidden_layers": 2, "max_position_embeddings": 16, "pad_token_id": 0}
@@ -56,6 +60,12 @@ _YARN = {"rope_type": "yarn", "rope_theta": 20.0, "factor": 3.0, "original_max_p
 _LLAMA3 = {"rope_type": "llama3", "rope_theta": 20.0, "factor": 4.0, "original_max_position_embeddings": 8}
 _LLAMA3 |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
 _XLM = _BERT | {"pad_token_id": 1, "type_vocab_size": 1}
+_T5 = {"vocab_size": 67, "d_model": 20, "d_ff": 33, "num_layers": 2}
+_GATED = {"feed_forward_proj": "gated-gelu"}
+_NEAR = {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 6}
+_BART = {"vocab_size": 67, "d_model": 24, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 32}
+_BART |= {"encoder_attention_heads": 3, "decoder_attention_heads": 3, "encoder_ffn_dim": 33, "decoder_ffn_dim": 33}
+_BART |= {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": 2}
 
 CASES = (
     Case("odd width", "bert", _BERT | _BERT_ODD),
@@ -137,6 +147,18 @@ CASES = (
         | {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 1, "intermediate_size": 30}
         | {"head_dim": 6, "tie_word_embeddings": True, "rope_parameters": _YARN | {"rope_theta": 1e6}},
     ),
+    Case("1.0, tied", "t5", _T5 | {"num_heads": 3, "d_kv": 7, "num_decoder_layers": 1}),
+    Case("1.1, own head", "t5", _T5 | _GATED | {"num_heads": 5, "d_kv": 4, "tie_word_embeddings": False}, own=True),
+    Case("1.1, no head, few distances", "t5", _T5 | _GATED | {"num_heads": 3, "d_kv": 5} | _NEAR, bare=True),
+    Case("own head", "mt5", _T5 | {"num_heads": 3, "d_kv": 6, "num_decoder_layers": 3}, own=True),
+    Case("head not on disk", "mt5", _T5 | {"num_heads": 3, "d_kv": 6}),
+    Case("tied", "bart", _BART | {"max_position_embeddings": 18}),
+    Case("scaled, deeper encoder", "bart", _BART | {"encoder_layers": 3, "scale_embedding": True}),
+    Case("no head, relu", "bart", _BART | {"activation_function": "relu"}, bare=True),
+    Case("scaled, swish", "marian", _BART | {"scale_embedding": True, "activation_function": "swish"}),
+    Case("odd width", "marian", _BART | {"d_model": 21, "decoder_layers": 1}),
+    Case("no head", "marian", _BART, bare=True),
+    Case("no head", "mt5", _T5 | {"num_heads": 1, "d_kv": 6}, bare=True),
 )
 
 
@@ -144,7 +166,7 @@ def jitter(model: nn.Module, seed: int = 0) -> nn.Module:
     """Random weights everywhere, norms and biases included, so that no tensor can be left out or swapped unseen."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in model.parameters():
+        for weight in (weight for weight in model.parameters() if weight.requires_grad):
             noise = torch.randn(weight.shape, generator=generator)
             weight.copy_(weight + 0.3 * noise if weight.dim() == 1 else 0.25 * noise)
     return model.eval()
@@ -153,7 +175,10 @@ def jitter(model: nn.Module, seed: int = 0) -> nn.Module:
 def their_folder(case: Case, folder: Path) -> nn.Module:
     """A model made and saved by `transformers`."""
     config = transformers.AutoConfig.for_model(case.family, **case.numbers)
-    model = jitter(case.auto.from_config(config))
+    model = case.auto.from_config(config)
+    if case.own:
+        model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
+    jitter(model)
     model.save_pretrained(folder)
     return model
 
@@ -193,9 +218,32 @@ def difference(theirs: nn.Module, ours: Transformer) -> float:
     types: dict[str, Tensor] = {}
     if ours.config.types:
         types = {"types": torch.randint(0, ours.config.types, ids.shape, generator=generator)}
+    if ours.encoder is not None:
+        return _two_sided(theirs, ours, ids, mask)
     kinds = {"token_type_ids": types["types"]} if types else {}
     plain = theirs(ids, **kinds)[0] - ours(ids, **types)
     padded = theirs(ids, attention_mask=mask, **kinds)[0] - ours(ids, segments=mask, **types)
+    return max(plain.abs().max().item(), padded[mask.bool()].abs().max().item())
+
+
+def beside(model: Transformer, batch: int = 1) -> dict[str, list[Source]]:
+    """What a model needs beside its ids: where there is an encoder, sources, the last of them padded."""
+    if model.encoder is None:
+        return {}
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(0, model.config.vocabulary, (batch, 5), generator=generator)
+    segments = torch.ones_like(ids)
+    segments[-1, 3:] = 0
+    return {"source": model.read(ids, segments=segments)}
+
+
+def _two_sided(theirs: nn.Module, ours: Transformer, ids: Tensor, mask: Tensor) -> float:
+    """The same with a source, which is longer than the target and padded otherwise."""
+    source, there = torch.cat((ids, ids.flip(1)), dim=1), torch.cat((mask.flip(0), torch.zeros_like(mask)), dim=1)
+    plain = theirs(input_ids=source, decoder_input_ids=ids)[0] - ours(ids, source=ours.read(source))
+    both = {"attention_mask": there, "decoder_attention_mask": mask}
+    padded = theirs(input_ids=source, decoder_input_ids=ids, **both)[0]
+    padded -= ours(ids, segments=mask, source=ours.read(source, segments=there))
     return max(plain.abs().max().item(), padded[mask.bool()].abs().max().item())
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.parity import CASES, ENCODERS, Case, jitter, our_config
+from benchmarks.parity import CASES, ENCODERS, Case, beside, jitter, our_config
 from zhumo.transformer import Block, Cache, Config, Transformer, initialise, key_dropout
 from zhumo.transformer.block import Attention
 
@@ -38,9 +38,10 @@ def test_two_texts_in_one_row_answer_as_each_alone(case: Case) -> None:
     padding = torch.zeros(1, 3, dtype=torch.long)
     row = torch.cat((first, second, padding), dim=1)
     segments = torch.tensor([[1] * 5 + [2] * 4 + [0] * 3])
-    packed = model(row, segments=segments)
-    torch.testing.assert_close(packed[:, :5], model(first), atol=1e-5, rtol=0)
-    torch.testing.assert_close(packed[:, 5:9], model(second), atol=1e-5, rtol=0)
+    given = beside(model)
+    packed = model(row, segments=segments, **given)
+    torch.testing.assert_close(packed[:, :5], model(first, **given), atol=1e-5, rtol=0)
+    torch.testing.assert_close(packed[:, 5:9], model(second, **given), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("case", CAUSAL, ids=name)
@@ -53,7 +54,8 @@ def test_no_causal_model_sees_the_future(case: Case, packed: bool) -> None:
     changed = ids.clone()
     changed[0, 6] = (changed[0, 6] + 1) % model.config.vocabulary
     segments = torch.ones(1, 8, dtype=torch.long) if packed else None
-    before, after = model(ids, segments=segments), model(changed, segments=segments)
+    given = beside(model)
+    before, after = model(ids, segments=segments, **given), model(changed, segments=segments, **given)
     assert torch.equal(before[:, :6], after[:, :6])
     assert not torch.allclose(before[:, 6:], after[:, 6:])
 
@@ -86,7 +88,8 @@ def test_a_model_compiles_as_one_graph(case: Case, packed: bool) -> None:
     ids = random_ids(model, 2, 7)
     segments = torch.tensor([[1] * 7, [1] * 4 + [2] * 3]) if packed else None
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(ids, segments=segments), model(ids, segments=segments), atol=1e-6, rtol=0)
+    given = {"segments": segments, **beside(model, batch=2)}
+    torch.testing.assert_close(compiled(ids, **given), model(ids, **given), atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
@@ -114,16 +117,39 @@ def test_a_model_with_keyed_dropout_compiles_as_one_graph() -> None:
 def test_every_weight_has_a_gradient(case: Case) -> None:
     model = model_of(case)
     types = {"types": torch.tensor([[0, 1, 0, 0]]) % model.config.types} if model.config.types else {}
-    out = model(random_ids(model, 1, 4), **types)
+    out = model(random_ids(model, 1, 4), **types, **beside(model))
     (out * torch.arange(out.numel()).view_as(out)).sum().backward()
     # A key bias moves all scores of a query alike, which the softmax forgets.
     without = [n for n, p in model.named_parameters() if (p.grad is None or not p.grad.any()) and "key.bias" not in n]
     assert without == []
 
 
+@torch.no_grad()
+def test_a_decoder_looks_at_its_source_and_not_at_padding() -> None:
+    model = model_of(next(case for case in CASES if case.family == "marian"))
+    ids, source = random_ids(model, 1, 3), random_ids(model, 1, 6)
+    alone = model(ids, source=model.read(source))
+    padded = torch.cat((source, random_ids(model, 1, 4)), dim=1)
+    segments = torch.tensor([[1] * 6 + [0] * 4])
+    torch.testing.assert_close(model(ids, source=model.read(padded, segments=segments)), alone, atol=1e-5, rtol=0)
+    assert not torch.allclose(model(ids, source=model.read(padded)), alone, atol=1e-3)
+
+
+def test_a_source_is_needed_where_there_is_an_encoder_and_nowhere_else() -> None:
+    decoder, two = (model_of(next(case for case in CASES if case.family == family)) for family in ("gpt2", "t5"))
+    ids = torch.tensor([[1, 2]])
+    with pytest.raises(ValueError, match="needs a source"):
+        two(ids)
+    with pytest.raises(ValueError, match="no other takes one"):
+        decoder(ids, source=two.read(ids))
+    with pytest.raises(ValueError, match="with an encoder"):
+        decoder.read(ids)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"encoder_depth": 1, "causal": False}, "no encoder of its own"),
         ({"heads": 3, "kv_heads": 2}, "multiple of kv_heads"),
         ({"positions": "rotary", "head_dim": 5}, "even head_dim"),
         ({"dropout": 1.0}, "dropout"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.parity import CASES, ENCODERS, Case, jitter, load_ours, our_config, their_folder
+from benchmarks.parity import CASES, ENCODERS, Case, beside, jitter, load_ours, our_config, their_folder
 from zhumo.transformer import Cache, Config, Transformer
 
 TIME = 7  # beyond the shortest window and the shortest length of a rope
@@ -29,12 +29,13 @@ def test_cached_is_whole_for_every_chunking(case: Case) -> None:
         config = replace(config, length=TIME)
     model = jitter(Transformer(config))
     ids = torch.randint(0, config.vocabulary, (2, TIME), generator=torch.Generator().manual_seed(1))
-    whole = model(ids)
+    given = beside(model, batch=2)
+    whole = model(ids, **given)
     ways = list(chunkings(TIME))
     assert len(ways) == 2 ** (TIME - 1)
     for way in ways:
         cache = Cache(config, batch=2, length=TIME)
-        parts = torch.cat([model(chunk, cache=cache) for chunk in ids.split(way, dim=1)], dim=1)  # type: ignore[no-untyped-call]
+        parts = torch.cat([model(chunk, cache=cache, **given) for chunk in ids.split(way, dim=1)], dim=1)  # type: ignore[no-untyped-call]
         torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0, msg=lambda text, way=way: f"{way}: {text}")
         assert cache.used == TIME
 

@@ -70,6 +70,45 @@ GPT2 = {
     "summary_type": "cls_index", "summary_use_proj": True,
     "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}, "vocab_size": 50257,
 }  # fmt: skip
+T5 = {
+    "architectures": ["T5ForConditionalGeneration"], "d_ff": 2048, "d_kv": 64, "d_model": 512,
+    "dropout_rate": 0.1, "eos_token_id": 1, "initializer_factor": 1.0, "is_encoder_decoder": True,
+    "layer_norm_epsilon": 1e-06, "model_type": "t5", "n_positions": 512, "num_heads": 8, "num_layers": 6,
+    "output_past": True, "pad_token_id": 0, "relative_attention_num_buckets": 32, "vocab_size": 32128,
+    "task_specific_params": {"translation_en_to_de": {"num_beams": 4, "prefix": "translate English to German: "}},
+}  # fmt: skip
+FLAN = {
+    "architectures": ["T5ForConditionalGeneration"], "d_ff": 1024, "d_kv": 64, "d_model": 512,
+    "dropout_rate": 0.1, "eos_token_id": 1, "feed_forward_proj": "gated-gelu", "initializer_factor": 1.0,
+    "is_encoder_decoder": True, "layer_norm_epsilon": 1e-06, "model_type": "t5", "n_positions": 512,
+    "num_decoder_layers": 8, "num_heads": 6, "num_layers": 8, "output_past": True, "pad_token_id": 0,
+    "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32, "tie_word_embeddings": False,
+    "transformers_version": "4.23.1", "use_cache": True, "vocab_size": 32128,
+}  # fmt: skip
+OPUS = {
+    "_num_labels": 3, "activation_dropout": 0.0, "activation_function": "swish", "add_bias_logits": False,
+    "add_final_layer_norm": False, "architectures": ["MarianMTModel"], "attention_dropout": 0.0,
+    "bad_words_ids": [[58100]], "bos_token_id": 0, "classif_dropout": 0.0, "d_model": 512, "decoder_attention_heads": 8,
+    "decoder_ffn_dim": 2048, "decoder_layerdrop": 0.0, "decoder_layers": 6, "decoder_start_token_id": 58100,
+    "dropout": 0.1, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048, "encoder_layerdrop": 0.0,
+    "encoder_layers": 6, "eos_token_id": 0, "extra_pos_embeddings": 58101, "forced_eos_token_id": 0,
+    "id2label": {"0": "LABEL_0"}, "init_std": 0.02, "is_encoder_decoder": True, "label2id": {"LABEL_0": 0},
+    "max_length": 512, "max_position_embeddings": 512, "model_type": "marian", "normalize_before": False,
+    "normalize_embedding": False, "num_beams": 6, "num_hidden_layers": 6, "pad_token_id": 58100,
+    "scale_embedding": True, "static_position_embeddings": True, "use_cache": True, "vocab_size": 58101,
+}  # fmt: skip
+BART_CNN = {
+    "_num_labels": 3, "activation_dropout": 0.0, "activation_function": "gelu", "add_final_layer_norm": False,
+    "architectures": ["BartForConditionalGeneration"], "attention_dropout": 0.0, "bos_token_id": 0,
+    "classifier_dropout": 0.0, "d_model": 1024, "decoder_attention_heads": 16, "decoder_ffn_dim": 4096,
+    "decoder_layerdrop": 0.0, "decoder_layers": 12, "decoder_start_token_id": 2, "dropout": 0.1, "early_stopping": True,
+    "encoder_attention_heads": 16, "encoder_ffn_dim": 4096, "encoder_layerdrop": 0.0, "encoder_layers": 12,
+    "eos_token_id": 2, "force_bos_token_to_be_generated": True, "forced_bos_token_id": 0, "forced_eos_token_id": 2,
+    "gradient_checkpointing": False, "init_std": 0.02, "is_encoder_decoder": True, "length_penalty": 2.0,
+    "max_length": 142, "max_position_embeddings": 1024, "min_length": 56, "model_type": "bart",
+    "no_repeat_ngram_size": 3, "normalize_before": False, "num_beams": 4, "num_hidden_layers": 12, "output_past": True,
+    "pad_token_id": 1, "prefix": " ", "scale_embedding": False, "use_cache": True, "vocab_size": 50264,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -81,7 +120,8 @@ def test_logits_are_those_of_transformers(case: Case, direction: str) -> None:
 def test_every_family_has_cases_with_and_without_tied_heads() -> None:
     assert {case.family for case in CASES} == FAMILIES.keys()
     heads = {(case.family, our_config(case).head) for case in CASES}
-    assert heads >= {(family, head) for family in FAMILIES.keys() - {*ENCODERS} for head in ("tied", "own")}
+    tied, own = FAMILIES.keys() - {*ENCODERS, "mt5"}, FAMILIES.keys() - {*ENCODERS, "bart", "marian"}
+    assert heads >= {(family, "tied") for family in tied} | {(family, "own") for family in own}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +140,11 @@ def test_every_family_has_cases_with_and_without_tied_heads() -> None:
         (SMOLLM2 | {"rope_scaling": {"type": "linear", "factor": 4}}, {"rope": "linear", "rope_factor": 4.0}),
         (SMOLLM2 | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, {"rope": "dynamic", "rope_factor": 2.0}),
         (GPT2, {"hidden": 3072, "activation": "gelu_tanh", "head": "tied", "bias": "all", "causal": True}),
+        (T5, {"encoder_depth": 6, "depth": 6, "head": "tied", "scaled_states": True, "activation": "relu"}),
+        (FLAN, {"head": "own", "scaled_states": False, "gated": True, "activation": "gelu_tanh", "reach": 128}),
+        (FLAN | {"model_type": "mt5", "tie_word_embeddings": True}, {"head": "own", "scaled_states": False}),
+        (OPUS, {"positions": "sinusoidal", "scaled_embedding": True, "stem_norm": False, "head_bias": True}),
+        (BART_CNN, {"positions": "learned", "stem_norm": True, "length": 1024, "depth": 12, "norm_first": False}),
     ],
 )
 def test_published_configurations_are_read(hf: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -158,6 +203,17 @@ def test_published_configurations_are_read(hf: dict[str, Any], wanted: dict[str,
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         (GPT2, {"add_cross_attention": True}, "add_cross_attention"),
         (GPT2, {"pruned_heads": {"0": [1]}}, "pruned_heads"),
+        (T5, {"is_encoder_decoder": False}, "is_encoder_decoder"),
+        (T5, {"feed_forward_proj": "gated-xielu"}, "xielu"),
+        (T5, {"feed_forward_proj": 1}, "feed_forward_proj"),
+        (T5, {"num_layers": None}, "num_layers is missing"),
+        (T5, {"num_decoder_layers": 2**20}, "num_decoder_layers"),
+        (BART_CNN, {"normalize_before": True}, "normalize_before"),
+        (BART_CNN, {"encoder_ffn_dim": 2048}, "encoder_ffn_dim"),
+        (BART_CNN, {"scale_embedding": "yes"}, "scale_embedding"),
+        (BART_CNN, {"static_position_embeddings": True}, "static_position_embeddings"),
+        (OPUS, {"decoder_vocab_size": 100, "share_encoder_decoder_embeddings": False}, "share_encoder_decoder"),
+        (OPUS, {"decoder_vocab_size": 100}, "decoder_vocab_size"),
     ],
 )
 def test_configurations_with_other_maths_are_refused(hf: dict[str, Any], change: dict[str, Any], said: str) -> None:
@@ -194,7 +250,12 @@ def test_old_and_new_spellings_mean_the_same() -> None:
         ("mistral", {"qk_norm": True}, "qk_norm"),
         ("qwen2", {"bias": "all"}, "bias"),
         ("qwen3", {"norm": "layer"}, "norm"),
-        ("t5", {}, "t5"),
+        ("t5", {"norm_first": False}, "norm_first"),
+        ("t5", {"encoder_depth": 0}, "encoder"),
+        ("mt5", {"head": "tied"}, "head"),
+        ("bart", {"positions": "sinusoidal"}, "positions"),
+        ("marian", {"stem_norm": True}, "stem_norm"),
+        ("whisper", {}, "whisper"),
     ],
 )
 def test_what_a_family_cannot_say_is_not_written(family: str, change: dict[str, Any], said: str) -> None:
@@ -214,6 +275,10 @@ def test_names_round_trip_with_and_without_prefix_and_with_buffers(case: Case) -
         "bert": ["embeddings.position_ids", "pooler.dense.weight", "cls.predictions.bias"],
         "xlm-roberta": ["embeddings.position_ids", "pooler.dense.weight", "lm_head.dense.weight"],
         "gpt2": ["h.0.attn.bias", "h.1.attn.masked_bias"],
+        "t5": ["decoder.embed_tokens.weight", "encoder.embed_tokens.weight"],
+        "mt5": ["decoder.embed_tokens.weight", "encoder.embed_tokens.weight"],
+        "bart": ["decoder.embed_tokens.weight", "encoder.version"],
+        "marian": ["encoder.embed_positions.weight", "decoder.embed_positions.weight"],
     }.get(case.family, ["layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"])
     for tensors in (bare, full, bare | {kind.prefix + name: torch.zeros(3, dtype=torch.long) for name in buffers}):
         state = from_disk(tensors, config, case.family)
@@ -310,8 +375,9 @@ def test_what_cannot_be_written_is_named() -> None:
 def test_shapes_are_those_of_the_model(case: Case) -> None:
     config = our_config(case)
     state = Transformer(config).state_dict()
-    tied = {"head.weight"} if config.head == "tied" else set()
-    assert shapes(config) == {name: tuple(t.shape) for name, t in state.items() if name not in tied}
+    twice = {"head.weight"} if config.head == "tied" else set()
+    twice |= {"encoder.stem.tokens.weight"} if config.encoder_depth else set()
+    assert shapes(config) == {name: tuple(t.shape) for name, t in state.items() if name not in twice}
 
 
 def test_shapes_are_known_without_memory() -> None:

@@ -16,8 +16,9 @@ def test_sinusoids_are_those_of_the_paper(width: int) -> None:
     table = sinusoids(5, width)
     for place in range(5):
         for column in range(width):
-            angle = place / 10_000 ** (2 * (column // 2) / width)
-            wanted = math.cos(angle) if column % 2 else math.sin(angle)
+            sines = -(-width // 2)  # they stand first
+            angle = place / 10_000 ** (2 * (column % sines) / width)
+            wanted = math.sin(angle) if column < sines else math.cos(angle)
             assert table[place, column].item() == pytest.approx(wanted, abs=1e-6)
 
 

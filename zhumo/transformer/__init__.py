@@ -6,7 +6,7 @@
 - Adapters, quantised weights and attention maps are applied to a finished model from outside.
 """
 
-from zhumo.transformer.block import Attention, Block, Config, FeedForward
+from zhumo.transformer.block import Attention, Block, Config, FeedForward, Source
 from zhumo.transformer.cache import Cache
 from zhumo.transformer.dropout import Dropout, key_dropout
 from zhumo.transformer.loss import linear_cross_entropy
@@ -19,6 +19,7 @@ __all__ = [
     "Config",
     "Dropout",
     "FeedForward",
+    "Source",
     "Transformer",
     "initialise",
     "key_dropout",

@@ -43,11 +43,13 @@ class LoraLinear(nn.Module):
 def layers(model: Transformer) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
     """Every layer an adapter may stand beside: its full name, its parent, its name there, itself."""
     for index, block in enumerate(model.blocks):
-        for part in ("attention", "feed_forward"):
+        for part in ("attention", "cross", "feed_forward"):
             parent = block.get_submodule(part)
             for name, layer in parent.named_children():
                 if name in TARGETS:
                     yield f"blocks.{index}.{part}.{name}", parent, name, layer
+    for whole, parent, name, layer in layers(model.encoder) if model.encoder is not None else ():
+        yield f"encoder.{whole}", parent, name, layer
 
 
 def add_lora(model: Transformer, rank: int, alpha: float, targets: Collection[str], seed: int) -> Transformer:
@@ -64,10 +66,9 @@ def add_lora(model: Transformer, rank: int, alpha: float, targets: Collection[st
     if not chosen:
         raise ValueError("no layer of this model is among the targets")
     generator = torch.Generator().manual_seed(seed)
-    for module in (model.stem, model.blocks, model.norm):
-        module.requires_grad_(False)
-    if model.head is not None and model.config.head != "none":
-        model.head.requires_grad_(False)
+    model.requires_grad_(False)
+    if model.head is not None and model.config.head == "none":
+        model.head.requires_grad_(True)
     for parent, name, layer in chosen:
         if not isinstance(layer, nn.Linear):
             raise ValueError(f"{name} is a {type(layer).__name__}; adapters go beside plain linear layers")

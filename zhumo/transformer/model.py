@@ -1,19 +1,22 @@
-"""A whole model: stem, blocks, last norm, head."""
+"""A whole model: stem, blocks, last norm, head; and before a decoder with a source, its encoder."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from zhumo.transformer.block import Block, Config, norm_layer
+from zhumo.transformer.block import Attention, Block, Config, Source, norm_layer
 from zhumo.transformer.cache import Cache
 from zhumo.transformer.positions import near, places, rope, visible
+from zhumo.transformer.relative import RelativeBias
 from zhumo.transformer.stems import TokenStem
 
 
 class Transformer(nn.Module):
     """The model `config` describes.
 
+    `encoder` reads the source of an encoder-decoder; both have the same embeddings.
     `head` is the language-model head where the configuration has one, else None; a task may put its own there.
     """
 
@@ -21,11 +24,15 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.stem = TokenStem(config)
+        self.relative = RelativeBias(config) if config.positions == "relative" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = norm_layer(config, config.width) if config.norm_first else nn.Identity()
+        self.encoder = Transformer(config.encoder) if config.encoder_depth else None
+        if self.encoder is not None:
+            self.encoder.stem.tokens = self.stem.tokens
         self.head: nn.Module | None = None
         if config.head != "none":
-            head = nn.Linear(config.width, config.vocabulary, bias=False)
+            head = nn.Linear(config.width, config.vocabulary, bias=config.head_bias)
             if config.head == "tied":
                 head.weight = self.stem.tokens.weight
             self.head = head
@@ -37,6 +44,7 @@ class Transformer(nn.Module):
         segments: Tensor | None = None,
         types: Tensor | None = None,
         cache: Cache | None = None,
+        source: Sequence[Source] | None = None,
     ) -> Tensor:
         """Last hidden states, (batch, time, width).
 
@@ -45,15 +53,19 @@ class Transformer(nn.Module):
             several short texts share one row; give padding a number of its own, such as 0. None: all see all.
         types: (batch, time), BERT's first and second text of a pair.
         cache: positions already computed; `ids` are then the next ones.
+        source: what `read` returned, for a model with an encoder.
 
         Raises:
-            ValueError: more positions than the model was made for, or a cache together with segments.
+            ValueError: more positions than the model was made for, a cache together with segments, or no source where
+                there is an encoder.
         """
+        if (source is None) != (self.encoder is None):
+            raise ValueError("a model with an encoder needs a source, and no other takes one")
         if cache is not None and segments is not None:
             raise ValueError("a cache holds whole sequences; it cannot be used with segments")
         start = cache.used if cache is not None else 0
         end = start + ids.size(1)
-        if self.config.positions != "rotary" and end > self.config.length:
+        if self.config.positions not in ("rotary", "relative") and end > self.config.length:
             raise ValueError(f"{end} positions, but the model was made for {self.config.length}")
         positions = torch.arange(start, end, device=ids.device) if segments is None else places(segments)
         mask = None
@@ -61,14 +73,32 @@ class Transformer(nn.Module):
             mask = visible(segments, self.config.causal, self.config.window)
         elif 0 < self.config.window < end:
             mask = near(ids.size(1), end, self.config.window, ids.device)
+        if self.relative is not None:
+            mask = self.relative(start, end, mask)
         turn = None
         if self.config.positions == "rotary":
             turn = rope(positions, self.config)
         x: Tensor = self.stem(ids, positions, types)
         for index, block in enumerate(self.blocks):
-            x = block(x, mask=mask, rope=turn, cache=cache.layers[index] if cache is not None else None)
+            known = cache.layers[index] if cache is not None else None
+            x = block(x, mask=mask, rope=turn, cache=known, source=source[index] if source is not None else None)
         y: Tensor = self.norm(x)
-        return y
+        return y / math.sqrt(self.config.width) if self.config.scaled_states else y
+
+    def read(self, ids: Tensor, *, segments: Tensor | None = None) -> list[Source]:
+        """A source text as each block sees it, for `hidden`: read once, looked at in every step.
+
+        ids: (batch, time). segments: (batch, time), 0 on padding.
+
+        Raises:
+            ValueError: there is no encoder, or the source is longer than it was made for.
+        """
+        if self.encoder is None:
+            raise ValueError("only a model with an encoder reads a source")
+        states = self.encoder.hidden(ids, segments=segments)
+        mask = None if segments is None else (segments != 0)[:, None, None]
+        looks = (block.get_submodule("cross") for block in self.blocks)
+        return [Source(*look.keys_and_values(states), mask) for look in looks if isinstance(look, Attention)]
 
     def forward(
         self,
@@ -77,9 +107,10 @@ class Transformer(nn.Module):
         segments: Tensor | None = None,
         types: Tensor | None = None,
         cache: Cache | None = None,
+        source: Sequence[Source] | None = None,
     ) -> Tensor:
         """What the head says of each position, (batch, time, vocabulary); without a head, the last hidden states."""
-        x = self.hidden(ids, segments=segments, types=types, cache=cache)
+        x = self.hidden(ids, segments=segments, types=types, cache=cache, source=source)
         return x if self.head is None else self.head(x)
 
     def parameter_count(self) -> int:
@@ -91,7 +122,8 @@ def initialise(model: Transformer, seed: int) -> Transformer:
     """Fresh weights: normal(0, .02), the residual outputs scaled down by sqrt(2 depth) as in GPT-2; biases zero."""
     generator = torch.Generator().manual_seed(seed)
     blocks = [module for module in model.modules() if isinstance(module, Block)]
-    quiet = {id(layer) for block in blocks for layer in (block.attention.out, block.feed_forward.down)}
+    looks = [look for block in blocks for look in (block.attention, block.cross) if isinstance(look, Attention)]
+    quiet = {id(layer) for layer in (*(look.out for look in looks), *(block.feed_forward.down for block in blocks))}
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             scale = 0.02 / math.sqrt(2 * len(blocks)) if id(module) in quiet else 0.02

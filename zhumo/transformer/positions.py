@@ -10,13 +10,11 @@ from zhumo.transformer.block import Config, Rope
 
 
 def sinusoids(length: int, width: int) -> Tensor:
-    """The fixed sine and cosine table of Vaswani et al. 2017, (length, width), sines on even columns."""
-    place = torch.arange(length, dtype=torch.float32).unsqueeze(1)
-    pace = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10_000.0) / width))
-    table = torch.zeros(length, width)
-    table[:, 0::2] = torch.sin(place * pace)
-    table[:, 1::2] = torch.cos(place * pace[: width // 2])
-    return table
+    """The fixed table of Vaswani et al. 2017, (length, width): sines in the first half of the columns, cosines in the
+    second, as in their program and in Marian."""
+    place = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    pace = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10_000.0) / width))
+    return torch.cat((torch.sin(place * pace), torch.cos(place * pace[: width // 2])), dim=1).float()
 
 
 def rope(positions: Tensor, config: Config) -> Rope:

@@ -1,5 +1,7 @@
 """Stems: what turns business data into (batch, time, width)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -20,12 +22,15 @@ class TokenStem(nn.Module):
         self.positions = nn.Embedding(config.length, config.width) if config.positions == "learned" else None
         table = sinusoids(config.length, config.width) if config.positions == "sinusoidal" else None
         self.register_buffer("table", table, persistent=False)
-        self.norm = nn.Identity() if config.norm_first else norm_layer(config, config.width)
+        self.norm = norm_layer(config, config.width) if config.stem_norm and not config.norm_first else nn.Identity()
+        self.scale = math.sqrt(config.width) if config.scaled_embedding else 1.0
         self.dropout = Dropout(config.dropout)
 
     def forward(self, ids: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
         """ids: (batch, time); positions: (time,) or (batch, time); types: (batch, time), all zero when absent."""
         x: Tensor = self.tokens(ids)
+        if self.scale != 1:
+            x = x * self.scale
         if self.positions is not None:
             x = x + self.positions(positions)
         elif self.table is not None:

@@ -6,6 +6,7 @@ value in one turned layer, for which PEFT's matrices would mean something else, 
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from zhumo.errors import ModelError
 from zhumo.transformer import Transformer
-from zhumo.transformer.families import FAMILIES, Family
+from zhumo.transformer.families import FAMILIES, Family, layer_names
 from zhumo.transformer.lora import LoraLinear, add_lora, layers, lora_state
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+BLOCK = re.compile(r"(?<=\bblocks\.)(\d+)")
 MAX_CONFIG = 1_000_000  # bytes
 PARTS = {"a": "lora_A", "b": "lora_B"}
 
@@ -46,7 +48,7 @@ def write_adapter(folder: Path, model: Transformer, family: str, base: str | Non
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION" if model.config.head == "none" else "CAUSAL_LM",
+        "task_type": _kind(model),
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": adapted[0][1].scale * rank,
@@ -88,13 +90,19 @@ def read_adapter(folder: Path, model: Transformer, family: str) -> Transformer:
     return model
 
 
+def _kind(model: Transformer) -> str:
+    if model.config.head == "none":
+        return "FEATURE_EXTRACTION"
+    return "CAUSAL_LM" if model.encoder is None else "SEQ_2_SEQ_LM"
+
+
 def _names(model: Transformer, family: str) -> dict[str, str]:
     """Every layer that can be adapted: our name to that of the module in the family's Hugging Face model."""
-    kind = FAMILIES[family]
+    kind, templates = FAMILIES[family], layer_names(model.config, family)
     names = {}
     for name, _, _, _ in layers(model):
-        number = name.split(".")[1]
-        template = kind.names[name.replace(f".{number}.", ".{}.", 1)]
+        before, number, after = BLOCK.split(name, maxsplit=1)
+        template = templates[f"{before}{{}}{after}"]
         if template in kind.turned:
             raise ModelError("model.adapter_family", family=family)
         whole = template.format(number)

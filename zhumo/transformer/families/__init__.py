@@ -12,20 +12,22 @@ import torch
 from torch import Tensor
 
 from zhumo.transformer.block import Config
+from zhumo.transformer.families.bart import BART, MARIAN
 from zhumo.transformer.families.bert import BERT, XLM_ROBERTA
 from zhumo.transformer.families.family import Family, Json, check_keys, differences, listed, numbers
 from zhumo.transformer.families.gpt2 import GPT2
 from zhumo.transformer.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from zhumo.transformer.families.t5 import MT5, T5
 from zhumo.transformer.model import Transformer
 
-__all__ = ["FAMILIES", "Family", "from_disk", "read_config", "shapes", "to_disk", "write_config"]
+__all__ = ["FAMILIES", "Family", "from_disk", "layer_names", "read_config", "shapes", "to_disk", "write_config"]
 
 FAMILIES: Mapping[str, Family] = {
-    family.name: family for family in (BERT, XLM_ROBERTA, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3)
+    family.name: family for family in (BERT, XLM_ROBERTA, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, T5, MT5, BART, MARIAN)
 }
 
 Shape = tuple[int, ...]
-_BLOCK = re.compile(r"(?<=^blocks\.)\d+(?=\.)")
+_BLOCK = re.compile(r"(?<=\bblocks\.)\d+(?=\.)")
 _OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # what TensorFlow called them, still in BERT's first checkpoints
 
 
@@ -44,6 +46,8 @@ def read_config(hf: Json) -> Config:
     family = _family(hf.get("model_type"))
     check_keys(family, hf)
     config = Config(**(numbers(family, hf) | family.read(hf)))
+    if family.fixed["is_encoder_decoder"] == (True,) and not config.encoder_depth:
+        raise ValueError(f"a {family.name} without an encoder is none")
     if config.depth * config.heads * config.head_dim > 2**31:
         raise ValueError("the sizes together are beyond any model")
     return config
@@ -66,17 +70,31 @@ def write_config(config: Config, family: str) -> Json:
     return hf
 
 
+def same(config: Config) -> frozenset[str]:
+    """The tensors of `Transformer(config)` that are the embedding once more, and are kept once."""
+    tied = {"head.weight"} if config.head == "tied" else set()
+    return frozenset(tied | ({"encoder.stem.tokens.weight"} if config.encoder_depth else set()))
+
+
 def shapes(config: Config) -> dict[str, Shape]:
-    """Name and shape of every tensor of `Transformer(config)`, a tied head left out; nothing is allocated."""
+    """Name and shape of every tensor of `Transformer(config)`, none twice; nothing is allocated."""
     with torch.device("meta"):
-        state = Transformer(replace(config, depth=1)).state_dict()
-    if config.head == "tied":
-        del state["head.weight"]
+        state = Transformer(replace(config, depth=1, encoder_depth=min(1, config.encoder_depth))).state_dict()
+    for name in same(config):
+        del state[name]
+    depths = {"": config.depth, "encoder.": config.encoder_depth}
     found: dict[str, Shape] = {}
     for name, tensor in state.items():
-        blocks = range(config.depth) if name.startswith("blocks.0.") else range(1)
+        stack, inside, _ = name.partition("blocks.0.")
+        blocks = range(depths[stack]) if inside else range(1)
         found |= {name.replace("blocks.0.", f"blocks.{block}."): tuple(tensor.shape) for block in blocks}
     return found
+
+
+def layer_names(config: Config, family: str) -> Mapping[str, str]:
+    """Our modules to the family's on disk, as in `Family.names`."""
+    kind = _family(family)
+    return {**kind.names, **kind.gated} if config.gated else kind.names
 
 
 def from_disk(tensors: Mapping[str, Tensor], config: Config, family: str) -> dict[str, Tensor]:
@@ -90,7 +108,9 @@ def from_disk(tensors: Mapping[str, Tensor], config: Config, family: str) -> dic
     """
     kind = _family(family)
     theirs, task_head = _plain(tensors, kind, config)
-    wanted = _grouped(shapes(config), kind)
+    wanted = _grouped(config, family)
+    if kind.stand_in and config.head == "own" and "lm_head.weight" not in theirs:
+        theirs |= {"lm_head.weight": theirs[kind.stand_in]} if kind.stand_in in theirs else {}
     missing = [name for name in wanted if name not in theirs]
     extra = [name for name in theirs if name not in wanted and not (name == "lm_head.weight" and config.head != "own")]
     bad = [
@@ -102,12 +122,12 @@ def from_disk(tensors: Mapping[str, Tensor], config: Config, family: str) -> dic
     _complain(missing=missing, unknown=extra, misshapen=bad, quantised=whole)
     state = dict(task_head)
     for name, place in wanted.items():
-        tensor = theirs[name].t() if place.turned else theirs[name]
+        tensor = theirs[name][0] if place.lone else theirs[name].t() if place.turned else theirs[name]
         parts = torch.split(tensor[place.led :], place.rows)
         state |= dict(zip(place.ours, (part.contiguous() for part in parts), strict=True))
     if config.head == "tied":
-        state["head.weight"] = _tied_head(state["stem.tokens.weight"], theirs.get("lm_head.weight"))
-    return state
+        _check_tied(state["stem.tokens.weight"], theirs.get("lm_head.weight"))
+    return state | dict.fromkeys(same(config), state["stem.tokens.weight"])
 
 
 def to_disk(state: Mapping[str, Tensor], config: Config, family: str) -> dict[str, Tensor]:
@@ -118,34 +138,32 @@ def to_disk(state: Mapping[str, Tensor], config: Config, family: str) -> dict[st
     Raises:
         ValueError: a tensor is missing, unknown or of another shape, or the family has no place for it.
     """
-    kind = _family(family)
-    wanted = shapes(config)
-    given = {name: tensor.detach() for name, tensor in state.items() if not _of_task(name, config)}
-    if config.head == "tied":
-        given.pop("head.weight", None)
+    wanted, twice = shapes(config), same(config)
+    given = {n: tensor.detach() for n, tensor in state.items() if not _of_task(n, config) and n not in twice}
     _complain(
         missing=[name for name in wanted if name not in given],
         unknown=[name for name in given if name not in wanted],
         misshapen=[name for name, tensor in given.items() if wanted.get(name, tensor.shape) != tuple(tensor.shape)],
     )
     result = {name: tensor.detach().contiguous() for name, tensor in state.items() if _of_task(name, config)}
-    for name, place in _grouped(wanted, kind, prefix=True).items():
+    for name, place in _grouped(config, family, prefix=True).items():
         parts = [given[ours] for ours in place.ours]
         if place.led:
             parts.insert(0, parts[0].new_zeros(place.led, *place.rest))
         joined = torch.cat(parts) if len(parts) > 1 else parts[0]  # one part stays where it is, uncopied
-        result[name] = (joined.t() if place.turned else joined).contiguous()
+        joined = joined.unsqueeze(0) if place.lone else joined.t() if place.turned else joined
+        result[name] = joined.contiguous()
     return result
 
 
 class _Place:
-    """One tensor on disk: which of ours lie in it, how many rows each, how many lead them, and whether it is turned."""
+    """One tensor on disk: which of ours lie in it, how many rows each, how many lead them, whether it is turned, and
+    whether it has an axis of 1 before all others."""
 
-    def __init__(self, turned: bool, led: int) -> None:
+    def __init__(self, turned: bool, led: int, lone: bool) -> None:
         self.ours: list[str] = []
         self.rows: list[int] = []
-        self.turned = turned
-        self.led = led
+        self.turned, self.led, self.lone = turned, led, lone
         self.rest: Shape = ()
 
     def add(self, name: str, shape: Shape) -> None:
@@ -156,22 +174,24 @@ class _Place:
     @property
     def shape(self) -> Shape:
         whole = (self.led + sum(self.rows), *self.rest)
-        return whole[::-1] if self.turned else whole
+        return (1, *whole) if self.lone else whole[::-1] if self.turned else whole
 
 
-def _grouped(wanted: Mapping[str, Shape], kind: Family, *, prefix: bool = False) -> dict[str, _Place]:
+def _grouped(config: Config, family: str, *, prefix: bool = False) -> dict[str, _Place]:
     """Our tensors by the name on disk, without the family's prefix unless `prefix`."""
+    kind, names = _family(family), layer_names(config, family)
     places: dict[str, _Place] = {}
-    for name, shape in wanted.items():
+    for name, shape in shapes(config).items():
+        lone = name in names
         module, _, leaf = name.rpartition(".")
-        template = kind.names.get(_BLOCK.sub("{}", module))
+        template = names[name] if lone else names.get(_BLOCK.sub("{}", module))
         if template is None:
-            raise ValueError(f"{kind.name} has no place for {name}")
+            raise ValueError(f"{family} has no place for {name}")
         number = _BLOCK.search(module)
-        theirs = f"{template.format(number[0]) if number else template}.{leaf}"
+        theirs = template if lone else f"{template.format(number[0]) if number else template}.{leaf}"
         theirs = theirs if prefix else theirs.removeprefix(kind.prefix)
         turned = template in kind.turned and len(shape) == 2
-        places.setdefault(theirs, _Place(turned, kind.led.get(template, 0))).add(name, shape)
+        places.setdefault(theirs, _Place(turned, kind.led.get(template, 0), lone)).add(name, shape)
     return places
 
 
@@ -194,10 +214,9 @@ def _of_task(name: str, config: Config) -> bool:
     return config.head == "none" and name.startswith("head.")
 
 
-def _tied_head(embedding: Tensor, head: Tensor | None) -> Tensor:
+def _check_tied(embedding: Tensor, head: Tensor | None) -> None:
     if head is not None and not torch.equal(head, embedding):
         raise ValueError("lm_head.weight is not the embedding, though tie_word_embeddings says so")
-    return embedding
 
 
 def _complain(**problems: list[str]) -> None:

@@ -32,10 +32,12 @@ class Family:
     harmless: keys that say nothing about the maths.
     read: the remaining fields of `Config`, from the checked file. write: the remaining keys, from a `Config`.
     names: our module to theirs on disk, `{}` the number of the block. Several of ours under one of theirs lie joined
-        there, in this order, along the output axis.
+        there, in this order, along the output axis. A single tensor (with `.bias`) is one with an axis of 1 before it.
     turned: modules on disk whose weight is stored as (in, out).
     led: modules on disk that begin with so many rows nothing of ours stands in.
     prefix: what a checkpoint with a head puts before the names, and one without it may leave out.
+    gated: what is called otherwise on disk where the feed-forward is gated.
+    stand_in: the tensor on disk that is the head of its own where a file keeps none.
     ignored: names on disk that hold nothing of ours (buffers, heads of other tasks).
     """
 
@@ -49,6 +51,8 @@ class Family:
     prefix: str
     ignored: re.Pattern[str]
     turned: frozenset[str] = field(default_factory=frozenset)
+    gated: Mapping[str, str] = field(default_factory=dict)
+    stand_in: str | None = None
     led: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -67,12 +71,15 @@ LARGEST = {
     "vocabulary": 2**24,
     "width": 2**17,
     "depth": 2**10,
+    "encoder_depth": 2**10,
     "heads": 2**12,
     "kv_heads": 2**12,
     "head_dim": 2**14,
     "hidden": 2**20,
     "length": 2**26,
     "types": 2**16,
+    "buckets": 2**16,
+    "reach": 2**26,
     "window": 2**26,
     "rope_length": 2**26,
 }
@@ -152,7 +159,7 @@ def language_head(hf: Json, tied: bool) -> str:
     names = ["ForCausalLM"] if hf.get("architectures") is None else hf["architectures"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"architectures is {names!r}, not a list of names")
-    if not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+    if not any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")) for name in names):
         return "none"
     said = hf.get("tie_word_embeddings")
     if not isinstance(said, bool | None):
