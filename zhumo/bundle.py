@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
-from safetensors.torch import save_file as save_tensors
 
 from zhumo.errors import ModelError
 from zhumo.run import read_json, write_json
@@ -20,7 +19,7 @@ from zhumo.tasks import TASKS, Answer, Row, Task, task_class
 from zhumo.tokenizer import Tokenizer
 from zhumo.transformer import Transformer
 from zhumo.transformer.families import to_disk, write_config
-from zhumo.weights import Weights, read_weights
+from zhumo.weights import Weights, read_weights, write_tensors
 
 TASK_FORMAT = 1
 
@@ -90,7 +89,7 @@ def save(folder: Path, model: Transformer, family: str, tokenizer: Tokenizer | N
     state = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in model.state_dict().items()}
     heads = {name: state.pop(name) for name in list(state) if own_head and name.startswith("head.")}
     tensors = {name: tensor.contiguous() for name, tensor in {**to_disk(state, model.config, family), **heads}.items()}
-    save_tensors(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder, tensors)
     config = write_config(model.config, family)
     if tokenizer is not None:
         tokenizer.save(folder)

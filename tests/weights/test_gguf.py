@@ -16,11 +16,13 @@ from zhumo.errors import ModelError
 from zhumo.transformer import Transformer
 from zhumo.transformer.families import shapes
 from zhumo.weights import Weights, read_weights
-from zhumo.weights.blocks import BF16, F16, F32, Q4_0, Q4_1, Q8_0, Format, dequantise
+from zhumo.weights.blocks import Format, dequantise
+from zhumo.weights.gguf import FORMATS as KNOWN
 from zhumo.weights.gguf import Gguf
 
 TYPES = gguf.GGMLQuantizationType
-FORMATS = {TYPES.F32: F32, TYPES.F16: F16, TYPES.BF16: BF16, TYPES.Q4_0: Q4_0, TYPES.Q4_1: Q4_1, TYPES.Q8_0: Q8_0}
+FORMATS = {TYPES(kind): form for kind, form in KNOWN.items()}
+WRITTEN = {kind: form for kind, form in FORMATS.items() if not kind.name.endswith("_K")}  # the package only reads those
 TEXTS = ("the cat, 12 of the 3412 cats", "你好，世界", "x = {\n    'a': 1\n}", "😀 naïve\t\r\n  the", "", "<think>the")
 
 
@@ -38,7 +40,13 @@ def model_of(weights: Weights) -> Transformer:
     return model.eval()
 
 
-@pytest.mark.parametrize(("kind", "form"), FORMATS.items(), ids=lambda value: getattr(value, "name", ""))
+def test_the_formats_are_those_of_the_gguf_package() -> None:
+    wanted = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K"
+    assert {kind.name for kind in FORMATS} == {form.name for form in FORMATS.values()} == set(wanted.split())
+    assert {kind: (form.numbers, form.size) for kind, form in FORMATS.items()}.items() <= gguf.GGML_QUANT_SIZES.items()
+
+
+@pytest.mark.parametrize(("kind", "form"), WRITTEN.items(), ids=lambda value: getattr(value, "name", ""))
 def test_blocks_are_the_numbers_of_the_gguf_package(kind: TYPES, form: Format) -> None:
     values = np.random.default_rng(0).normal(size=(7, 96)).astype(np.float32)
     raw = quantize(values, kind)
@@ -54,6 +62,22 @@ def test_any_bytes_give_the_numbers_of_the_gguf_package(kind: TYPES, form: Forma
     with np.errstate(all="ignore"):
         wanted, found = dequantize(raw, kind).reshape(-1), dequantise(raw.reshape(-1), form)
     assert np.array_equal(found, wanted, equal_nan=True)
+
+
+def test_tensors_of_every_format_are_read_from_one_file(tmp_path: Path) -> None:
+    chance, writer = np.random.default_rng(2), gguf.GGUFWriter(tmp_path / "all.gguf", "llama")
+    wanted = {}
+    for kind, form in FORMATS.items():
+        raw = chance.integers(0, 64, size=(3, 2 * form.size), dtype=np.uint8)  # so small that no scale is infinite
+        writer.add_tensor(kind.name, raw, raw_shape=raw.shape, raw_dtype=kind)
+        wanted[kind.name] = dequantize(raw, kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    file = Gguf(tmp_path / "all.gguf")
+    for name, values in wanted.items():
+        assert np.array_equal(file.tensor(name).numpy(), values), name
 
 
 @pytest.mark.parametrize("head", ["tied", "own"])
@@ -98,6 +122,48 @@ def test_tokens_are_those_of_transformers(tmp_path: Path, pre: str) -> None:
     assert ours.render(chat, prompt=True) == rendered
 
 
+PIECES = ["▁", "a", "b", "c", "▁a", "ab", "▁ab", "bc", "abc", "▁abc", "▁▁", "ca", "▁b", "é", "cab"]
+SCORES = [-9.0, -8.0, -8.5, -8.6, -1.0, -2.0, -4.0, -3.0, -5.0, -6.0, -0.5, -1.5, -2.5, -7.0, -1.2]
+
+
+@pytest.mark.parametrize("led", [None, True])
+def test_pieces_are_those_of_transformers(tmp_path: Path, led: bool | None) -> None:
+    """SentencePiece: pieces by their scores, what has none as bytes, a blank before the text."""
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *PIECES, "[INST]"]
+    kinds = [2, 3, 3, *[6] * 256, *[1] * len(PIECES), 4]
+    scores = [0.0, 0.0, 0.0, *[0.0] * 256, *SCORES, 0.0]
+    write_gguf(tmp_path / "model.gguf", "llama", pieces=(words, kinds, scores), led=led)
+    ours = read_weights(tmp_path / "model.gguf").tokenizer
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    assert ours is not None
+    for text in ("abc", "ab  cab", " a", "abcabcab", "é 你好 ab", "", "a\nb\tc", "[INST]ab"):
+        wanted = theirs(text)["input_ids"]
+        assert ours.encode(text) == wanted, text
+        assert ours.decode(wanted) == theirs.decode(wanted, skip_special_tokens=True)
+    assert ours.encode("ab")[0] == ours.special("bos") == 1 and ours.special("eos") == 2
+    assert 2 not in ours.encode("</s>ab")
+    assert ours.decode(ours.encode("é 你好 ab", special=False)) == "é 你好 ab"
+
+
+ROPES = {"linear": {"rope_factor": 4.0}, "yarn": {"rope_factor": 2.0, "rope_length": 16}}
+
+
+@pytest.mark.parametrize("rope", ROPES)
+def test_ropes_that_reach_further_are_read(tmp_path: Path, rope: str) -> None:
+    model = write_gguf(tmp_path / "model.gguf", "llama", rope={"rope": rope, **ROPES[rope]})
+    assert read_weights(tmp_path / "model.gguf").config == model.config
+
+
+def test_the_rope_of_llama3_is_known_by_its_numbers(tmp_path: Path) -> None:
+    rope = {"rope": "llama3", "rope_factor": 32.0, "rope_length": 8192, "rope_theta": 500_000.0}
+    model = write_gguf(tmp_path / "model.gguf", "llama", rope=rope)
+    weights = read_weights(tmp_path / "model.gguf")
+    assert weights.config == model.config and weights.tensors.keys() == model.state_dict().keys()
+    write_gguf(tmp_path / "other.gguf", "llama", rope=rope | {"rope_length": 4096})
+    with pytest.raises(ModelError, match="llama3 rope"):
+        read_weights(tmp_path / "other.gguf")
+
+
 def test_digits_are_cut_one_by_one_where_the_model_learned_them_so(tmp_path: Path) -> None:
     """SmolLM's way: though the vocabulary has a merge for it, `12` is two tokens."""
     write_gguf(tmp_path / "model.gguf", "llama")
@@ -110,7 +176,9 @@ def test_digits_are_cut_one_by_one_where_the_model_learned_them_so(tmp_path: Pat
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("llama.rope.scaling.type", "yarn", "rope.scaling.type"),
+        ("llama.rope.scaling.type", "longrope", "longrope"),
+        ("llama.rope.scaling.type", "yarn", "factor is missing"),
+        ("llama.rope.scaling.attn_factor", 2, "attn_factor"),
         ("llama.expert_count", 8, "expert_count"),
         ("llama.attention.sliding_window", 512, "sliding_window"),
         ("llama.rope.dimension_count", 8, "different sizes"),
@@ -119,7 +187,8 @@ def test_digits_are_cut_one_by_one_where_the_model_learned_them_so(tmp_path: Pat
         ("llama.block_count", 1, "unknown"),
         ("llama.feed_forward_length", 64, "instead of"),
         ("general.architecture", "mamba", "known are llama, qwen2, qwen3"),
-        ("tokenizer.ggml.model", "llama", "gpt2"),
+        ("tokenizer.ggml.model", "llama", "scores"),
+        ("tokenizer.ggml.model", "bert", "gpt2"),
         ("tokenizer.ggml.pre", "tekken", "smollm"),
         ("general.alignment", 12, "alignment"),
     ],

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from benchmarks.parity import CASES, our_config, our_folder, their_folder
 from zhumo.errors import ModelError
 from zhumo.tokenizer import learn_bpe
 from zhumo.transformer import Transformer
-from zhumo.weights import read_weights
+from zhumo.transformer.families import to_disk
+from zhumo.weights import read_weights, tensor_files, write_tensors
 
 BERT = next(case for case in CASES if case.family == "bert")
 LLAMA = next(case for case in CASES if case.family == "llama")
@@ -62,6 +64,26 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     in_shards(tmp_path)
     state = read_weights(tmp_path).tensors
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("most", [1, 3_000, 10_000, 10**9])
+def test_shards_are_written_and_read_by_all(tmp_path: Path, most: int) -> None:
+    config = our_config(LLAMA)
+    model = our_folder(config, "llama", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    disk = to_disk(model.state_dict(), config, "llama")
+    write_tensors(tmp_path, disk, most)
+    files = tensor_files(tmp_path)
+    biggest = max(most, *(tensor.nbytes for tensor in disk.values()))
+    assert all(sum(t.nbytes for t in load_file(file).values()) <= biggest for file in files)
+    assert (len(files), files[0].name == "model.safetensors") == (
+        {1: len(disk), 10**9: 1}.get(most, len(files)),
+        most == 10**9,
+    )
+    state = read_weights(tmp_path).tensors
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(theirs.lm_head.weight, model.head.weight)
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

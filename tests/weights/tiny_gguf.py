@@ -1,6 +1,9 @@
 """Small GGUF files, written by the `gguf` package of llama.cpp: what the reader's tests read."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -10,6 +13,7 @@ from gguf.quants import quantize
 from benchmarks.parity import jitter
 from zhumo.transformer import Config, Transformer
 from zhumo.transformer.families import to_disk, write_config
+from zhumo.transformer.positions import paces
 
 SIZES = {"width": 64, "depth": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "hidden": 96, "length": 32}
 SHARED = {"positions": "rotary", "rope_theta": 50_000.0, "norm": "rms", "norm_eps": 1e-5, "gated": True}
@@ -42,10 +46,10 @@ def tokens() -> tuple[list[str], list[int]]:
     return [*words, "<think>"], [3, 3, 3] + [1] * (len(words) - 3) + [4]
 
 
-def small_model(family: str, head: str) -> Transformer:
+def small_model(family: str, head: str, vocabulary: int, **more: Any) -> Transformer:
     config = Config(
-        vocabulary=len(tokens()[0]), activation="silu", head=head,
-        **({"bias": "none"} | SIZES | SHARED | FAMILIES[family]),
+        vocabulary=vocabulary, activation="silu", head=head,
+        **({"bias": "none"} | SIZES | SHARED | FAMILIES[family] | more),
     )  # type: ignore[arg-type]  # fmt: skip
     model = jitter(Transformer(config))
     assert isinstance(model, Transformer)
@@ -66,15 +70,34 @@ def llama_cpp_name(name: str) -> str:
     return f"{_NAMES[module]}.{leaf}"
 
 
+def write_rope(writer: gguf.GGUFWriter, config: Config) -> None:
+    """As llama.cpp's converter says it: llama3 by what its pairs come to alone."""
+    if config.rope == "llama3":
+        plain, slowed = (paces(c, torch.zeros(1)) for c in (replace(config, rope="default"), config))
+        writer.add_tensor("rope_freqs.weight", (plain / slowed).numpy())
+    elif config.rope != "default":
+        writer.add_rope_scaling_type(gguf.RopeScalingType(config.rope))
+        writer.add_rope_scaling_factor(config.rope_factor)
+        if config.rope == "yarn":
+            writer.add_rope_scaling_orig_ctx_len(config.rope_length)
+
+
 def write_gguf(
     path: Path,
     family: str = "llama",
     head: str = "own",
     form: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     pre: str = "smollm",
+    pieces: tuple[list[str], list[int], list[float]] | None = None,
+    led: bool | None = None,
+    rope: Mapping[str, Any] = {},
 ) -> Transformer:
-    """A random model as a `.gguf` file; matrices in `form`, vectors in F32."""
-    model = small_model(family, head)
+    """A random model as a `.gguf` file; matrices in `form`, vectors in F32.
+
+    pieces: the words, kinds and scores of a SentencePiece tokenizer instead of a byte-level one.
+    """
+    words, kinds = pieces[:2] if pieces else tokens()
+    model = small_model(family, head, len(words), **rope)
     config = model.config
     hf = write_config(config, family)
     writer = gguf.GGUFWriter(path, family)
@@ -88,15 +111,21 @@ def write_gguf(
     writer.add_value_length(config.head_dim)
     writer.add_rope_freq_base(hf["rope_theta"])
     writer.add_rope_dimension_count(config.head_dim)
+    write_rope(writer, config)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_vocab_size(config.vocabulary)
     writer.add_license("apache-2.0")
-    words, kinds = tokens()
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
+    writer.add_tokenizer_model("llama" if pieces else "gpt2")
+    writer.add_tokenizer_pre("default" if pieces else pre)
     writer.add_token_list(words)
     writer.add_token_types(kinds)
-    writer.add_token_merges(MERGES)
+    if pieces:
+        writer.add_token_scores(pieces[2])
+        writer.add_unk_token_id(0)
+    else:
+        writer.add_token_merges(MERGES)
+    if led is not None:
+        writer.add_add_space_prefix(led)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_chat_template(TEMPLATE)

@@ -18,7 +18,8 @@ from zhumo.words import LANGUAGES, say
 
 FORMAT = 1
 MODEL = (
-    "config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "config.json", "model*.safetensors", "model.safetensors.index.json", "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json",
     "chat_template.jinja", "task.json", "task.safetensors",
 )  # fmt: skip
 CARDS = {"report.json": "report.json", "report.en.html": "report.en.html", "report.zh.html": "report.zh.html",
@@ -58,9 +59,9 @@ def ask_again(run: Run, limit: int) -> dict[str, Any]:
 
 def _gather(recipe: Recipe, run: Run, folder: Path) -> None:
     """Put everything a bundle holds into its folder."""
-    for name in MODEL:
-        if (run.step("train") / name).is_file():
-            link(run.step("train") / name, folder / name)
+    for pattern in MODEL:
+        for path in run.step("train").glob(pattern):
+            link(path, folder / path.name)
     for source, target in CARDS.items():
         link(run.step("evaluate") / source, folder / target)
     task = load_task(folder)

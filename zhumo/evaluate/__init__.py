@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ from zhumo.prepare import read_rows
 from zhumo.recipe import Recipe
 from zhumo.run import Run, file_digest, read_json, write_json, write_text
 from zhumo.tasks import Answer, Row, Task
+from zhumo.weights import tensor_files
 from zhumo.words import LANGUAGES, say
 
 __all__ = ["Report", "evaluate", "read_report", "summary"]
@@ -115,7 +117,13 @@ def _weights(folder: str, task: str) -> str:
     """
     if not (Path(folder) / "task.json").is_file() or load_task(Path(folder)).name != task:
         raise ModelError("model.not_of_task", folder=folder, task=task)
-    return file_digest(Path(folder) / "model.safetensors")
+    return weights_sum(Path(folder))
+
+
+def weights_sum(folder: Path) -> str:
+    """The sha256 of the weights; of shards, of all their sums."""
+    sums = [file_digest(path) for path in tensor_files(folder)]
+    return sums[0] if len(sums) == 1 else sha256("".join(sums).encode()).hexdigest()
 
 
 def _write(folder: Path, report: Report) -> None:
@@ -321,7 +329,7 @@ def _cost(run: Run, bundle: Bundle, seconds: float) -> dict[str, Any]:
     facts = run.facts("train")
     return {
         "parameters": sum(weights.numel() for weights in bundle.model.parameters()),
-        "bytes": (bundle.folder / "model.safetensors").stat().st_size,
+        "bytes": sum(path.stat().st_size for path in tensor_files(bundle.folder)),
         "training_seconds": facts.get("seconds"),
         "steps": facts.get("steps"),
         "tokens_per_second": facts.get("tokens_per_second"),
@@ -367,7 +375,7 @@ def _reproduce(recipe: Recipe, run: Run) -> dict[str, Any]:
         },
         "machine": f"{platform.system()} {platform.machine()}",
         "steps": {name: run.facts(name)["hash"] for name in ("prepare", "build", "train")},
-        "weights": file_digest(run.step("train") / "model.safetensors"),
+        "weights": weights_sum(run.step("train")),
     }
 
 

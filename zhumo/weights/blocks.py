@@ -22,7 +22,8 @@ class Format:
     read: Callable[[Bytes], Floats]
 
 
-def _half(raw: Bytes) -> Floats:
+def half(raw: Bytes) -> Floats:
+    """Float16 numbers, two bytes each."""
     return raw.copy().view(np.float16).astype(np.float32)
 
 
@@ -40,25 +41,40 @@ def _bf16(raw: Bytes) -> Floats:
 
 
 def _q4_0(raw: Bytes) -> Floats:
-    return _half(raw[:, :2]) * (_nibbles(raw[:, 2:]) - 8)
+    return half(raw[:, :2]) * (_nibbles(raw[:, 2:]) - 8)
 
 
 def _q4_1(raw: Bytes) -> Floats:
-    return _half(raw[:, :2]) * _nibbles(raw[:, 4:]) + _half(raw[:, 2:4])
+    return half(raw[:, :2]) * _nibbles(raw[:, 4:]) + half(raw[:, 2:4])
+
+
+def _fives(high: Bytes, low: Bytes) -> Floats:
+    """(blocks, 32) numbers of five bits, of which the highest lie together in 4 bytes."""
+    return _nibbles(low) + 16 * np.unpackbits(high, axis=1, bitorder="little").astype(np.float32)
+
+
+def _q5_0(raw: Bytes) -> Floats:
+    return half(raw[:, :2]) * (_fives(raw[:, 2:6], raw[:, 6:]) - 16)
+
+
+def _q5_1(raw: Bytes) -> Floats:
+    return half(raw[:, :2]) * _fives(raw[:, 4:8], raw[:, 8:]) + half(raw[:, 2:4])
 
 
 def _q8_0(raw: Bytes) -> Floats:
-    return _half(raw[:, :2]) * raw[:, 2:].view(np.int8).astype(np.float32)
+    return half(raw[:, :2]) * raw[:, 2:].view(np.int8).astype(np.float32)
 
 
 F32 = Format("F32", 1, 4, _f32)
-F16 = Format("F16", 1, 2, _half)
+F16 = Format("F16", 1, 2, half)
 BF16 = Format("BF16", 1, 2, _bf16)
 Q4_0 = Format("Q4_0", BLOCK, 18, _q4_0)
 Q4_1 = Format("Q4_1", BLOCK, 20, _q4_1)
+Q5_0 = Format("Q5_0", BLOCK, 22, _q5_0)
+Q5_1 = Format("Q5_1", BLOCK, 24, _q5_1)
 Q8_0 = Format("Q8_0", BLOCK, 34, _q8_0)
 
-_ROWS = 2**16  # blocks turned at once, so that the steps between need little memory
+_AT_ONCE = 2**21  # numbers turned at once, so that the steps between need little memory
 
 
 def dequantise(raw: Bytes, form: Format) -> Floats:
@@ -66,6 +82,7 @@ def dequantise(raw: Bytes, form: Format) -> Floats:
     blocks = raw.reshape(-1, form.size)
     result = np.empty((len(blocks), form.numbers), dtype=np.float32)
     with np.errstate(all="ignore"):  # a scale may be infinite in a damaged file; whoever reads it looks
-        for start in range(0, len(blocks), _ROWS):
-            result[start : start + _ROWS] = form.read(np.ascontiguousarray(blocks[start : start + _ROWS]))
+        rows = _AT_ONCE // form.numbers
+        for start in range(0, len(blocks), rows):
+            result[start : start + rows] = form.read(np.ascontiguousarray(blocks[start : start + rows]))
     return result.reshape(-1)

@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zhumo.errors import ModelError
@@ -18,6 +19,8 @@ from zhumo.weights.weights import Pooling, Weights
 
 Json = dict[str, Any]
 
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+MOST_BYTES = 5_000_000_000  # of one file, as the libraries around us cut
 LARGEST_JSON = 64 * 2**20
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # torch.save makes a zip of pickles
@@ -37,7 +40,7 @@ def read_folder(folder: Path) -> Weights:
     except ValueError as error:
         raise ModelError("weights.config", path=folder / "config.json", problem=error) from error
     family = hf["model_type"]
-    tensors = partial(_tensors, folder, _files(folder), config, family)
+    tensors = partial(_tensors, folder, tensor_files(folder), config, family)
     pooling, normalise = _pooling(folder)
     prefixes, licence = _prefixes(folder), _licence(folder)
     tokenizer = partial(Tokenizer.load, folder)
@@ -59,9 +62,13 @@ def refuse_pickle(path: Path) -> None:
         raise ModelError("weights.pickle", path=path)
 
 
-def _files(folder: Path) -> list[Path]:
-    """The safetensors of a folder: one file, or the shards its index names."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+def tensor_files(folder: Path) -> list[Path]:
+    """The safetensors of a folder: one file, or the shards its index names.
+
+    Raises:
+        ModelError: there are none, or the index is damaged or names files elsewhere.
+    """
+    whole, index = folder / WHOLE, folder / INDEX
     if whole.is_file():
         return [whole]
     if not index.is_file():
@@ -76,6 +83,29 @@ def _files(folder: Path) -> list[Path]:
         if not isinstance(name, str) or not _PLAIN.fullmatch(name) or not name.endswith(".safetensors"):
             raise ModelError("weights.outside", path=index, name=name)
     return [folder / name for name in sorted(set(shards.values()))]
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, Tensor], most: int = MOST_BYTES) -> None:
+    """Write `model.safetensors`, or above `most` bytes shards of at most so much each (a larger tensor has one to
+    itself) and the index that says what lies where."""
+    shards: list[dict[str, Tensor]] = []
+    room = 0
+    for name, tensor in tensors.items():
+        if not shards or tensor.nbytes > room:
+            shards.append({})
+            room = most
+        shards[-1][name] = tensor
+        room -= tensor.nbytes
+    if len(shards) <= 1:
+        save_file(dict(tensors), folder / WHOLE, metadata={"format": "pt"})
+        return
+    files = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    for file, shard in zip(files, shards, strict=True):
+        save_file(shard, folder / file, metadata={"format": "pt"})
+    places = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": places}
+    (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
 def _tensors(folder: Path, files: list[Path], config: Config, family: str) -> dict[str, Tensor]:

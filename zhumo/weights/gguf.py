@@ -10,8 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from zhumo.errors import ModelError
-from zhumo.weights.blocks import BF16, F16, F32, Q4_0, Q4_1, Q8_0, Format
+from zhumo.weights.blocks import BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Format
 from zhumo.weights.cursor import Cursor
+from zhumo.weights.superblocks import Q2_K, Q3_K, Q4_K, Q5_K, Q6_K
 
 Fact = int | float | bool | str | list[int] | list[float] | list[bool] | list[str]
 
@@ -24,7 +25,10 @@ _NUMBERS = {
     0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8",
 }  # fmt: skip
 _TEXT, _LIST = 8, 9
-_FORMATS: dict[int, Format] = {0: F32, 1: F16, 2: Q4_0, 3: Q4_1, 8: Q8_0, 30: BF16}
+FORMATS: dict[int, Format] = {
+    0: F32, 1: F16, 2: Q4_0, 3: Q4_1, 6: Q5_0, 7: Q5_1, 8: Q8_0,
+    10: Q2_K, 11: Q3_K, 12: Q4_K, 13: Q5_K, 14: Q6_K, 30: BF16,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,10 +137,10 @@ def _header(cursor: Cursor) -> tuple[str, tuple[int, ...], Format, int]:
         raise cursor.fail(f"{name} has {axes} axes")
     shape = tuple(cursor.whole("<u8") for _ in range(axes))[::-1]
     kind, offset = cursor.whole("<u4"), cursor.whole("<u8")
-    if kind not in _FORMATS:
-        known = ", ".join(form.name for form in _FORMATS.values())
+    if kind not in FORMATS:
+        known = ", ".join(form.name for form in FORMATS.values())
         raise ModelError("weights.format", path=cursor.path, name=name, kind=kind, known=known)
-    form = _FORMATS[kind]
+    form = FORMATS[kind]
     if not all(1 <= axis <= 2**40 for axis in shape) or shape[-1] % form.numbers:
         raise cursor.fail(f"{name} has shape {shape}")
     return name, shape, form, offset
