@@ -161,3 +161,15 @@ def test_items_between_others_ask_and_are_found_by_way_of_them() -> None:
     assert said.sum() == pytest.approx(1, abs=1e-5)
     assert np.corrcoef(said[:20], plain)[0, 1] > 0.999
     assert said[21] == pytest.approx(said[7], rel=0.05)
+
+
+def test_trend_compares_the_newest_tenth_with_everything() -> None:
+    """Item 0 is always taken; item 1 only lately, item 2 only before."""
+    history, times = np.arange(1_000) % 2, np.arange(1_000.0)
+    history = np.where(history == 0, 0, np.where(times >= 900, 1, 2))
+    steady, new, old = shop.trend([history[:500], history[500:]], [times[:500], times[500:]], 3)
+    assert abs(steady) < 0.05
+    assert 1.5 < new <= np.log(10)
+    assert old < -2
+    assert not shop.trend([history], [np.zeros(1_000)], 3).any()  # one moment has no trend
+    assert not shop.trend([], [], 3).any()

@@ -260,6 +260,33 @@ def test_the_weight_is_as_good_as_the_best_for_the_rows_it_is_learned_on(
             assert served.value == pytest.approx(measure.value * len(asked) / len(rows))
 
 
+def test_what_is_taken_lately_gains_where_that_finds_more(
+    model: Transformer, users: list[list[str]], task: Recommend
+) -> None:
+    """Everybody's newest item becomes one of two that were rare before: a fashion."""
+    fashion = task.state["items"][-2:]
+    train: list[Row] = [
+        {"user": str(user), "items": [*items[:-2], fashion[user % 2]], "times": [*range(len(items) - 2), 10_000.0]}
+        for user, items in enumerate(users)
+    ]
+    lively = Recommend(None, LENGTH)
+    lively.learn(train)
+    trend = dict(zip(lively.state["items"], lively.arrays["trend"].tolist(), strict=True))
+    assert sorted(trend, key=lambda item: -trend[item])[:2] == sorted(fashion, key=lambda item: -trend[item])
+    old = initialise(Transformer(Config(**{**vars(model.config), "vocabulary": lively.vocabulary})), 0).eval()
+    asked: list[Row] = [{"user": row["user"], "items": row["items"][:-1], "next": row["items"][-1:]} for row in train]
+    lively.calibrate(old, asked)
+    assert lively.state["trend"] > 0
+    level = Recommend(None, LENGTH, lively.state | {"trend": 0.0}, lively.arrays)
+    lists = [[names(answer) for answer in one.answer(old, asked)] for one in (lively, level)]
+    found, missed = (rank.ndcg(rank.places(list_, [row["next"] for row in asked]), 10) for list_ in lists)
+    assert found.beats(missed) < 0.01
+    lively.refresh(train, asked)
+    assert lively.arrays["trend"].shape == (lively.warm,)
+    assert not task.arrays["trend"].any()  # without times nothing is known of fashions
+    assert task.state.get("trend", 0.0) == 0.0
+
+
 def test_validation_items_are_counted_in_the_end(task: Recommend, users: list[list[str]]) -> None:
     later = Recommend(None, LENGTH, task.state, task.arrays)
     train: list[Row] = [{"user": str(user), "items": items[:-2]} for user, items in enumerate(users)]
@@ -347,7 +374,7 @@ def test_a_new_item_stands_beside_those_it_is_like() -> None:
 def test_parts_and_baselines_answer_in_the_same_form(task: Recommend, model: Transformer, rows: list[Row]) -> None:
     answers = {name: baseline(task, [], rows) for name, baseline in task.baselines.items()}
     answers |= task.variants(model, rows)
-    assert set(answers) == {"popularity", "neighbours", "transformer"}
+    assert set(answers) == {"popularity", "lately", "neighbours", "transformer"}
     for part in answers.values():
         assert task.score(part, rows)[0].name == task.metric
         assert not any(set(names(answer)) & set(row["items"]) for row, answer in zip(rows, part, strict=True))

@@ -21,6 +21,8 @@ ALL_KEPT = 2**22  # neighbours that all items together keep in between
 PAIRS_AT_ONCE = 2**21  # pairs of items counted at once, to bound memory
 HIDDEN = 1_000  # histories whose newest item is hidden to learn the settings; more would hardly move them
 SMOOTH = 0.001  # share of what the neighbours say that is left to popularity
+NEWEST = 0.1  # share of all interactions that is called lately
+PRIOR = 5.0  # interactions as usual that every item is given beside its own, so that few do not look like a trend
 LEAST = 1e-12  # below this a probability is noise
 
 History = np.ndarray
@@ -46,6 +48,19 @@ def popularity(histories: Sequence[History], items: int) -> np.ndarray:
     own = [np.unique(history) for history in histories]
     counts = np.bincount(np.concatenate([*own, np.zeros(0, np.int64)]).astype(np.int64), minlength=items)
     return (counts / max(len(own), 1)).astype(np.float32)
+
+
+def trend(histories: Sequence[History], times: Sequence[np.ndarray], items: int) -> np.ndarray:
+    """How much more of what was taken lately each item is than of all that was taken, as a logarithm, (items,) float32.
+
+    times: of each history's items. Lately is the NEWEST part of all interactions.
+    """
+    item, time = (np.concatenate([*parts, np.zeros(0)]) for parts in (histories, times))
+    late = time >= (np.quantile(time, 1 - NEWEST, method="higher") if len(time) else 0)
+    lately, always = (np.bincount(some.astype(np.int64), minlength=items) for some in (item[late], item))
+    usual = late.mean() if len(late) else 1.0
+    ratio = (lately + PRIOR * usual) / (usual * (always + PRIOR))
+    return np.log(ratio).astype(np.float32)
 
 
 def neighbours(histories: Sequence[History], items: int, settings: Settings = Settings()) -> sparse.csr_array:

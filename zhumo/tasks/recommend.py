@@ -8,10 +8,10 @@
 - "Something new, or something again?" is answered by its rate in training; "which?" is learned and asked among new
   items or among seen ones, never across: that spares the Transformer from learning again and again that a film is not
   watched twice.
+- What is taken more often lately than it used to be gains by it, to a learned power; where nothing changes that is 0.
 - An item nobody took yet stands between those most like it in what is known of them (`likeness`).
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -45,6 +45,7 @@ CALIBRATED_ON = 5_000  # rows are plenty for one weight
 WEIGHTS = np.arange(21) / 20
 OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items kept
 AGAIN = (0.5, 0.6, 0.7, 0.8, 0.9)  # rates that are tried beside the one of training
+TRENDS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # powers of the trend that are tried
 
 Ask = Callable[[Sequence[shop.History]], np.ndarray]
 """Histories -> the logarithm of how likely each item comes next, (histories, items), up to a constant a line."""
@@ -54,6 +55,12 @@ def bestsellers(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[
     """The same list for everyone, less what they have seen. The task has counted the training rows already."""
     assert isinstance(task, Recommend)
     return task.ranked(test, [(1.0, task.popularity)], personal=False)
+
+
+def lately(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
+    """The bestsellers of the newest tenth of all interactions, less what somebody has seen."""
+    assert isinstance(task, Recommend)
+    return task.ranked(test, [(1.0, task.popularity), (1.0, task.trend)], personal=False)
 
 
 def neighbours(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
@@ -67,9 +74,10 @@ class Recommend(Task):
 
     state: `items`, first the `warm` ones, bestsellers first, then those that are only described; `catalogue`, what is
     known of them by column; `again`, how often in training an item was taken again, later how much of such is shown;
-    `protocol`, which leads; `neighbours`, how they are asked; `weight`, the part of the Transformer in the answer.
-    arrays: `popularity`, share of users by item; `neighbours.*`, one sparse matrix of the warm items; `alike.*`, where
-    the others stand between them.
+    `protocol`, which leads; `neighbours`, how they are asked; `weight`, the part of the Transformer in the answer;
+    `trend`, the power of the trend in it.
+    arrays: `popularity`, share of users by item; `trend`, how much more of it lately; `neighbours.*`, one sparse matrix
+    of the warm items; `alike.*`, where the others stand between them.
     """
 
     name: ClassVar[str] = "recommend"
@@ -85,7 +93,11 @@ class Recommend(Task):
     metric: ClassVar[str] = "ndcg@10"
     protocol: ClassVar[str] = "report.protocol.recommend"
     protocols: ClassVar[Mapping[str, Row]] = {"new": {}, "again": {"seen": True}}
-    baselines: ClassVar[Mapping[str, Baseline]] = {"popularity": bestsellers, "neighbours": neighbours}
+    baselines: ClassVar[Mapping[str, Baseline]] = {
+        "popularity": bestsellers,
+        "lately": lately,
+        "neighbours": neighbours,
+    }
     histories: ClassVar[bool] = True
 
     def learn(self, rows: Iterable[Row]) -> None:
@@ -94,20 +106,25 @@ class Recommend(Task):
         Raises:
             DataError: no row holds an item.
         """
-        taken = [row["items"] for row in rows]
-        users = Counter(item for items in taken for item in set(items))
-        if not users:
+        first: dict[str, int] = {}
+        taken, times = list[np.ndarray](), list[np.ndarray]()
+        for row in rows:
+            taken.append(np.array([first.setdefault(item, len(first)) for item in row["items"]], dtype=np.int64))
+            times.append(_times(row))
+        if not first:
             raise DataError("recommend.no_items")
-        warm = sorted(users, key=lambda item: (-users[item], item))
+        users = shop.popularity(taken, len(first)).tolist()
+        warm = sorted(first, key=lambda item: (-users[first[item]], item))
         catalogue = Catalogue.arranged(warm, self.state.pop("catalogue", {}))
         self.state |= {"items": catalogue.items, "warm": len(warm), "catalogue": dict(catalogue.columns)}
-        known = [self._history(items) for items in taken]
+        place = np.array([self.catalogue.index[item] for item in first])
+        known = [place[history] for history in taken]
         steps = sum(max(len(history) - 1, 0) for history in known)
         again = sum(len(history) - len(set(history.tolist())) for history in known)
         self.state["again"] = (again + 1) / (steps + 2)  # rule of succession: never 0, never 1
         self.state["protocol"] = "again" if self.state["again"] > OFTEN else "new"
         self.state["neighbours"] = asdict(shop.learned(known, len(warm)))
-        self._count(known)
+        self._count(known, times)
         if len(warm) < len(catalogue.items):
             described = likeness.counted(map(catalogue.about, range(len(catalogue.items))))
             old, new = described[: len(warm)], described[len(warm) :]
@@ -183,10 +200,11 @@ class Recommend(Task):
         return Loss(total, len(targets))
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
-        """The weight of the Transformer; and where things are often taken again, how much those are to be shown.
+        """The weight of the Transformer, and where things are often taken again, how much those are to be shown; then
+        the power of the trend.
 
-        Of what is within a standard error of the best NDCG@10 (Breiman et al. 1984) what asks both most evenly: what is
-        best by less than that is best by chance.
+        Of what is within a standard error of the best NDCG@10 (Breiman et al. 1984) what asks both most evenly, and the
+        lowest power: what is best by less than that is best by chance.
         """
         rows = [row for row in rows if any(place < self.warm for place in self._history(row["next"]))]
         rows = rows[:: 1 + len(rows) // CALIBRATED_ON]
@@ -194,24 +212,27 @@ class Recommend(Task):
             return
         often = self.state["protocol"] == "again"
         rates = [self.state["again"], *(rate for rate in AGAIN if rate > self.state["again"])] if often else [0.0]
-        pairs = [(weight, rate) for weight in WEIGHTS.tolist() for rate in rates]
-        found = self._gains(model, rows, pairs)
-        means, short = found.mean(axis=1), found[found.mean(axis=1).argmax()] - found
-        equal = np.flatnonzero(short.mean(axis=1) <= short.std(axis=1) / np.sqrt(found.shape[1]))
-        chosen = min(equal.tolist(), key=lambda pair: (abs(pairs[pair][0] - 0.5), -means[pair]))
-        self.state["weight"] = pairs[chosen][0]
+        tried = [(weight, 0.0, rate) for weight in WEIGHTS.tolist() for rate in rates]
+        equal, means = _equal(self._gains(model, rows, tried))
+        weight, _, rate = tried[min(equal, key=lambda one: (abs(tried[one][0] - 0.5), -means[one]))]
+        equal, _ = _equal(self._gains(model, rows, [(weight, trend, rate) for trend in TRENDS]))
+        self.state |= {"weight": weight, "trend": TRENDS[min(equal)]}
         if often:
-            self.state["again"] = pairs[chosen][1]
+            self.state["again"] = rate
 
-    def _gains(self, model: Transformer, rows: Sequence[Row], pairs: Sequence[tuple[float, float]]) -> np.ndarray:
-        """NDCG@10 of rows for pairs of a weight and a rate of taking again, (pairs, rows)."""
+    def _gains(
+        self, model: Transformer, rows: Sequence[Row], tried: Sequence[tuple[float, float, float]]
+    ) -> np.ndarray:
+        """NDCG@10 of rows for some weights, powers of the trend and rates of taking again, (tried, rows)."""
         parts = []
         for indices, histories in self._parts(rows):
             wanted = rank.padded([self._history(rows[index]["next"]).tolist() for index in indices])
-            tables = [ask(histories) for ask in (self.transformer(model), self.neighbours)]
+            tables = [ask(histories) for ask in (self.transformer(model), self.neighbours, self.trend)]
             lines = (
-                np.stack([apart(line, history, again) for line, history in zip(blend, histories, strict=True)])
-                for blend, again in ((blended(tables, [weight, 1 - weight]), again) for weight, again in pairs)
+                np.stack([apart(line, history, rate) for line, history in zip(blend, histories, strict=True)])
+                for blend, rate in (
+                    (blended(tables, [weight, 1 - weight, trend]), rate) for weight, trend, rate in tried
+                )
             )
             parts.append(np.stack([rank.ndcg(standing(table, wanted), 10).values for table in lines]))
         return np.concatenate(parts, axis=1)
@@ -219,8 +240,14 @@ class Recommend(Task):
     def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:
         """Count again with the validation items, which are history by the time of an answer."""
         later = {row["user"]: row["next"] for row in valid}
-        histories = (self._history([*row["items"], *later.get(row["user"], ())]) for row in train)
-        self._count([history[history < self.warm] for history in histories])
+        index = self.catalogue.index
+        histories, times = list[shop.History](), list[np.ndarray]()
+        for row in train:
+            newer = later.get(row["user"], ())
+            places = np.array([index.get(item, self.warm) for item in (*row["items"], *newer)], dtype=np.int64)
+            histories.append(places[places < self.warm])
+            times.append(_times(row, len(newer))[places < self.warm])
+        self._count(histories, times)
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
         """The Transformer alone; the neighbours alone stand among the baselines."""
@@ -247,7 +274,8 @@ class Recommend(Task):
 
     def _answered(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         weight = self.state.get("weight", 0.5)
-        return self.ranked(rows, [(weight, self.transformer(model)), (1 - weight, self.neighbours)])
+        parts = [(weight, self.transformer(model)), (1 - weight, self.neighbours)]
+        return self.ranked(rows, [*parts, (self.state.get("trend", 0.0), self.trend)])
 
     def _with(self, new: Sequence[Row]) -> "Recommend":
         """This task with further items in its catalogue; those it has already stay as they are."""
@@ -328,6 +356,11 @@ class Recommend(Task):
     def popularity(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What an Ask says that looks at no history."""
         return np.tile(self._asked.popular, (len(histories), 1))
+
+    def trend(self, histories: Sequence[shop.History]) -> np.ndarray:
+        """What an Ask says of each item for being taken more or less often lately; of an item nobody took, nothing."""
+        cold = len(self.state["items"]) - self.warm
+        return np.tile(np.pad(self.arrays["trend"], (0, cold)), (len(histories), 1))
 
     def neighbours(self, histories: Sequence[shop.History]) -> np.ndarray:
         """What the neighbours of each history say."""
@@ -441,8 +474,9 @@ class Recommend(Task):
             for at, causes in enumerate(order.T)
         ]
 
-    def _count(self, histories: Sequence[shop.History]) -> None:
+    def _count(self, histories: Sequence[shop.History], times: Sequence[np.ndarray]) -> None:
         self.arrays["popularity"] = shop.popularity(histories, self.warm)
+        self.arrays["trend"] = shop.trend(histories, times, self.warm)
         self._keep("neighbours", shop.neighbours(histories, self.warm, shop.Settings(**self.state["neighbours"])))
 
     def _keep(self, name: str, matrix: sparse.csr_array) -> None:
@@ -488,6 +522,21 @@ class Recommend(Task):
         """Places of the known items in the catalogue."""
         index = self.catalogue.index
         return np.array([index[item] for item in items if item in index], dtype=np.int64)
+
+
+def _equal(gains: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """Which lines are within a standard error of the best, (lines, rows), and the mean of each."""
+    means = gains.mean(axis=1)
+    short = gains[means.argmax()] - gains
+    equal = np.flatnonzero(short.mean(axis=1) <= short.std(axis=1) / np.sqrt(gains.shape[1]))
+    return equal.tolist(), means
+
+
+def _times(row: Row, newer: int = 0) -> np.ndarray:
+    """When the items of a row were taken, and some that came after them; all 0 where nobody knows."""
+    if "times" not in row:
+        return np.zeros(len(row["items"]) + newer)
+    return np.array([*row["times"], *[np.inf] * newer])
 
 
 def _windows(ids: list[int], length: int) -> Iterator[list[int]]:
