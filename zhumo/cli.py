@@ -238,6 +238,37 @@ def answer(
 
 
 @app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="A run (runs/NAME) or a bundle (runs/NAME/deploy).")],
+    new: Annotated[Path, typer.Argument(help="Another one, that may replace it.")],
+    rows: Annotated[
+        Path | None, typer.Option("--rows", help="Test rows, as evaluate leaves them (rows.jsonl). Default: OLD's.")
+    ] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option("--gate", help="'MEASURE RULE', e.g. 'accuracy >= old - 0.01'; may be repeated.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A page: .html, .md or .json.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a new model against an old one on the same test rows; exit code 1 where it should not replace it."""
+    from zhumo.compare import compare as hold
+    from zhumo.compare.shown import page, summary, text
+    from zhumo.run import write_json, write_text
+
+    found = hold(old, new, rows, gate or ())
+    if output is not None and output.suffix == ".json":
+        write_json(output, found)
+    elif output is not None:
+        write_text(output, (page if output.suffix == ".html" else text)(found, language()))
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        out.print(summary(found, language()))
+    if not found["passes"]:
+        raise GateError("compare.fails", old=old, new=new)
+
+
+@app.command()
 def pull(
     name: Annotated[
         str | None, typer.Argument(help="A name of the catalogue; without one the catalogue is listed.")

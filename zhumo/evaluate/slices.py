@@ -141,25 +141,29 @@ def slices(parts: Sequence[Look], lead: Measure, rival: Measure | None, sure: Ch
 
 
 def worst(parts: Sequence[Look], lead: Measure, sure: Chances) -> Worst:
-    """The groups that are surely worse than the other rows, the surest first; of groups that share most of their rows
-    the first alone."""
-    able = [
-        (look, value, index)
-        for look in parts
-        for value, index in look.members.items()
-        if sure.get((look.name, value), 1.0) < SURE
-    ]
+    """The groups that are surely worse than the other rows, the surest first."""
+    able = [(look, value) for look in parts for value in look.members if sure.get((look.name, value), 1.0) < SURE]
     sign = 1 if lead.higher_is_better else -1
-    # Of equally sure ones first the one that costs most: how far below, times how many.
-    able.sort(key=lambda one: (sure[one[0].name, one[1]], sign * (lead.of(one[2]).value - lead.value) * len(one[2])))
-    found: list[Weakest] = []
-    taken: list[set[int]] = []
-    for look, value, index in able:
-        here = set(index.tolist())
-        if len(found) < NAMED and all(len(here & other) <= ALIKE * len(here | other) for other in taken):
-            taken.append(here)
-            found.append(_weakest(look, value, lead, sure))
+
+    def first(one: tuple[Look, str]) -> tuple[float, float]:
+        """The surest; of equally sure ones the one that costs most: how far below, times how many."""
+        index = one[0].members[one[1]]
+        return sure[one[0].name, one[1]], sign * (lead.of(index).value - lead.value) * len(index)
+
+    found = [_weakest(look, value, lead, sure) for look, value in distinct(sorted(able, key=first))]
     return {"looked": len(sure), "fewest": FEWEST, "groups": found}
+
+
+def distinct(groups: Iterable[tuple[Look, str]]) -> list[tuple[Look, str]]:
+    """The first groups; of those that share most of their rows, the first alone."""
+    kept: list[tuple[Look, str]] = []
+    taken: list[set[int]] = []
+    for look, value in groups:
+        here = set(look.members[value].tolist())
+        if len(kept) < NAMED and all(len(here & other) <= ALIKE * len(here | other) for other in taken):
+            kept.append((look, value))
+            taken.append(here)
+    return kept
 
 
 def _weakest(look: Look, value: str, lead: Measure, sure: Chances) -> Weakest:
