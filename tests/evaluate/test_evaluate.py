@@ -12,6 +12,7 @@ from rich.console import Console
 from zhumo.bundle import load
 from zhumo.errors import GateError, ModelError, RecipeError
 from zhumo.evaluate import evaluate, read_report, summary
+from zhumo.evaluate.lines import Lines
 from zhumo.evaluate.report import FORMAT
 from zhumo.recipe import Recipe
 from zhumo.run import Run
@@ -61,6 +62,15 @@ def test_rows_are_the_test_rows_and_answers_are_what_the_model_says_of_them(mine
         assert answers[rows.index(row)]["label"] == answer["label"]
     right = sum(answer["label"] == row["label"] for row, answer in zip(rows, answers, strict=True))
     assert read_report(run)["measures"][0]["value"] == pytest.approx(right / len(rows))
+
+
+def test_training_rows_stay_on_disk_and_are_all_there(run: tuple[Recipe, Run]) -> None:
+    path = run[1].step("prepare") / "train.jsonl"
+    rows, stored = lines(path), Lines(path)
+    assert list(stored) == rows == list(stored) and len(stored) == len(rows)
+    assert [stored[0], stored[17], stored[-1]] == [rows[0], rows[17], rows[-1]]
+    with pytest.raises(IndexError):
+        stored[len(rows)]
 
 
 def test_the_report_stands_every_number_beside_its_rivals(mine: tuple[Recipe, Run]) -> None:

@@ -25,6 +25,7 @@ from zhumo.bundle import Bundle, load, load_task
 from zhumo.errors import DataError, GateError, ModelError, RecipeError
 from zhumo.evaluate.card import card
 from zhumo.evaluate.gate import parse
+from zhumo.evaluate.lines import Lines
 from zhumo.evaluate.page import page
 from zhumo.evaluate.report import (
     CURVE,
@@ -139,7 +140,7 @@ def _measure(recipe: Recipe, run: Run, folder: Path) -> Report:
     bundle = load(run.step("train"))
     task = bundle.task
     assert task is not None  # train leaves a bundle with its task
-    train = read_rows(run.step("prepare") / "train.jsonl")
+    train = Lines(run.step("prepare") / "train.jsonl")
     chosen = _chosen(read_rows(run.step("prepare") / "test.jsonl"), recipe.evaluate.rows)
     if not chosen:
         raise DataError("evaluate.no_rows", path=run.step("prepare") / "test.jsonl")
@@ -201,7 +202,9 @@ def _protocol(task: Task, name: str, all_: Sequence[Contender]) -> Protocol:
 
 def _takers(train: Sequence[Row]) -> Counter[str]:
     """How many training rows hold each item; none where rows hold no items."""
-    return Counter(item for row in train for item in set(row.get("items", ())))
+    if "items" not in next(iter(train), {}):
+        return Counter()
+    return Counter(item for row in train for item in set(row["items"]))
 
 
 def _report(

@@ -11,7 +11,8 @@ from zhumo.evaluate.report import Report, Rival
 from zhumo.evaluate.slices import called
 from zhumo.evaluate.voice import Voice, chance, figure
 
-PIPELINES = {"classify": "text-classification", "write": "text-generation", "embed": "sentence-similarity"}
+PIPELINES = {"classify": "text-classification", "write": "text-generation", "embed": "sentence-similarity",
+             "translate": "translation"}  # fmt: skip
 
 
 def card(report: Report, language: str) -> str:
