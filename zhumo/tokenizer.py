@@ -57,13 +57,12 @@ class Tokenizer:
         length: at most so many ids, the frame counted and kept, the end of the text dropped.
         """
         self.backend.encode_special_tokens = True
-        found = self.backend.encode(text, add_special_tokens=special)
-        if length is not None and len(found) > length:
-            frame = self.backend.num_special_tokens_to_add(False) if special else 0
-            found = self.backend.encode(text, add_special_tokens=False)
+        # The batch call leaves out where each token stood in the text, which nobody asks: a fifth of the time.
+        [found] = self.backend.encode_batch_fast([text], add_special_tokens=False)
+        frame = self.backend.num_special_tokens_to_add(False) if special else 0
+        if length is not None and len(found) + frame > length:
             found.truncate(max(0, length - frame))
-            found = self.backend.post_process(found, add_special_tokens=special)
-        ids: list[int] = found.ids
+        ids: list[int] = self.backend.post_process(found, add_special_tokens=True).ids if special else found.ids
         return ids
 
     def encode_trusted(self, text: str) -> list[int]:

@@ -32,7 +32,7 @@ from zhumo.tasks.examples import Examples, pack
 from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
 from zhumo.weights import read_weights
 
-ASKED = ("pooling", "prefix", "match_prefix")  # what a task keeps of how weights want to be asked
+ASKED = ("pooling", "prefix", "match_prefix", "start")  # what a task keeps of how weights want to be asked
 SPELLED = 50_000_000  # bytes of rows are plenty to learn a tokenizer from; of more, one in so many is read
 
 
@@ -203,6 +203,8 @@ def _tokenizer(
     state: dict[str, Any] = {"pooling": weights.pooling} if weights.pooling else {}
     if weights.prefixes is not None:
         state |= {"prefix": weights.prefixes[0], "match_prefix": weights.prefixes[1]}
+    if weights.start is not None:
+        state["start"] = weights.start
     return weights.tokenizer, state
 
 

@@ -4,7 +4,7 @@
 |---|---|
 | messages | {"messages": [{"role", "content"}, ...]}, OpenAI's |
 | sharegpt | {"conversations": [{"from", "value"}, ...]} |
-| preference | the same with {"chosen": {"from", "value"}}, the reply people liked better |
+| preference | one of these up to the question, {"chosen"}, the reply people liked better, and {"rejected"}, another |
 | alpaca | {"instruction", "input", "output"}, and where there are any, "system" and "history" [[prompt, reply], ...] |
 | prompt | {"prompt", "reply"} and, where there is one, "system" |
 """
@@ -48,6 +48,8 @@ def to_messages(row: Mapping[str, Any]) -> tuple[list[Message] | None, str]:
     if _is_pair(row, "instruction", "output"):
         return _checked(_alpaca(row), "alpaca", field="output")
     prompt, reply = _first(row, PROMPTS), _first(row, REPLIES)
+    if prompt and not reply and row.get("chosen") is not None:
+        return _checked(_asked(row, row[prompt], judged(row, "chosen")), "preference", field="chosen")
     if _is_pair(row, prompt, reply):
         return _checked(_asked(row, row[prompt], row[reply]), "prompt", field=reply)
     return None, ""
@@ -57,9 +59,22 @@ def _turns(row: Mapping[str, Any], name: str) -> tuple[list[Message], str]:
     turns: Sequence[Any] = row[name]
     form = "sharegpt" if any(isinstance(turn, dict) and "from" in turn for turn in turns) else "messages"
     messages = [_message(turn, name) for turn in turns]
-    if isinstance(row.get("chosen"), dict) and (not messages or messages[-1]["role"] != "assistant"):
-        return [*messages, _message(row["chosen"], "chosen")], "preference"
+    if row.get("chosen") is not None and (not messages or messages[-1]["role"] != "assistant"):
+        return [*messages, {"role": "assistant", "content": judged(row, "chosen")}], "preference"
     return messages, form
+
+
+def judged(row: Mapping[str, Any], name: str) -> str:
+    """The reply of a preference, `chosen` or `rejected`: a text, a message, or a chat of which it is the last.
+
+    Raises:
+        Unusable: it is none of these, or empty.
+    """
+    value = row[name][-1] if isinstance(row[name], list) and row[name] else row[name]
+    text = value if isinstance(value, str) else _message(value, name)["content"]
+    if not text.strip():
+        raise Unusable("no_value", name)
+    return text
 
 
 def _message(turn: Any, field: str) -> Message:

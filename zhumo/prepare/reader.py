@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from zhumo.errors import DataError
-from zhumo.prepare.chats import to_messages
+from zhumo.prepare.chats import judged, to_messages
 from zhumo.prepare.columns import Columns, Unusable, as_time, is_blank
 from zhumo.prepare.keep import Keep
 from zhumo.prepare.split import Part
@@ -117,14 +117,18 @@ class Reader:
     def _chat(self, record: dict[str, Any]) -> Row | None:
         columns = self.columns
         mapped = {name: record[column] for name, (column, *_) in columns.columns.items() if column in record}
-        messages, form = to_messages({**record, **mapped})
+        named = {**record, **mapped}
+        messages, form = to_messages(named)
         if messages is None:
             return None
         self.forms[form] += 1
         cleaned = [{**message, "content": columns.text(message["content"])} for message in messages]
         if not all(message["content"] for message in cleaned):
             raise Unusable("no_value", "messages")
-        return {"messages": cleaned, **{name: record.get(name) for name in columns.extra}}
+        row: Row = {"messages": cleaned, **{name: record.get(name) for name in columns.extra}}
+        if form == "preference" and named.get("rejected") is not None:
+            row["rejected"] = columns.text(judged(named, "rejected"))
+        return row
 
     def _fields(self) -> Mapping[str, Field]:
         """The task's fields; a history cannot be divided by time where a moment is missing."""

@@ -48,7 +48,7 @@ def texts(row: Row) -> Iterator[str]:
     """What a person wrote in a row of a text task."""
     if "messages" in row:
         yield from (message["content"] for message in row["messages"])
-    for name in ("text", "match"):
+    for name in ("text", "match", "source", "target"):
         if name in row:
             yield row[name]
 
