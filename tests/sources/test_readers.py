@@ -297,7 +297,7 @@ def test_json_gives_bad_and_never_fails(pieces: list[str]) -> None:
         ("no.jsonl.gz", b"not gzip", "sources.damaged"),
         ("no.parquet", b"PAR1 but no more", "sources.damaged"),
         ("no.sqlite", b"no database" * 100, "sources.damaged"),
-        ("table.xlsx", b"", "sources.kind"),
+        ("table.xls", b"", "sources.kind"),
         ("weights.gguf", b"", "sources.kind"),
     ],
 )

