@@ -3,6 +3,7 @@
 Rooms are imported inside the functions, the one place where that is right: `zhumo --help` must not wait for torch.
 """
 
+import errno
 import json
 import os
 import sys
@@ -23,6 +24,8 @@ from zhumo.run import Run
 from zhumo.words import LANGUAGES, language, say
 
 INTERRUPTED = 130
+# What the machine refuses.
+SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 app = typer.Typer(
     name="zhumo",
     help="铸模 Zhumo: a private model workshop. Business data in, a measured Transformer behind an API out.",
@@ -333,6 +336,28 @@ def demo(
     serve_bundles([result.step("deploy")], host="127.0.0.1", port=port, key_file=None, opened=browser)
 
 
+@app.command()
+def doctor(runs: Runs = Path("runs"), port: Port = 8010, as_json: AsJson = False) -> None:
+    """Look at this machine: what is missing or broken, and how to mend it. Exit code 1 where something is broken."""
+    from zhumo.doctor import examine
+    from zhumo.errors import RunError
+
+    signs = {"fine": "[green]✓[/green]", "note": "[yellow]![/yellow]", "broken": "[bold red]✗[/bold red]"}
+    found = []
+    for one in examine(runs, port):
+        found.append(one)
+        if not as_json:
+            out.print(f"{signs[one.state]} {escape(one.say())}")
+    if as_json:
+        print(
+            json.dumps([{"name": one.name, "state": one.state, "said": one.say()} for one in found], ensure_ascii=False)
+        )
+    if broken := sum(one.state == "broken" for one in found):
+        raise RunError("doctor.broken", count=broken)
+    if not as_json:
+        out.print(say("cli.doctor.fine"))
+
+
 def main() -> None:
     """Run a command; an error a user can act on is one sentence. Exit codes: 0, 1, 2 (usage), 130 (interrupted)."""
     try:
@@ -342,6 +367,12 @@ def main() -> None:
         raise SystemExit(INTERRUPTED) from error
     except ZhumoError as error:
         err.print(f"[bold red]{say('cli.error')}[/bold red] {escape(str(error))}")
+        raise SystemExit(1) from error
+    except OSError as error:
+        if error.errno not in SYSTEM:
+            raise
+        told = say("error.system", path=error.filename or Path.cwd(), problem=os.strerror(error.errno))
+        err.print(f"[bold red]{say('cli.error')}[/bold red] {escape(told)}")
         raise SystemExit(1) from error
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

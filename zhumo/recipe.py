@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from zhumo.errors import RecipeError, nearest
 
-TaskName = Literal["recommend", "classify", "write", "embed"]
-FamilyName = Literal["bert", "gpt2", "llama", "qwen2", "qwen3"]
+TaskName = Literal["recommend", "classify", "tag", "write", "embed", "translate"]
+FamilyName = Literal["bert", "gpt2", "llama", "qwen2", "qwen3", "t5", "bart", "marian"]
 MAX_BYTES = 1_000_000
 
 
@@ -121,7 +121,7 @@ class Prepare(Section):
     tokenizer: str | None = Field(
         None,
         description="A folder or source with a tokenizer; `bpe` learns one, `char` takes characters. Default: "
-        "that of build.start, else bpe.",
+        "that of build.start or build.teacher, else bpe.",
     )
     vocabulary: int = Field(8_000, ge=300, le=1_000_000, description="Size of a learned tokenizer.")
     length: int = Field(128, ge=2, le=131_072, description="Longest example, in tokens or items.")
@@ -157,6 +157,11 @@ class Build(Section):
     hidden: int | None = Field(None, ge=1)
     dropout: float | None = Field(None, ge=0, lt=1)
     lora: Lora | None = Field(None, description="Train small adapters instead of all weights.")
+    teacher: str | None = Field(
+        None,
+        description="A larger model to learn from as well, for classify and write: a bundle of the same task, and for "
+        "write any weights that read the same tokens.",
+    )
     freeze: int | None = Field(
         None, ge=0, description="Leave the embeddings and this many of the first blocks as they were published."
     )
@@ -170,10 +175,10 @@ class Train(Section):
     minutes: float | None = Field(None, gt=0, description="As many steps as fit, measured once at the start.")
     batch: int = Field(32, ge=1, description="Examples in one update, whatever the number of workers.")
     accumulate: int = Field(1, ge=1, description="Parts a batch is computed in, to save memory.")
-    lr: float | None = Field(
+    lr: Annotated[float, Field(gt=0)] | Literal["find"] | None = Field(
         None,
-        gt=0,
-        description="Peak learning rate. Default: 1e-3 fresh and for recommend, 1e-4 from weights, 5e-4 with lora.",
+        description="Peak learning rate; find: looked for before the first update. Default: 1e-3 fresh and for "
+        "recommend, 1e-4 from weights, 5e-4 with lora.",
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -182,7 +187,16 @@ class Train(Section):
     )
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    ema: float | None = Field(
+        None, ge=0, lt=1, description="Decay of an average of the weights over updates; the average is what is kept."
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
+    recompute: bool = Field(
+        False, description="Compute each block again on the way back instead of keeping it: less memory, more time."
+    )
+    compile: bool | None = Field(
+        None, description="Let torch compile the model. Default: where a C++ compiler exists and it pays, measured."
+    )
     search: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(
         default_factory=dict,
         description="Values to choose from by validation rows, by key: {build.dropout: [0.1, 0.2], train.lr: [...]}. "
@@ -255,9 +269,9 @@ class Recipe(Section):
         if isinstance(split, dict) and split.get("by") is None:
             prepare["split"] = {**split, "by": "last" if task == "recommend" else "random"}
         if task != "recommend" and prepare.get("tokenizer") is None:
-            prepare["tokenizer"] = start or "bpe"
+            prepare["tokenizer"] = start or build.get("teacher") or "bpe"
         if start is None and build.get("family") is None:
-            build["family"] = "bert" if task in ("classify", "embed") else "llama"
+            build["family"] = FAMILY.get(str(task), "llama")
         if isinstance(rank := build.get("lora"), int) and not isinstance(rank, bool):
             build["lora"] = {"rank": rank, "alpha": 2.0 * rank}
         if train.get("lr") is None:
@@ -329,6 +343,7 @@ def _given(section: Any) -> dict[str, Any]:
     return section.model_dump(exclude_unset=True) if isinstance(section, Section) else dict(section or {})
 
 
+FAMILY = {"classify": "bert", "embed": "bert", "translate": "marian"}
 STEPS = ("prepare", "build", "train", "evaluate", "deploy")
 # What a search cannot choose: where it would not compare like with like, and what steps before it stand on.
 SETTLED = ("build.start", "build.family", "train.epochs", "train.steps", "train.minutes", "train.search",
@@ -343,7 +358,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise RecipeError("recipe.anchor", path=self.name, line=event.start_mark.line + 1)
+            mark = event.start_mark
+            raise RecipeError("recipe.anchor", spot=f"{self.name}:{mark.line + 1}:{mark.column + 1}")
         return super().compose_node(parent, index)
 
 
@@ -373,10 +389,10 @@ def parse_yaml(text: str, where: str) -> tuple[dict[str, Any], Lines]:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        line = mark.line + 1 if mark else 0
-        raise RecipeError("recipe.not_yaml", path=where, line=line, problem=error.problem or "") from error
+        spot = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        raise RecipeError("recipe.not_yaml", spot=spot, problem=error.problem or "") from error
     except yaml.YAMLError as error:
-        raise RecipeError("recipe.not_yaml", path=where, line=0, problem=str(error).splitlines()[0]) from error
+        raise RecipeError("recipe.not_yaml", spot=where, problem=str(error).splitlines()[0]) from error
     except RecursionError as error:
         raise RecipeError("recipe.too_deep", path=where) from error
     if not isinstance(node, yaml.MappingNode):
@@ -391,10 +407,11 @@ def _plain(loader: _Loader, node: yaml.Node, path: Path_, where: str, lines: Lin
         result: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
-            line = key_node.start_mark.line + 1
+            place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             if key in result:
-                raise RecipeError("recipe.twice", path=where, line=line, key=".".join(map(str, (*path, key))))
-            lines[(*path, key)] = (line, key_node.start_mark.column + 1)
+                spot = f"{where}:{place[0]}:{place[1]}"
+                raise RecipeError("recipe.twice", spot=spot, key=".".join(map(str, (*path, key))))
+            lines[(*path, key)] = place
             result[key] = _plain(loader, value_node, (*path, key), where, lines)
         return result
     if isinstance(node, yaml.SequenceNode):
