@@ -245,7 +245,7 @@ def test_the_weight_is_as_good_as_the_best_for_the_rows_it_is_learned_on(
     asked = [row for row in rows if row["next"][0] in task.state["items"]]
     found = {}
     for weight in WEIGHTS.tolist():
-        answers = task.ranked(asked, [(weight, task.transformer(model)), (1 - weight, task.neighbours)])
+        answers = task.ranked(asked, [(weight, task.voices.transformer(model)), (1 - weight, task.voices.neighbours)])
         found[weight] = rank.ndcg(
             rank.places([names(answer) for answer in answers], [row["next"] for row in asked]), 10
         )
@@ -296,7 +296,7 @@ def test_validation_items_are_counted_in_the_end(task: Recommend, users: list[li
     assert later.arrays["popularity"][place] > task.arrays["popularity"][place]
     assert later.arrays["popularity"].shape == task.arrays["popularity"].shape
     assert later.arrays["popularity"].sum() > task.arrays["popularity"].sum()
-    assert task._kept("neighbours").sum() != later._kept("neighbours").sum()
+    assert task.voices.near.sum() != later.voices.near.sum()
 
 
 def test_reasons_are_what_an_answer_falls_without(task: Recommend, model: Transformer, rows: list[Row]) -> None:
@@ -408,7 +408,7 @@ def test_rows_without_items_are_refused() -> None:
 def test_a_fresh_model_begins_with_what_the_neighbours_say(task: Recommend) -> None:
     """As far as its width allows: the closest neighbour of an item moves up in its list."""
     rows: list[Row] = [{"items": [item], "k": 10**6} for item in task.state["items"][:60]]
-    closest = [names(answer)[:1] for answer in task.ranked(rows, [(1.0, task.neighbours)])]
+    closest = [names(answer)[:1] for answer in task.ranked(rows, [(1.0, task.voices.neighbours)])]
 
     def place(model: Transformer) -> float:
         lists = [names(answer) for answer in task.variants(model, rows)["transformer"]]

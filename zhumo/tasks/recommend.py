@@ -12,7 +12,7 @@
 - An item nobody took yet stands between those most like it in what is known of them (`likeness`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,7 +21,6 @@ import numpy as np
 import scipy.sparse as sparse
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from zhumo.baselines import rank as shop
@@ -31,8 +30,9 @@ from zhumo.metrics.measure import Measure
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task, likeness, softmax
 from zhumo.tasks.catalogue import FIELDS, Catalogue
 from zhumo.tasks.chances import apart, blended, odds, standing
-from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate
+from zhumo.tasks.examples import IGNORE, Batch, Example, batches
 from zhumo.tasks.shelf import WIDER, Shelf, best, diverse
+from zhumo.tasks.voices import Ask, Visitor, Voices, keep
 from zhumo.transformer import Transformer
 
 BEGIN = 5.0  # the score an ordinary item begins with where it stands right beside what was asked
@@ -47,26 +47,23 @@ OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items 
 AGAIN = (0.5, 0.6, 0.7, 0.8, 0.9)  # rates that are tried beside the one of training
 TRENDS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # powers of the trend that are tried
 
-Ask = Callable[[Sequence[shop.History]], np.ndarray]
-"""Histories -> the logarithm of how likely each item comes next, (histories, items), up to a constant a line."""
-
 
 def bestsellers(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
     """The same list for everyone, less what they have seen. The task has counted the training rows already."""
     assert isinstance(task, Recommend)
-    return task.ranked(test, [(1.0, task.popularity)], personal=False)
+    return task.ranked(test, [(1.0, task.voices.popularity)], personal=False)
 
 
 def lately(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
     """The bestsellers of the newest tenth of all interactions, less what somebody has seen."""
     assert isinstance(task, Recommend)
-    return task.ranked(test, [(1.0, task.popularity), (1.0, task.trend)], personal=False)
+    return task.ranked(test, [(1.0, task.voices.popularity), (1.0, task.voices.trend)], personal=False)
 
 
 def neighbours(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
     """The neighbours alone, which need no training."""
     assert isinstance(task, Recommend)
-    return task.ranked(test, [(1.0, task.neighbours)])
+    return task.ranked(test, [(1.0, task.voices.neighbours)])
 
 
 class Recommend(Task):
@@ -128,7 +125,7 @@ class Recommend(Task):
         if len(warm) < len(catalogue.items):
             described = likeness.counted(map(catalogue.about, range(len(catalogue.items))))
             old, new = described[: len(warm)], described[len(warm) :]
-            self._keep("alike", likeness.alike(new, old, likeness.rarity(old)))
+            keep(self.arrays, "alike", likeness.alike(new, old, likeness.rarity(old)))
 
     def encode(self, row: Row) -> list[Example]:
         """A training row: every item is the target of the one before it, in as many examples as its length needs.
@@ -170,7 +167,7 @@ class Recommend(Task):
         noise stays, to tell apart what has no neighbours.
         """
         width = model.config.width
-        stand = torch.from_numpy(shop.places(self._kept("neighbours"), width)).float()
+        stand = torch.from_numpy(shop.places(self.voices.near, width)).float()
         with torch.no_grad():
             # The last norm gives a hidden state the length sqrt(width), and an item of variance v has sqrt(v * width).
             model.stem.tokens.weight[1:].mul_(0.1).add_(stand, alpha=BEGIN / width)
@@ -225,11 +222,13 @@ class Recommend(Task):
     ) -> np.ndarray:
         """NDCG@10 of rows for some weights, powers of the trend and rates of taking again, (tried, rows)."""
         parts = []
-        for indices, histories in self._parts(rows):
+        for indices, visitors in self._parts(rows):
             wanted = rank.padded([self._history(rows[index]["next"]).tolist() for index in indices])
-            tables = [ask(histories) for ask in (self.transformer(model), self.neighbours, self.trend)]
+            tables = [
+                ask(visitors) for ask in (self.voices.transformer(model), self.voices.neighbours, self.voices.trend)
+            ]
             lines = (
-                np.stack([apart(line, history, rate) for line, history in zip(blend, histories, strict=True)])
+                np.stack([apart(line, visitor.items, rate) for line, visitor in zip(blend, visitors, strict=True)])
                 for blend, rate in (
                     (blended(tables, [weight, 1 - weight, trend]), rate) for weight, trend, rate in tried
                 )
@@ -251,7 +250,7 @@ class Recommend(Task):
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
         """The Transformer alone; the neighbours alone stand among the baselines."""
-        return {"transformer": self.ranked(rows, [(1.0, self.transformer(model))])}
+        return {"transformer": self.ranked(rows, [(1.0, self.voices.transformer(model))])}
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """The `k` (10) most likely items of each row, those in its history left out unless `seen`.
@@ -274,8 +273,9 @@ class Recommend(Task):
 
     def _answered(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         weight = self.state.get("weight", 0.5)
-        parts = [(weight, self.transformer(model)), (1 - weight, self.neighbours)]
-        return self.ranked(rows, [*parts, (self.state.get("trend", 0.0), self.trend)])
+        voices, trend = self.voices, self.state.get("trend", 0.0)
+        parts = [(weight, voices.transformer(model)), (1 - weight, voices.neighbours), (trend, voices.trend)]
+        return self.ranked(rows, parts)
 
     def _with(self, new: Sequence[Row]) -> "Recommend":
         """This task with further items in its catalogue; those it has already stay as they are."""
@@ -291,7 +291,8 @@ class Recommend(Task):
         alike = likeness.alike(likeness.counted(described[item] for item in fresh), old, likeness.rarity(old))
         state = self.state | {"items": [*self.state["items"], *fresh], "catalogue": columns}
         grown = Recommend(None, self.length, state, self.arrays)
-        grown._keep("alike", alike if self._alike is None else sparse.vstack([self._alike, alike], format="csr"))
+        earlier = self.voices.alike
+        keep(grown.arrays, "alike", alike if earlier is None else sparse.vstack([earlier, alike], format="csr"))
         return grown
 
     def similar(self, model: Transformer, item: str, k: int, kind: str) -> Answer:
@@ -305,29 +306,16 @@ class Recommend(Task):
         place = self.catalogue.index.get(item)
         if place is None:
             raise DataError("recommend.unknown_item", item=item)
-        line = self._taken_with(place) if kind == "complement" else self._like(model, place)
+        line = self.voices.taken_with(place) if kind == "complement" else self.voices.like(model, place)
         line[place] = -np.inf
         return {"items": [self._item(one) | {"score": float(line[one])} for one in best(line, k).tolist()]}
-
-    def _like(self, model: Transformer, place: int) -> np.ndarray:
-        even = self._compared(model).exact
-        cosines: np.ndarray = (even @ even[place]).cpu().numpy()
-        return cosines
-
-    def _taken_with(self, place: int) -> np.ndarray:
-        """What share each item has in what follows one, -inf where it has none."""
-        line = np.full(len(self.state["items"]), -np.inf, dtype=np.float32)
-        if (stand := int(self._stand_in[place])) >= 0:
-            near = self._kept("neighbours")[[stand]]
-            line[near.indices] = near.data / max(float(near.data.sum()), shop.LEAST)
-        return line
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
         """What was found and how high; how much of the catalogue is shown, how far from bestsellers, how unlike."""
         lists = [[item["id"] for item in answer["items"]] for answer in answers]
         popularity = dict(zip(self.state["items"], self.arrays["popularity"].tolist(), strict=False))  # cold: none
         categories = self.catalogue.columns.get("category")
-        by, known = ("category", rank.marked(categories)) if categories else ("company", self._kept("neighbours"))
+        by, known = ("category", rank.marked(categories)) if categories else ("company", self.voices.near)
         return [
             *rank.found(lists, [row["next"] for row in rows], min(row.get("k", SHOWN) for row in rows)),
             rank.coverage(lists, len(self.state["items"]), 10),
@@ -343,85 +331,27 @@ class Recommend(Task):
         """
         parts = [(weight, ask) for weight, ask in parts if weight > 0]
 
-        def said(histories: Sequence[shop.History]) -> np.ndarray:
-            return blended([ask(histories) for _, ask in parts], [weight for weight, _ in parts])
+        def said(visitors: Sequence[Visitor]) -> np.ndarray:
+            return blended([ask(visitors) for _, ask in parts], [weight for weight, _ in parts])
 
         answers: list[Answer] = [{} for _ in rows]
-        for indices, histories in self._parts(rows):
-            for index, history, line in zip(indices, histories, said(histories), strict=True):
+        for indices, visitors in self._parts(rows):
+            for index, visitor, line in zip(indices, visitors, said(visitors), strict=True):
                 again = 0.0 if not rows[index].get("seen", False) else self.state["again"] if personal else None
-                answers[index] = self._say(rows[index], history, apart(line, history, again), said)
+                answers[index] = self._say(rows[index], visitor, apart(line, visitor.items, again), said)
         return answers
 
-    def popularity(self, histories: Sequence[shop.History]) -> np.ndarray:
-        """What an Ask says that looks at no history."""
-        return np.tile(self._asked.popular, (len(histories), 1))
-
-    def trend(self, histories: Sequence[shop.History]) -> np.ndarray:
-        """What an Ask says of each item for being taken more or less often lately; of an item nobody took, nothing."""
-        cold = len(self.state["items"]) - self.warm
-        return np.tile(np.pad(self.arrays["trend"], (0, cold)), (len(histories), 1))
-
-    def neighbours(self, histories: Sequence[shop.History]) -> np.ndarray:
-        """What the neighbours of each history say."""
-        return self._asked.ask(histories)
-
-    @property
-    def _asked(self) -> shop.Neighbours:
-        if self._near is None:
-            settings = shop.Settings(**self.state["neighbours"])
-            self._near = shop.Neighbours(self._kept("neighbours"), self.arrays["popularity"], settings, self._alike)
-        return self._near
-
-    _near: shop.Neighbours | None = None
-
-    def transformer(self, model: Transformer) -> Ask:
-        """An Ask of the Transformer; it cannot be asked with an empty history, so that gets the bestsellers."""
-
-        def ask(histories: Sequence[shop.History]) -> np.ndarray:
-            stand = [self._stand_in[history] for history in histories]
-            read = {index: places[places >= 0] for index, places in enumerate(stand) if (places >= 0).any()}
-            if len(read) == len(histories):
-                return self._logits(model, list(read.values()))
-            scores = self.popularity(histories)
-            if read:
-                scores[list(read)] = self._logits(model, list(read.values()))
-            return scores
-
-        return ask
-
-    def _logits(self, model: Transformer, histories: Sequence[shop.History]) -> np.ndarray:
-        recent = [history[-self.length :] + 1 for history in histories]
-        device = next(model.parameters()).device
-        with torch.inference_mode():
-            hidden = model.hidden(collate([{"ids": ids} for ids in recent], device)["ids"])
-            ends = torch.tensor([len(ids) - 1 for ids in recent], device=device)
-            asked = F.normalize(hidden[torch.arange(len(recent), device=device), ends].float(), dim=-1)
-            scores: np.ndarray = self._compared(model).scores(asked).cpu().numpy()
-        return scores
-
-    def _compared(self, model: Transformer) -> softmax.Items:
-        """The embeddings of all items, kept until they change. What nobody has taken stands between the warm items it
-        is like."""
-        weight = model.stem.tokens.weight
-        if self._even is None or self._even[0] is not weight or self._even[1] != weight._version:
-            even = F.normalize(weight.detach()[1:].float(), dim=-1)
-            if (alike := self._alike) is not None:
-                new = torch.from_numpy(alike @ even.cpu().numpy()).to(even)
-                even = torch.cat([even, F.normalize(new, dim=-1)])
-            self._even = (weight, weight._version, softmax.Items.of(even))
-        return self._even[2]
-
-    _even: tuple[Tensor, int, softmax.Items] | None = None
-
-    def _parts(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[shop.History]]]:
-        """Some rows at a time, of like length: their indices and their histories."""
-        histories = [self._history(row["items"]) for row in rows]
+    def _parts(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[Visitor]]]:
+        """Some rows at a time, of like length: their indices and who asks."""
+        visitors = [self._visitor(row) for row in rows]
         size = max(1, min(ROWS_AT_ONCE, SCORES_AT_ONCE // self.vocabulary))
-        for indices, _ in batches([{"ids": history} for history in histories], size):
-            yield indices, [histories[index] for index in indices]
+        for indices, _ in batches([{"ids": visitor.items} for visitor in visitors], size):
+            yield indices, [visitors[index] for index in indices]
 
-    def _say(self, row: Row, history: shop.History, chances: np.ndarray, said: Ask) -> Answer:
+    def _visitor(self, row: Row) -> Visitor:
+        return Visitor(self._history(row["items"]), np.zeros(0, dtype=np.int64))
+
+    def _say(self, row: Row, visitor: Visitor, chances: np.ndarray, said: Ask) -> Answer:
         k = row.get("k", SHOWN)
         if k < 1:
             raise DataError("recommend.bad_k", k=k)
@@ -433,10 +363,10 @@ class Recommend(Task):
         diversity = row.get("diversity") or 0.0
         places = best(shown, k * WIDER if diversity else k)
         if diversity:
-            places = places[diverse(shown[places], self._likeness(places), diversity, k)]
+            places = places[diverse(shown[places], self.voices.likeness(places).__getitem__, diversity, k)]
         items = [self._item(place) | {"score": float(np.exp(chances[place]))} for place in places.tolist()]
         if row.get("reasons") and len(places):
-            for item, because in zip(items, self._reasons(history, chances, places, said), strict=True):
+            for item, because in zip(items, self._reasons(visitor, chances, places, said), strict=True):
                 item["because"] = because
         return {"items": items}
 
@@ -444,27 +374,18 @@ class Recommend(Task):
         title = self.catalogue.title(place)
         return {"id": self.state["items"][place]} | ({} if title is None else {"title": title})
 
-    def _likeness(self, places: np.ndarray) -> Callable[[int], np.ndarray]:
-        """How like some items are: the cosine of what is near to each."""
-        near = self._kept("neighbours")
-        if (alike := self._alike) is not None:
-            near = sparse.vstack([near, alike @ near], format="csr")
-        rows = near[places]
-        length = np.sqrt(rows.multiply(rows).sum(axis=1))
-        table: np.ndarray = (rows @ rows.T).toarray() / np.maximum(np.outer(length, length), shop.LEAST)
-        return table.__getitem__
-
     def _reasons(
-        self, history: shop.History, chances: np.ndarray, places: np.ndarray, said: Ask
+        self, visitor: Visitor, chances: np.ndarray, places: np.ndarray, said: Ask
     ) -> list[list[dict[str, Any]]]:
         """Of each item at some places, which items of the history it rests on: without one, its odds fall.
 
         Asked of what answers, not read from attention, which need not be what an answer rests on (Jain & Wallace 2019).
         share: the part of one item in all that fell.
         """
-        own = list(dict.fromkeys(history[-EARLIEST:].tolist()))
-        without = said([history[history != place] for place in own])
-        lines = (apart(line, history, 0.0)[places] for line in without)
+        items = visitor.items
+        own = list(dict.fromkeys(items[-EARLIEST:].tolist()))
+        without = said([visitor._replace(items=items[items != place]) for place in own])
+        lines = (apart(line, items, 0.0)[places] for line in without)
         left = np.array([odds(line) for line in lines]).reshape(-1, len(places))
         fallen = np.maximum(odds(chances[places]) - left, 0)
         shares = fallen / np.maximum(fallen.sum(axis=0), shop.LEAST)
@@ -477,36 +398,18 @@ class Recommend(Task):
     def _count(self, histories: Sequence[shop.History], times: Sequence[np.ndarray]) -> None:
         self.arrays["popularity"] = shop.popularity(histories, self.warm)
         self.arrays["trend"] = shop.trend(histories, times, self.warm)
-        self._keep("neighbours", shop.neighbours(histories, self.warm, shop.Settings(**self.state["neighbours"])))
-
-    def _keep(self, name: str, matrix: sparse.csr_array) -> None:
-        self.arrays |= {f"{name}.data": matrix.data, f"{name}.indices": matrix.indices, f"{name}.indptr": matrix.indptr}
-        self._matrices.pop(name, None)
-        self._near = None
-
-    def _kept(self, name: str) -> sparse.csr_array:
-        """A sparse matrix of the arrays with a column a warm item."""
-        if name not in self._matrices:
-            data, indices, indptr = (self.arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
-            self._matrices[name] = sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, self.warm))
-        return self._matrices[name]
-
-    @cached_property
-    def _matrices(self) -> dict[str, sparse.csr_array]:
-        return {}
+        settings = shop.Settings(**self.state["neighbours"])
+        keep(self.arrays, "neighbours", shop.neighbours(histories, self.warm, settings))
+        self._voices = None
 
     @property
-    def _alike(self) -> sparse.csr_array | None:
-        return self._kept("alike") if "alike.data" in self.arrays else None
+    def voices(self) -> Voices:
+        """What is said of every item, by what has been counted."""
+        if self._voices is None:
+            self._voices = Voices(self.state, self.arrays, self.length)
+        return self._voices
 
-    @cached_property
-    def _stand_in(self) -> np.ndarray:
-        """The warm item that each item is read as in a history: itself, or the one most like it; -1 where none is."""
-        stand = np.arange(len(self.state["items"]))
-        if (alike := self._alike) is not None:
-            most = np.asarray(alike.argmax(axis=1)).ravel()
-            stand[self.warm :] = np.where(np.diff(alike.indptr) > 0, most, -1)
-        return stand
+    _voices: Voices | None = None
 
     @cached_property
     def catalogue(self) -> Catalogue:
