@@ -11,6 +11,7 @@ from zhumo.prepare import prepare
 from zhumo.recipe import STEPS, Recipe
 from zhumo.run import Run
 from zhumo.train import train
+from zhumo.train.trouble import explained
 
 Listener = Callable[[str, dict[str, Any], float], None]
 """Called after each step with its name, the facts it left and the seconds it took; 0 seconds: it already stood."""
@@ -35,7 +36,7 @@ def make(
         ZhumoError: a step cannot be done, and why.
     """
     run = run or Run.of(recipe)
-    with run.lock():
+    with explained(run.folder), run.lock():
         for name in STEPS if only is None else (only,):
             before = (run.step(name) / "step.json").is_file() and run.facts(name)
             start = time.perf_counter()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from zhumo.build.carry import TOKENS, carried
 from zhumo.build.head import put_head
+from zhumo.build.teacher import TEACHER, put_teacher
 from zhumo.bundle import assemble, load_task, save
 from zhumo.errors import ModelError
 from zhumo.recipe import Build, Recipe
@@ -14,13 +15,15 @@ from zhumo.transformer import Config, Transformer, initialise
 from zhumo.weights import Weights, read_weights
 
 SIZES = {"tiny": (64, 2, 2), "small": (128, 4, 4), "base": (384, 6, 6)}  # width, depth, heads
+TWO_SIDED = ("t5", "bart", "marian")  # with an encoder
 SIZED = ("width", "depth", "heads", "kv_heads", "hidden")
 
 
 def build(recipe: Recipe, run: Run) -> None:
     """Make `runs/NAME/build/`: a model folder with the first weights."""
     section = recipe.build
-    step = run.begin("build", recipe, fingerprint(section.start) if section.start else None)
+    step = run.begin("build", recipe, {name: digest for source in (section.start, section.teacher) if source
+                                       for name, digest in fingerprint(source).items()})  # fmt: skip
     if step.done:
         return
     task = load_task(run.step("prepare"))
@@ -40,6 +43,8 @@ def build(recipe: Recipe, run: Run) -> None:
         task.begin(model)
         put_head(model, task, recipe.seed)
     save(step.folder, model, family, task.tokenizer, task)
+    if section.teacher is not None:
+        put_teacher(section.teacher, task, step.folder / TEACHER)
     step.finish(family=family, parameters=model.parameter_count(), start=section.start, licence=licence)
 
 
@@ -62,6 +67,8 @@ def fresh(section: Build, task: Task) -> Config:
     )
     if section.family == "gpt2":
         return plain
+    if section.family in TWO_SIDED:
+        return _two_sided(plain, section.family)
     if section.family == "bert":
         return replace(plain, activation="gelu", norm_first=False, norm_eps=1e-12, types=2, causal=False, head="none")
     return replace(
@@ -77,6 +84,18 @@ def fresh(section: Build, task: Task) -> Config:
     )
 
 
+def _two_sided(plain: Config, family: str) -> Config:
+    """Encoder and decoder of one depth, and one embedding for sources, targets and answers."""
+    both = replace(plain, encoder_depth=plain.depth)
+    if family == "t5":
+        gated = replace(both, positions="relative", norm="rms", norm_eps=1e-6, gated=True, bias="none")
+        return replace(gated, scaled_scores=False, scaled_states=True)
+    after = replace(both, norm_first=False, head_bias=True)
+    if family == "bart":
+        return replace(after, activation="gelu")
+    return replace(after, positions="sinusoidal", activation="silu", stem_norm=False, scaled_embedding=True)
+
+
 def started(weights: Weights, before: Task | None, task: Task, recipe: Recipe) -> Transformer:
     """The published model, or that of an earlier bundle, ready for the task.
 
@@ -90,7 +109,7 @@ def started(weights: Weights, before: Task | None, task: Task, recipe: Recipe) -
     for name in SIZED:
         if getattr(section, name) not in (None, getattr(config, name)):
             raise ModelError("model.sizes", name=name, here=getattr(section, name), there=getattr(config, name))
-    if config.positions != "rotary" and task.length > config.length:
+    if config.positions not in ("rotary", "relative") and task.length > config.length:
         raise ModelError("model.too_short", length=task.length, limit=config.length)
     if section.dropout is not None:
         weights = replace(weights, config=replace(config, dropout=section.dropout))

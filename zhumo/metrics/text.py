@@ -7,7 +7,7 @@ rows and for a bootstrap sample of them.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,8 +17,8 @@ CHRF_ORDER = 6  # character n-grams up to this length
 CHRF_BETA = 2.0  # recall counts twice as much as precision
 
 # A Chinese, Japanese or Korean character is a word of its own; elsewhere a word is a run of letters and digits.
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
 _NUMBER = re.compile(r"(?<![A-Za-z\d])\d+(?:[.,:/-]\d+)*")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-'.&][A-Za-z0-9]+)*")
 _QUOTED = re.compile(r"《([^《》]{1,40})》")
@@ -66,6 +66,13 @@ def text_measures(
         Measure("relevance_tfidf", relevance([subwords(a) for a in answers], [subwords(r) for r in references])),
         *(Measure(f"distinct_{n}", distinct([words(answer) for answer in answers], n), ratio) for n in (1, 2)),
     ]
+
+
+def preferred(answers: Sequence[Mapping[str, float]]) -> Measure:
+    """How often the reply people liked better is the likelier one, token by token, so that length does not count."""
+    return Measure("preferred", np.array(
+        [answer["nll"] / answer["tokens"] < answer["rejected_nll"] / answer["rejected_tokens"] for answer in answers],
+        dtype=np.float64))  # fmt: skip
 
 
 def _facts_measure(pairs: Sequence[tuple[str, str]]) -> list[Measure]:

@@ -13,6 +13,7 @@ from zhumo.errors import DataError
 from zhumo.prepare.chats import judged, to_messages
 from zhumo.prepare.columns import Columns, Unusable, as_time, is_blank
 from zhumo.prepare.keep import Keep
+from zhumo.prepare.spans import to_spans
 from zhumo.prepare.split import Part
 from zhumo.recipe import Recipe
 from zhumo.sources import Bad, Record, open_rows
@@ -100,7 +101,7 @@ class Reader:
             return chat
         if first:
             self.columns.check(record.row, source)
-        row = self.columns.row(record.row)
+        row = self._marked(record.row) if self.task.name == "tag" else self.columns.row(record.row)
         split = self.recipe.prepare.split
         if split.by == "time" and split.column is not None:
             row[split.column] = as_time(row[split.column])
@@ -130,6 +131,11 @@ class Reader:
             row["rejected"] = columns.text(judged(named, "rejected"))
         return row
 
+    def _marked(self, record: Mapping[str, Any]) -> Row:
+        columns = self.columns
+        mapped = {name: record.get(column) for name, (column, *_) in columns.columns.items()}
+        return {**to_spans(mapped, columns.part), **{name: record.get(name) for name in columns.extra}}
+
     def _fields(self) -> Mapping[str, Field]:
         """The task's fields; a history cannot be divided by time where a moment is missing."""
         fields = self.task.fields
@@ -140,7 +146,7 @@ class Reader:
     def _extra(self) -> list[str]:
         split = self.recipe.prepare.split
         named = [split.column] if split.column else []
-        return [*named, *(name for name in self.recipe.evaluate.slices if name not in named)]
+        return list(dict.fromkeys([*named, *self.recipe.evaluate.slices, *self.recipe.prepare.traits]))
 
     def put_aside(self, bad: Bad, field: str | None) -> None:
         """Keep what cannot be used, byte for byte, with the reason why."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
+from zhumo.errors import ModelError
 from zhumo.metrics.measure import Measure
 from zhumo.tasks.examples import Batch, Example
 from zhumo.tokenizer import Tokenizer
@@ -26,8 +27,10 @@ Answer = dict[str, Any]
 TASKS: Mapping[str, str] = {
     "recommend": "zhumo.tasks.recommend:Recommend",
     "classify": "zhumo.tasks.classify:Classify",
+    "tag": "zhumo.tasks.tag:Tag",
     "write": "zhumo.tasks.write:Write",
     "embed": "zhumo.tasks.embed:Embed",
+    "translate": "zhumo.tasks.translate:Translate",
 }
 
 
@@ -108,6 +111,20 @@ class Task(ABC):
     @abstractmethod
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """train: what is minimised. Calls the model itself."""
+
+    @property
+    def keeps_start(self) -> bool:
+        """train: whether the loss is measured against the weights that training starts from."""
+        return False
+
+    def loss_beside(self, model: Transformer, elder: Transformer, batch: Batch) -> Loss:
+        """train: what is minimised beside a model that does not learn: the teacher of a smaller one, or what `model`
+        was before training.
+
+        Raises:
+            ModelError: the task learns from no other model.
+        """
+        raise ModelError("model.no_teacher", task=self.name)
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:  # noqa: B027, many tasks have nothing to settle
         """train, last act: settle on validation rows what answers need beyond weights (temperature, blend)."""

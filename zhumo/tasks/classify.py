@@ -22,6 +22,7 @@ from zhumo.metrics.measure import Measure
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import Batch, Example, batches, collate
 from zhumo.tasks.pooling import pool
+from zhumo.tasks.taught import taught, taught_each
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # texts in one pass of the model
@@ -55,14 +56,19 @@ class Classify(Task):
         Raises:
             DataError: fewer than two labels, which leaves nothing to tell apart.
         """
-        taken = list(rows)
-        found = [row["label"] for row in taken]
-        labels = sorted({label for entry in found for label in label_set(entry)})
+        known: set[str] = set()
+        multi, some, step = False, list[Row](), 1
+        for index, row in enumerate(rows):
+            known |= label_set(row["label"])
+            multi |= isinstance(row["label"], list)
+            if index % step == 0:
+                some.append(row)
+            if len(some) > COUNTED_ON:
+                some, step = some[::2], 2 * step
+        labels = sorted(known)
         if len(labels) < 2:
             raise DataError("classify.one_label", labels=", ".join(labels) or "-")
-        multi = any(isinstance(entry, list) for entry in found)
         self.state |= {"labels": labels, "multi": multi}
-        some = taken[:: 1 + len(taken) // COUNTED_ON]
         linear = Linear.fit(
             [row["text"] for row in some], np.stack([self._hits(row["label"]) > 0 for row in some]), multi
         )
@@ -94,11 +100,21 @@ class Classify(Task):
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """Cross-entropy; of each label by itself where a text may carry several."""
-        logits, labels = self._logits(model, batch), batch["labels"]
+        return self._right(self._logits(model, batch), batch["labels"])
+
+    def _right(self, logits: Tensor, labels: Tensor) -> Loss:
         if self.multi:
             losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
             return Loss(losses.mean(1).sum(), len(labels))
         return Loss(F.cross_entropy(logits, labels[:, 0], reduction="sum"), len(labels))
+
+    def loss_beside(self, model: Transformer, elder: Transformer, batch: Batch) -> Loss:
+        """Half the loss above, half how far the labels' chances are from the teacher's."""
+        with torch.no_grad():
+            wanted = self._logits(elder, batch)
+        logits = self._logits(model, batch)
+        right, count = self._right(logits, batch["labels"])
+        return Loss((taught_each if self.multi else taught)(right, logits, wanted), count)
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
         """The weight of the Transformer with the least log-loss; temperature scaling (Guo et al. 2017) of it alone and

@@ -5,8 +5,11 @@
 - A chat goes through the model's template. Learned are the assistant's words and the template's closing control token
   after them: this is how the model learns to stop, and where it stops when it writes.
 - What is longer than `length` is cut into windows, none of its targets lost, each counted once.
+- Where rows say which of two replies people liked better (a chat with {"rejected"} beside it), the preference itself is
+  learned: DPO (Rafailov et al. 2023).
 """
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,14 +17,16 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from zhumo.baselines.text import NGram, Pair, nearest
 from zhumo.errors import DataError, ModelError
 from zhumo.metrics.measure import Measure
-from zhumo.metrics.text import likelihood_measures, text_measures
+from zhumo.metrics.text import likelihood_measures, preferred, text_measures
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate, windows
 from zhumo.tasks.pieces import Decoder, Stops
+from zhumo.tasks.taught import taught
 from zhumo.tokenizer import Message, Tokenizer
 from zhumo.transformer import Transformer, linear_cross_entropy
 from zhumo.transformer.sample import Sampling, generate
@@ -29,6 +34,7 @@ from zhumo.transformer.sample import Sampling, generate
 MAX_TOKENS = 256  # of an answer whose row asks for no other length
 OPTIONS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 NLL_BATCH = 16
+BETA = 0.1  # of DPO: how far a preference may draw the model away from where it started
 LOGITS = 2**25  # logits held at once: 128 MiB in float32
 
 
@@ -36,11 +42,12 @@ def ngram(task: Task, train: Sequence[Row], test: Sequence[Row]) -> list[Answer]
     """How likely an n-gram model of the same ids finds the references; it writes nothing."""
     assert isinstance(task, Write)
     model = NGram((_pair(example) for row in train for example in task.encode(row)), task.vocabulary)
-    examples = [(index, example) for index, row in enumerate(test) for example in task.reference(row)]
+    examples = [(index, kind, example) for index, row in enumerate(test)
+                for kind, asked in task.sides(row) for example in task.reference(asked)]  # fmt: skip
     answers: list[Answer] = [{} for _ in test]
-    for (index, _), (nats, tokens) in zip(examples, model.nll(_pair(example) for _, example in examples), strict=True):
-        before = answers[index] or {"nll": 0.0, "tokens": 0}
-        answers[index] = {"nll": before["nll"] + float(nats), "tokens": before["tokens"] + int(tokens)}
+    nats_and_tokens = model.nll(_pair(example) for *_, example in examples)
+    for (index, kind, _), (nats, tokens) in zip(examples, nats_and_tokens, strict=True):
+        _add(answers[index], kind, float(nats), int(tokens))
     return answers
 
 
@@ -66,28 +73,49 @@ class Write(Task):
         "prompt": Field(str, needed=False, guess=("prompt", "question", "instruction", "问题", "提问", "指令")),
         "reply": Field(str, needed=False, guess=("reply", "answer", "response", "output", "回答", "回复", "答案")),
         "system": Field(str, needed=False, guess=("system",)),
+        "chosen": Field(str, needed=False, guess=("chosen",)),
+        "rejected": Field(str, needed=False, guess=("rejected",)),
     }
-    metric: ClassVar[str] = "bits_per_byte"
     protocol: ClassVar[str] = "report.protocol.write"
     baselines: ClassVar[Mapping[str, Baseline]] = {"ngram": ngram, "nearest": nearest_reply}
     packed: ClassVar[bool] = True
 
     def learn(self, rows: Iterable[Row]) -> None:
-        """Nothing is learned here; chats make sure that the template can be learned from.
+        """Whether the rows are preferences; chats make sure that the template can be learned from.
 
         Raises:
             ModelError: there are chats, and the tokenizer has no template or one that closes no turn.
+            DataError: some rows are preferences, and some are not.
         """
-        if any("messages" in row for row in rows):
+        kinds = Counter("rejected" if "rejected" in row else "chat" if "messages" in row else "text" for row in rows)
+        if kinds["rejected"]:
+            if len(kinds) > 1:
+                raise DataError("write.mixed", preferences=kinds["rejected"], others=kinds["chat"] + kinds["text"])
+            self.state["preferences"] = True
+        if kinds["chat"] or kinds["rejected"]:
             _ = self.closing
 
+    @property
+    def metric(self) -> str:  # type: ignore[override]  # other tasks are decided by the same measure whatever the rows
+        """How likely the references are; for preferences, how often the better reply is the likelier one."""
+        return "preferred" if self.keeps_start else "bits_per_byte"
+
+    @property
+    def keeps_start(self) -> bool:
+        """A preference draws the model away from where it started, and is measured by how far."""
+        return bool(self.state.get("preferences"))
+
     def encode(self, row: Row) -> list[Example]:
-        """Windows of at most `length`; a chat's later windows begin with half a window of context."""
+        """Windows of at most `length`; a chat's later windows begin with half a window of context. A preference is one
+        example, both replies in it; what is too long loses the beginning of its prompt, then the ends of its replies.
+        """
+        if "rejected" in row:
+            return [self._preference(row)]
         if row.get("messages"):
             said = [index for index, message in enumerate(row["messages"]) if message["role"] == "assistant"]
             return windows(*self._chat(row["messages"], said), self.length, context=self.length // 2)
         if row.get("text"):
-            return windows(*self._plain(row["text"]), self.length)
+            return windows(self._plain(row["text"]), None, self.length)
         return []
 
     def reference(self, row: Row) -> list[Example]:
@@ -112,28 +140,42 @@ class Write(Task):
         assert isinstance(model.head, nn.Linear)
         return Loss(linear_cross_entropy(states, model.head.weight, targets, model.head.bias), len(targets))
 
+    def loss_beside(self, model: Transformer, elder: Transformer, batch: Batch) -> Loss:
+        """Of preferences: how sure the model is of them, beyond what it was when it started (DPO). Of texts: half the
+        loss above, half how far its chances of the next token are from the teacher's."""
+        if "rejected_ids" in batch:
+            with torch.no_grad():
+                before = margins(elder, batch)
+            return Loss(-F.logsigmoid(BETA * (margins(model, batch) - before)).sum(), len(before))
+        with torch.no_grad():
+            theirs, _ = _asked(elder, batch)
+        states, targets = _asked(model, batch)
+        parts = zip(*(torch.split(value, _rows(model)) for value in (states, theirs, targets)), strict=True)
+        losses = [checkpoint(_taught, model, elder, *part, use_reentrant=False) for part in parts]
+        return Loss(torch.stack(losses).sum(), len(targets))
+
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """{"text", "finish_reason", "prompt_tokens", "completion_tokens"} for a row that asks for text, with
         "prompt_dropped" where the prompt was too long; {"nll", "tokens"} for one that holds a reference: the nats of
-        all its tokens, and their number.
+        all its tokens, and their number; for a preference {"rejected_nll", "rejected_tokens"} as well.
 
         Rows that ask for text are `{"messages"}` and `{"prompt"}`. The reference is the assistant's message at the end
         of a chat, which the model does not see when it writes, or a row's `text`.
         """
         answers = [_last(self.stream(model, row)) if _asks(row) else {} for row in rows]
-        references = [(index, example) for index, row in enumerate(rows) for example in self.reference(row)]
-        nats: dict[int, float] = {}
-        tokens: dict[int, int] = {}
-        for places, examples in batches([example for _, example in references], NLL_BATCH):
+        references = [(index, kind, example) for index, row in enumerate(rows)
+                      for kind, asked in self.sides(row) for example in self.reference(asked)]  # fmt: skip
+        for places, examples in batches([example for _, _, example in references], NLL_BATCH):
             batch = collate(examples, model.stem.tokens.weight.device)
             counts = (batch["targets"] != IGNORE).sum(1).tolist()
             for place, part in zip(places, torch.split(target_nll(model, batch), counts), strict=True):
-                index = references[place][0]
-                nats[index] = nats.get(index, 0.0) + float(part.double().sum())
-                tokens[index] = tokens.get(index, 0) + len(part)
-        for index in nats:
-            answers[index] |= {"nll": nats[index], "tokens": tokens[index]}
+                index, kind, _ = references[place]
+                _add(answers[index], kind, float(part.double().sum()), len(part))
         return answers
+
+    def sides(self, row: Row) -> list[tuple[str, Row]]:
+        """What a row is asked for the likelihood of: itself, and with the reply people liked less."""
+        return [("", row), ("rejected_", _with_rejected(row))] if "rejected" in row else [("", row)]
 
     def stream(self, model: Transformer, row: Row) -> Generator[str, None, Answer]:
         """Write piece by piece; returns the answer, whose `text` is all pieces together.
@@ -183,6 +225,9 @@ class Write(Task):
         if known:
             nats = [(answers[i]["nll"], answers[i]["tokens"], len(_reference_text(rows[i]).encode())) for i in known]
             measures += likelihood_measures(nats)
+        judged = [answer for answer in answers if "rejected_nll" in answer]
+        if judged:
+            measures.append(preferred(judged))
         told = [index for index, answer in enumerate(answers) if "text" in answer and _reply(rows[index]) is not None]
         if told:
             texts, replies = [answers[i]["text"] for i in told], [_reference_text(rows[i]) for i in told]
@@ -205,10 +250,8 @@ class Write(Task):
         end = self._tokenizer.special("eos")
         return [] if end is None else [end]
 
-    def _plain(self, text: str) -> tuple[list[int], list[bool]]:
-        """Ids of a text, and which of them are learned: all but the first."""
-        ids = [*self._start(), *self._tokenizer.encode(text, special=False), *self._end()]
-        return ids, [index > 0 for index in range(len(ids))]
+    def _plain(self, text: str) -> list[int]:
+        return [*self._start(), *self._tokenizer.encode(text, special=False), *self._end()]
 
     def _chat(self, messages: Sequence[Message], said: Sequence[int]) -> tuple[list[int], list[bool]]:
         """Ids of a chat, and which of them are learned: those of the messages `said`, and what closes them."""
@@ -221,6 +264,17 @@ class Write(Task):
             if speaker is None and self._tokenizer.is_control(token):
                 closing = False
         return [token for token, _ in pieces], learned
+
+    def _preference(self, row: Row) -> Example:
+        example: dict[str, list[int]] = {}
+        for kind, asked in self.sides(row):
+            ids, learned = self._chat(asked["messages"], [len(asked["messages"]) - 1])
+            first = learned.index(True)
+            start = min(first - 1, max(0, len(ids) - self.length - 1))
+            ids, learned = ids[start:][: self.length + 1], learned[start:][: self.length + 1]
+            targets = [token if wanted else IGNORE for token, wanted in zip(ids, learned, strict=True)]
+            example |= {f"{kind}ids": ids[:-1], f"{kind}targets": targets[1:]}
+        return example
 
     @cached_property
     def closing(self) -> int:
@@ -252,9 +306,33 @@ class Write(Task):
 def target_nll(model: Transformer, batch: Batch) -> Tensor:
     """Nats of each target, in reading order, (targets,) float32; logits never all at once."""
     states, targets = _asked(model, batch)
-    rows = max(1, LOGITS // model.config.vocabulary)
+    rows = _rows(model)
     parts = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
-    return torch.cat([_nll(model, *part) for part in parts])
+    return torch.cat([checkpoint(_nll, model, *part, use_reentrant=False) for part in parts])
+
+
+def margins(model: Transformer, batch: Batch) -> Tensor:
+    """How much likelier a model finds each chosen reply than the rejected one, in nats, (pairs,)."""
+    other = {name: batch[f"rejected_{name}"] for name in ("ids", "targets")}
+    return _reply_nll(model, other | {"segments": torch.ones_like(other["ids"])}) - _reply_nll(model, batch)
+
+
+def _reply_nll(model: Transformer, batch: Batch) -> Tensor:
+    counts = (batch["targets"] != IGNORE).sum(1).tolist()
+    return torch.stack([part.sum() for part in torch.split(target_nll(model, batch), counts)])
+
+
+def _taught(model: Transformer, elder: Transformer, states: Tensor, theirs: Tensor, targets: Tensor) -> Tensor:
+    assert model.head is not None and elder.head is not None
+    logits = model.head(states).float()
+    with torch.no_grad():
+        wanted = elder.head(theirs).float()[:, : logits.size(1)]  # published tables may have rows to spare
+    return taught(F.cross_entropy(logits, targets, reduction="sum"), logits, wanted)
+
+
+def _rows(model: Transformer) -> int:
+    """Positions whose logits are held at once."""
+    return max(1, LOGITS // model.config.vocabulary)
 
 
 def _asked(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -283,6 +361,17 @@ def _reply(row: Row) -> str | None:
     messages = row.get("messages") or [{"role": ""}]
     reply: str | None = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
     return reply
+
+
+def _with_rejected(row: Row) -> Row:
+    """The chat of a preference, as it ends with the reply people liked less."""
+    return {"messages": [*row["messages"][:-1], {"role": "assistant", "content": row["rejected"]}]}
+
+
+def _add(answer: Answer, kind: str, nats: float, tokens: int) -> None:
+    """Count the likelihood of one more window."""
+    answer[f"{kind}nll"] = answer.get(f"{kind}nll", 0.0) + nats
+    answer[f"{kind}tokens"] = answer.get(f"{kind}tokens", 0) + tokens
 
 
 def _question(row: Row) -> str:

@@ -7,12 +7,14 @@ goes; and one that is damaged is put aside for the one before it.
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from zhumo.errors import RunError
 from zhumo.run import digest, file_digest
 from zhumo.words import say
 
-FORMAT = 1
+FORMAT = 2  # 2: averages of the weights, and what loss and gradient usually are
 KEEP = 2
 MANIFEST = "manifest.json"
 log = logging.getLogger(__name__)
@@ -33,10 +35,26 @@ def save(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any]) ->
     """Write the checkpoint of one step, then drop all but the last two.
 
     Raises:
-        OSError: the disk is full or broken; earlier checkpoints still stand.
+        OSError, SafetensorError: the disk is full or broken; earlier checkpoints still stand, and what was written of
+            this one is gone.
     """
     part = folder / f".tmp-{step}-{os.getpid()}"
     part.mkdir(parents=True)
+    try:
+        _write(part, tensors, state)
+    except (OSError, SafetensorError):
+        shutil.rmtree(part, ignore_errors=True)  # on a full disk others need the room
+        raise
+    whole = folder / f"step-{step:08d}"
+    part.rename(whole)
+    flush(folder)
+    if damage(whole) is None:
+        sweep(folder, KEEP)
+    return whole
+
+
+def _write(part: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
+    """All files of a checkpoint, the manifest last, and wait until they are on the disk."""
     for name, content in tensors.items():
         save_file({key: tensor.contiguous() for key, tensor in content.items()}, part / f"{name}.safetensors")
     (part / "state.json").write_text(json.dumps(state), encoding="utf-8")
@@ -45,12 +63,6 @@ def save(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any]) ->
     (part / MANIFEST).write_text(json.dumps({**manifest, "digest": digest(manifest)}), encoding="utf-8")
     for path in [*part.iterdir(), part]:
         flush(path)
-    whole = folder / f"step-{step:08d}"
-    part.rename(whole)
-    flush(folder)
-    if damage(whole) is None:
-        sweep(folder, KEEP)
-    return whole
 
 
 def flush(path: Path) -> None:
@@ -91,9 +103,15 @@ def damage(checkpoint: Path) -> str | None:
     return None
 
 
-def newest(folder: Path) -> Path | None:
-    """The last checkpoint that is whole. A damaged one is renamed `.corrupt`, never removed, and a warning says so."""
-    for path in reversed(_steps(folder)):
+def step_of(checkpoint: Path) -> int:
+    """The step after which it was written."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def newest(folder: Path, before: float = math.inf) -> Path | None:
+    """The last checkpoint that is whole, of those of a step before `before`. A damaged one is renamed `.corrupt`, never
+    removed, and a warning says so."""
+    for path in reversed([path for path in _steps(folder) if step_of(path) < before]):
         bad = damage(path)
         if bad is None:
             return path

@@ -1,8 +1,8 @@
 """One update: the gradient of a global batch, the guard, the optimiser; and the loss on examples not learned from."""
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from zhumo.tasks.examples import Examples, batches, collate
 from zhumo.train.attention import Float32Attention
 from zhumo.train.optimizer import learning, make_optimizers
 from zhumo.train.order import Indices, Samples
+from zhumo.train.recompute import recomputed
 from zhumo.transformer import Transformer, key_dropout
 
 
@@ -28,17 +29,24 @@ class Outcome(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether the update was made; one that is not finite leaves the weights alone."""
+        """Whether both are numbers."""
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 class Learner:
-    """A model that learns a task from examples."""
+    """A model that learns a task from examples.
 
-    def __init__(self, model: Transformer, task: Task, examples: Examples, train: Train) -> None:
-        self.model, self.task, self.examples, self.train = model, task, examples, train
+    elder: a model beside it that does not learn, which the task's loss listens to: a teacher, or where it started from.
+    """
+
+    def __init__(
+        self, model: Transformer, task: Task, examples: Examples, train: Train, elder: Transformer | None = None
+    ) -> None:
+        self.model, self.task, self.examples, self.train, self.elder = model, task, examples, train, elder
         self.device = torch.device(train.device)
         self.model.to(self.device).train()
+        if elder is not None:
+            elder.to(self.device).eval()
         # torch's own stream; seeding it here is far cheaper than torch.manual_seed, which looks at every device
         self.generator = torch.cuda.default_generators[0] if train.device == "cuda" else torch.default_generator
         self.parameters = learning(model)
@@ -57,6 +65,26 @@ class Learner:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(weights[name])
+
+    @contextmanager
+    def standing_in(self, weights: dict[str, Tensor]) -> Iterator[None]:
+        """Inside it, the model has these weights instead of its own."""
+        self._exchange(weights)
+        try:
+            yield
+        finally:
+            self._exchange(weights)
+
+    def _exchange(self, weights: dict[str, Tensor]) -> None:
+        for name, tensor in weights.items():
+            parameter = self.parameters[name]
+            parameter.data, weights[name] = tensor, parameter.data
+
+    def whole(self) -> bool:
+        """Whether weights and what the optimisers remember are numbers."""
+        return all(
+            bool(tensor.isfinite().all()) for part in (self.weights(), self.memory()) for tensor in part.values()
+        )
 
     def memory(self) -> dict[str, Tensor]:
         """What the optimisers remember of each parameter, as `parameter/quantity`."""
@@ -89,27 +117,38 @@ class Learner:
         Sums, not means: so parts, and workers, add up to exactly the gradient of the global batch.
         """
         total, count = 0.0, 0
-        for part in np.array_split(np.arange(len(indices)), min(parts, len(indices))):
-            batch = collate([self.examples[index] for index in indices[part]], self.device)
-            key_dropout(self.model, torch.from_numpy(keys[part]).to(self.device))
-            loss = self._loss(batch)
-            loss.total.backward()  # type: ignore[no-untyped-call]
-            total, count = total + loss.total.item(), count + loss.count
+        thrifty = recomputed(self.model, self._attention) if self.train.recompute else nullcontext()
+        with thrifty:
+            for part in np.array_split(np.arange(len(indices)), min(parts, len(indices))):
+                batch = collate([self.examples[index] for index in indices[part]], self.device)
+                key_dropout(self.model, torch.from_numpy(keys[part]).to(self.device))
+                loss = self._loss(batch)
+                loss.total.backward()  # type: ignore[no-untyped-call]
+                total, count = total + loss.total.item(), count + loss.count
         return total, count
 
     def _loss(self, batch: dict[str, Tensor]) -> Loss:
-        bf16 = self.train.precision == "bf16"
-        attention = Float32Attention() if bf16 and self.device.type == "cpu" else nullcontext()
-        with attention, torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return self.task.loss(self.model, batch)
+        with self._attention(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            if self.elder is None:
+                return self.task.loss(self.model, batch)
+            return self.task.loss_beside(self.model, self.elder, batch)
 
-    def update(self, samples: Samples, learning_rate: float) -> Outcome:
-        """Learn from one global batch, unless loss or gradient are not finite."""
+    @property
+    def _bf16(self) -> bool:
+        return self.train.precision == "bf16"
+
+    def _attention(self) -> AbstractContextManager[object]:
+        return Float32Attention() if self._bf16 and self.device.type == "cpu" else nullcontext()
+
+    def update(
+        self, samples: Samples, learning_rate: float, fine: Callable[[Outcome], bool] = lambda outcome: outcome.finite
+    ) -> Outcome:
+        """Learn from one global batch, unless loss and gradient are not `fine`: then all stays as it was."""
         total, count = self.gradient(samples.indices, samples.keys, self.train.accumulate)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         count = max(count, 1)
         outcome = Outcome(total / count, get_total_norm(gradients).item() / count)
-        if outcome.finite:
+        if fine(outcome):
             scale = min(1.0, self.train.clip / (outcome.norm + 1e-6)) / count
             for gradient in gradients:
                 gradient.mul_(scale)

@@ -1,10 +1,13 @@
-"""How fast this machine learns: threads and steps, measured once on the real first batches, then kept for good.
+"""How fast this machine learns: threads, steps, compiled code or not, and the learning rate where it is looked for; all
+measured once on the real first batches, then kept for good.
 
-Another number of threads sums in another order, and another number of steps is another schedule: so both are written
-to the run before the first update, and a run that goes on keeps them.
+Another number of threads sums in another order, and another number of steps is another schedule: so all of it is
+written to the run before the first update, and a run that goes on keeps it.
 """
 
+import logging
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +18,19 @@ import torch
 from zhumo.run import read_json, write_json
 from zhumo.tasks import Row
 from zhumo.tasks.examples import Examples
+from zhumo.train.fast import hasten, slow_down
 from zhumo.train.learner import Learner
 from zhumo.train.order import WINDOW, Order, Samples
+from zhumo.train.plot import plot_rates
+from zhumo.train.rate import LEAST, MOST, SHARE, look_for_rate
 from zhumo.train.schedule import steps_asked
+from zhumo.words import say
 
+log = logging.getLogger(__name__)
 TRIAL = 1.0  # seconds a trial of one thread count should take at most
 GAIN = 0.9  # more threads must take less than this share of the time; on a shared machine they can be far slower
 ANSWERED = 64  # rows answered to see how long a look takes
+COMPILED_FROM = 600.0  # seconds of training; below them, what is gained would go into compiling
 RESERVE = 0.05  # share of a time budget kept for saving and calibrating
 
 
@@ -31,6 +40,8 @@ class Pace:
 
     threads: int
     steps: int
+    rate: float = 0.0
+    compiled: bool = False
     step_seconds: float | None = None
     predicted_seconds: float | None = None
 
@@ -60,19 +71,28 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
 
     began: when the step started, by `time.monotonic`; a time budget counts from there.
     """
-    if path.is_file():
-        pace = Pace(**read_json(path))
-        torch.set_num_threads(pace.threads)
-        return pace
     train = learner.train
+    rate = train.lr if isinstance(train.lr, float) else 0.0
+    if path.is_file():
+        pace = Pace(**{"rate": rate, **read_json(path)})
+        torch.set_num_threads(pace.threads)
+        if pace.compiled:
+            _compiles(learner, order)
+        return pace
     steps = steps_asked(train, order.epoch_steps)
     if train.threads is None and train.device == "cpu" and steps != 0:
         torch.set_num_threads(_choose_threads(learner, order.after(0)))
     elif train.threads is not None:
         torch.set_num_threads(train.threads)
     step_seconds = predicted = None
+    if train.lr == "find" and steps != 0:
+        rate = _found(path.with_name("rates.svg"), learner, order)
+    compiled = train.compile is True and steps != 0 and _compiles(learner, order)
     if train.minutes is not None or (train.threads is None and steps != 0):
         step_seconds = _step_seconds(learner, order)
+        asked = 60 * train.minutes if train.minutes is not None else (steps or 0) * step_seconds
+        if train.compile is None and asked >= COMPILED_FROM and not train.recompute and shutil.which("c++"):
+            compiled, step_seconds = _faster(learner, order, step_seconds)
         look = looks.seconds(learner, step_seconds * order.epoch_steps / float(order.lengths.sum()))
         each = step_seconds + look / (train.validate_every or order.epoch_steps)
         if train.minutes is not None:
@@ -80,9 +100,44 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
             steps = max(1, int((left - looks.extra * look) / each))
         predicted = (steps or 0) * each
     learner.renew()
-    pace = Pace(torch.get_num_threads(), steps or 0, step_seconds, predicted)
+    pace = Pace(torch.get_num_threads(), steps or 0, rate, compiled, step_seconds, predicted)
     write_json(path, asdict(pace))
     return pace
+
+
+def _found(picture: Path, learner: Learner, order: Order) -> float:
+    """The learning rate, looked for within a share of the time there is."""
+    updates = MOST
+    if learner.train.minutes is not None:
+        updates = int(SHARE * 60 * learner.train.minutes / _step_seconds(learner, order))
+    learner.renew()
+    rate, tried = look_for_rate(learner, order, min(MOST, max(LEAST, updates)))
+    learner.renew()
+    plot_rates(tried, rate, picture)
+    return rate
+
+
+def _compiles(learner: Learner, order: Order) -> bool:
+    """Learn with compiled code from here on, if this machine can make it."""
+    hasten(learner.model)
+    try:
+        _rehearse(learner, order.after(0))
+    except (RuntimeError, OSError) as error:  # no compiler, one that does not work, or code it does not understand
+        slow_down(learner.model)
+        for parameter in learner.parameters.values():
+            parameter.grad = None
+        log.warning(say("cli.train.not_compiled", problem=str(error).strip().splitlines()[0]))
+        return False
+    return True
+
+
+def _faster(learner: Learner, order: Order, plain: float) -> tuple[bool, float]:
+    """Whether compiled code is used from here on, and the seconds of an update then. plain: without it."""
+    if _compiles(learner, order):
+        if (compiled := _step_seconds(learner, order)) < GAIN * plain:
+            return True, compiled
+        slow_down(learner.model)
+    return False, plain
 
 
 def _rehearse(learner: Learner, samples: Samples) -> float:

@@ -1,7 +1,9 @@
 """Everything a training needs, from the folders of the steps before it."""
 
+from copy import deepcopy
 from pathlib import Path
 
+from zhumo.build.teacher import TEACHER
 from zhumo.bundle import Bundle, load
 from zhumo.errors import ModelError
 from zhumo.prepare import read_rows
@@ -26,7 +28,18 @@ def ready(recipe: Recipe, prepared: Path, built: Path, folder: Path) -> Training
     _adapt(recipe, bundle, folder / ADAPTER)
     _freeze(recipe.build.freeze, bundle.model)
     examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
-    return Training(recipe, bundle, examples, valid, read_rows(prepared / "valid.jsonl"), folder)
+    rows, elder = read_rows(prepared / "valid.jsonl"), _elder(bundle, built / TEACHER)
+    return Training(recipe, bundle, examples, valid, rows, folder, elder)
+
+
+def _elder(bundle: Bundle, teacher: Path) -> Transformer | None:
+    """The model beside the one that learns: its teacher; what it is now; or None. What is frozen is not held twice."""
+    if teacher.is_dir():
+        return load(teacher).model.requires_grad_(False)
+    if bundle.task is None or not bundle.task.keeps_start:
+        return None
+    frozen = {id(parameter): parameter for parameter in bundle.model.parameters() if not parameter.requires_grad}
+    return deepcopy(bundle.model, frozen).requires_grad_(False)
 
 
 def _adapt(recipe: Recipe, bundle: Bundle, folder: Path) -> None:

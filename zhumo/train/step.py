@@ -17,11 +17,13 @@ from zhumo.prepare import each_row
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.train import checkpoint
+from zhumo.train.fast import slow_down
 from zhumo.train.loop import Training
 from zhumo.train.plot import plot_loss
 from zhumo.train.ready import ADAPTER, ready
 from zhumo.train.search import Search
 from zhumo.train.stop import listening
+from zhumo.train.trouble import explained
 from zhumo.transformer.lora import merge_lora
 from zhumo.weights.adapter import write_adapter
 from zhumo.words import say
@@ -36,9 +38,11 @@ def train(recipe: Recipe, run: Run, progress: bool = True) -> None:
         Interrupted: Ctrl-C or SIGTERM; all is saved.
         TrainError: loss or gradient are not finite, again and again.
         DataError: there are no examples to learn from.
-        RunError: the recipe asks for a GPU that is not there, or another process works on the run.
+        RunError: the recipe asks for a GPU that is not there, another process works on the run, or disk or memory are
+            at their end.
     """
-    with run.lock():  # it goes on in a folder as it lies, so two of them would write into each other
+    # It goes on in a folder as it lies, so two processes would write into each other.
+    with explained(run.folder), run.lock():
         step = run.begin("train", recipe, resume=True)
         if step.done:
             return
@@ -62,8 +66,8 @@ def _train(recipe: Recipe, run: Run, folder: Path, progress: bool) -> dict[str, 
         training = ready(recipe, run.step("prepare"), built, folder)
         training.begin(began)
         training.learn(stop, progress)
-    if training.best:
-        training.learner.put(training.best)
+    if kept := training.best or training.average:
+        training.learner.put(kept)
     if training.published and training.best and training.state.best_step == 0:
         log.warning(say("cli.train.not_better"))
     if recipe.build.lora is not None:
@@ -77,6 +81,7 @@ def finish(training: Training, prepared: Path) -> None:
     """The last act: what the task settles on validation rows, the model folder, the picture."""
     bundle = training.bundle
     assert bundle.task is not None
+    slow_down(bundle.model)
     bundle.model.to("cpu").eval()  # where it will be served
     if training.rows:
         with torch.no_grad():

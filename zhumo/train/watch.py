@@ -1,8 +1,12 @@
-"""What can be seen of a training: a line of metrics.jsonl a step, progress on stderr, TensorBoard where it is there."""
+"""What can be seen of a training: a line of metrics.jsonl a step, progress on stderr, TensorBoard where it is there.
+
+A full disk must not end a training that could go on: lines wait until there is room, and TensorBoard is given up.
+"""
 
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -35,8 +39,9 @@ class Watch:
 
     def __init__(self, folder: Path, steps: int, start: int, metrics: int, show: bool) -> None:
         self.steps, self.start, self.show = steps, start, show
-        self.file = (folder / "metrics.jsonl").open("ab")
+        self.file = (folder / "metrics.jsonl").open("ab", buffering=0)
         self.file.truncate(min(metrics, self.file.tell()))
+        self.waiting = bytearray()  # lines that are not in the file yet
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1) if TENSORBOARD else None
         console = Console(stderr=True)
         self.live = console.is_terminal and show
@@ -54,9 +59,12 @@ class Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.stop()
-        self.file.close()
+        with suppress(OSError):  # what matters of it is on the disk since `mark`
+            self._put_down()
+            self.file.close()
         if self.board is not None:
-            self.board.close()
+            with suppress(OSError):
+                self.board.close()
 
     def step(self, step: int, outcome: Outcome, rate: float, tokens: int, seconds: float) -> None:
         """One update was made, or skipped. rate: the learning rate; seconds: of training before it."""
@@ -71,29 +79,43 @@ class Watch:
         """A validation was made."""
         self.valid = loss
         self._write({"step": step, "valid_loss": loss})
-        if self.board is not None:
-            self.board.add_scalar("valid_loss", loss, step)
+        self._point("valid_loss", loss, step)
 
     def measured(self, step: int, measure: Measure) -> None:
         """Validation rows were answered and measured."""
         self._write({"step": step, measure.name: measure.value})
-        if self.board is not None:
-            self.board.add_scalar(measure.name, measure.value, step)
+        self._point(measure.name, measure.value, step)
 
     def mark(self) -> int:
-        """Put what was recorded on the disk; returns its size in bytes."""
-        self.file.flush()
+        """Put what was recorded on the disk; returns its size in bytes.
+
+        Raises:
+            OSError: the disk is full or broken; what is not on it yet is kept for the next time.
+        """
+        self._put_down()
         os.fsync(self.file.fileno())
         return self.file.tell()
 
+    def _put_down(self) -> None:
+        while self.waiting:
+            del self.waiting[: self.file.write(self.waiting)]
+
     def _write(self, line: dict[str, float]) -> None:
-        self.file.write(orjson.dumps(line) + b"\n")
+        self.waiting += orjson.dumps(line) + b"\n"
+
+    def _point(self, name: str, value: float, step: int) -> None:
+        if self.board is not None:
+            try:
+                self.board.add_scalar(name, value, step)
+            except OSError:
+                self.board = None
 
     def _tick(self, step: int, now: float, rate: float) -> None:
         loss, speed = self.losses[0] / self.losses[1], self.tokens / max(now - self.ticked, 1e-9)
-        if self.board is not None:
-            for name, value in (("loss", loss), ("rate", rate), ("tokens_per_second", speed)):
-                self.board.add_scalar(name, value, step)
+        with suppress(OSError):
+            self._put_down()
+        for name, value in (("loss", loss), ("rate", rate), ("tokens_per_second", speed)):
+            self._point(name, value, step)
         left = (now - self.began) / (step - self.start) * (self.steps - step)
         text = say(
             "cli.train.progress",
