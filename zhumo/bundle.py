@@ -95,6 +95,8 @@ def save(folder: Path, model: Transformer, family: str, tokenizer: Tokenizer | N
         tokenizer.save(folder)
         ids = {f"{role}_token_id": tokenizer.special(role) for role in ("bos", "eos", "pad")}
         config |= {name: token for name, token in ids.items() if token is not None}
+    if model.encoder is not None and task is not None:
+        config["decoder_start_token_id"] = task.state["start"]
     write_json(folder / "config.json", config)
     if task is not None:
         save_task(folder, task)

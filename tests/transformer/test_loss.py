@@ -37,6 +37,18 @@ def test_loss_and_gradients_are_those_of_the_plain_form(
         torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-6)
 
 
+def test_a_smoothed_target_is_that_of_the_plain_form() -> None:
+    hidden, weight, targets, bias = given(9, 31, 8)
+    plain, ours = ([value.clone().requires_grad_() for value in (hidden, weight, bias)] for _ in range(2))
+    wanted = F.cross_entropy(F.linear(*plain), targets, reduction="sum", label_smoothing=0.2)
+    found = linear_cross_entropy(ours[0], ours[1], targets, ours[2], smoothing=0.2)
+    wanted.backward()
+    found.backward()
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-6)
+
+
 def test_the_gradient_is_the_slope_of_the_loss() -> None:
     hidden, weight, targets, bias = (value.double() if value.is_floating_point() else value for value in given(3, 5, 4))
     step = 1e-3

@@ -90,8 +90,8 @@ class Served:
         return answers, sum(answer["prompt_tokens"] for answer in answers)
 
     def _read(self, rows: list[Row]) -> int:
-        texts = [row["text"] for row in rows if "text" in row and self.task.tokenizer is not None]
-        return sum(len(self.task.tokenizer.encode(text)) for text in texts if self.task.tokenizer is not None)
+        texts = [row[name] for row in rows for name in ("text", "source") if name in row]
+        return 0 if self.task.tokenizer is None else sum(len(self.task.tokenizer.encode(text)) for text in texts)
 
     def pieces(self, rows: list[Row]) -> Generator[tuple[int, Piece], None, None]:
         """Each row's text as it is written, then its whole answer; with the row's place. Runs on the worker."""

@@ -11,8 +11,13 @@ from zhumo.evaluate.report import Report, Rival
 from zhumo.evaluate.slices import called
 from zhumo.evaluate.voice import Voice, chance, figure
 
-PIPELINES = {"classify": "text-classification", "write": "text-generation", "embed": "sentence-similarity",
-             "translate": "translation"}  # fmt: skip
+PIPELINES = {
+    "classify": "text-classification",
+    "tag": "token-classification",
+    "write": "text-generation",
+    "embed": "sentence-similarity",
+    "translate": "translation",
+}
 
 
 def card(report: Report, language: str) -> str:

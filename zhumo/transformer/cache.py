@@ -61,6 +61,12 @@ class Cache:
         """Positions filled so far."""
         return self.layers[0].used
 
+    def take(self, rows: Tensor) -> None:
+        """Go on with these sequences of the batch, in this order, each as often as it is named. rows: (batch,)"""
+        for layer in self.layers:
+            layer.keys[:, :, : layer.used] = layer.keys[rows, :, : layer.used]
+            layer.values[:, :, : layer.used] = layer.values[rows, :, : layer.used]
+
     def rewind(self, used: int) -> None:
         """Forget every position from `used` on; a prefix stays valid because attention is causal."""
         for layer in self.layers:

@@ -9,7 +9,9 @@ from torch.autograd.function import once_differentiable
 AT_ONCE = 2**22  # logits held at once: 16 MiB in float32
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     """The summed cross-entropy of `hidden @ weight.T + bias` against `targets`, in nats: a scalar in float32.
 
     The same as `F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")`, computed some rows at a
@@ -17,8 +19,9 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, bias: 
     once, and the logits are forgotten (as in Liger, Hsu et al. 2024): three products of matrices, like the plain form.
 
     hidden: (rows, width); weight: (classes, width); targets: (rows,); bias: (classes,).
+    smoothing: the share of a target that is spread evenly over all classes (Szegedy et al. 2016).
     """
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, bias)  # type: ignore[no-untyped-call]
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, bias, smoothing)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -26,7 +29,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Forward also computes the gradients, for an incoming gradient of 1."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None, smoothing: float
+    ) -> Tensor:
         device, kind = hidden.device.type, hidden.dtype
         if torch.is_autocast_enabled(device):
             kind = torch.get_autocast_dtype(device)
@@ -40,7 +45,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             for start in range(0, len(hidden), size):
                 rows = slice(start, start + size)
-                total += _part(hidden[rows].to(kind), matrix, targets[rows], bias, rows, grads)
+                total += _part(hidden[rows].to(kind), matrix, targets[rows], bias, smoothing, rows, grads)
         ctx.grads = grads
         return total
 
@@ -48,11 +53,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = (None if grad is None else grad.mul_(gradient) for grad in ctx.grads)
-        return hidden, weight, None, bias
+        return hidden, weight, None, bias, None
 
 
 def _part(
-    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None, rows: slice, grads: list[Tensor | None]
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    smoothing: float,
+    rows: slice,
+    grads: list[Tensor | None],
 ) -> Tensor:
     """The loss of some rows; their part of each gradient is added up in `grads` (of hidden, weight and bias)."""
     logits = (hidden @ weight.T).float()
@@ -61,10 +72,14 @@ def _part(
     places = torch.arange(len(targets), device=targets.device)
     every = logits.logsumexp(1)
     loss = (every - logits[places, targets]).sum()
+    if smoothing:
+        loss = (1 - smoothing) * loss + smoothing * (every - logits.mean(1)).sum()
     if not any(grad is not None for grad in grads):
         return loss
-    slope = logits.sub_(every[:, None]).exp_()  # the probabilities, less 1 where the target is
-    slope[places, targets] -= 1
+    slope = logits.sub_(every[:, None]).exp_()  # the probabilities, less what they should be
+    if smoothing:
+        slope -= smoothing / slope.size(1)
+    slope[places, targets] -= 1 - smoothing
     if grads[2] is not None:
         grads[2] += slope.sum(0)
     slope = slope.to(weight.dtype)

@@ -119,7 +119,8 @@ class Transformer(nn.Module):
 
 
 def initialise(model: Transformer, seed: int) -> Transformer:
-    """Fresh weights: normal(0, .02), the residual outputs scaled down by sqrt(2 depth) as in GPT-2; biases zero."""
+    """Fresh weights: normal(0, .02), the residual outputs scaled down by sqrt(2 depth) as in GPT-2; biases zero. Where
+    embeddings or what a tied head sees are scaled, embeddings begin so that both come out with a variance of 1."""
     generator = torch.Generator().manual_seed(seed)
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     looks = [look for block in blocks for look in (block.attention, block.cross) if isinstance(look, Attention)]
@@ -127,7 +128,15 @@ def initialise(model: Transformer, seed: int) -> Transformer:
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             scale = 0.02 / math.sqrt(2 * len(blocks)) if id(module) in quiet else 0.02
+            if module.weight is model.stem.tokens.weight:
+                scale = _embedding_scale(model.config)
             nn.init.normal_(module.weight, std=scale, generator=generator)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
     return model
+
+
+def _embedding_scale(config: Config) -> float:
+    if config.scaled_states:
+        return 1.0
+    return 1 / math.sqrt(config.width) if config.scaled_embedding else 0.02

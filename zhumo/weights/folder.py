@@ -44,7 +44,14 @@ def read_folder(folder: Path) -> Weights:
     pooling, normalise = _pooling(folder)
     prefixes, licence = _prefixes(folder), _licence(folder)
     tokenizer = partial(Tokenizer.load, folder)
-    return Weights(config, family, tensors, tokenizer, pooling, prefixes, normalise, licence)
+    return Weights(config, family, tensors, tokenizer, pooling, prefixes, normalise, _start(hf, config), licence)
+
+
+def _start(hf: dict[str, Any], config: Config) -> int | None:
+    token = hf.get("decoder_start_token_id")
+    if not config.encoder_depth or not isinstance(token, int) or isinstance(token, bool):
+        return None
+    return token if 0 <= token < config.vocabulary else None
 
 
 def refuse_pickle(path: Path) -> None:

@@ -21,6 +21,7 @@ class Weights:
         `ModelError` where the file is damaged.
     pooling, normalise: how the model makes one vector of a text, where it says so.
     prefixes: what the model wants to read before a question and before a passage.
+    start: the token with which a decoder begins a target text.
     licence: what the file says of it.
     """
 
@@ -31,6 +32,7 @@ class Weights:
     pooling: Pooling | None = None
     prefixes: tuple[str, str] | None = None
     normalise: bool = False
+    start: int | None = None
     licence: str | None = None
 
     @cached_property

@@ -20,7 +20,7 @@ from zhumo.transformer.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from zhumo.transformer.families.t5 import MT5, T5
 from zhumo.transformer.model import Transformer
 
-__all__ = ["FAMILIES", "Family", "from_disk", "layer_names", "read_config", "shapes", "to_disk", "write_config"]
+__all__ = ["FAMILIES", "Family", "from_disk", "layer_names", "read_config", "same", "shapes", "to_disk", "write_config"]
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family for family in (BERT, XLM_ROBERTA, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, T5, MT5, BART, MARIAN)
