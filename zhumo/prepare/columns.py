@@ -99,9 +99,11 @@ class Columns:
 
     def text(self, text: str) -> str:
         """A text in the recipe's Unicode form, control characters and outer blanks gone; with `none` as it is."""
-        if self.form is None:
-            return text
-        return _CONTROL.sub("", unicodedata.normalize(self.form, text)).strip()
+        return text if self.form is None else self.part(text).strip()
+
+    def part(self, text: str) -> str:
+        """A part of a text in the same form, its outer blanks kept."""
+        return text if self.form is None else _CONTROL.sub("", unicodedata.normalize(self.form, text))
 
 
 def _listed(columns: str | Sequence[str]) -> list[str]:
