@@ -101,6 +101,11 @@ class Prepare(Section):
     items: SourceName | None = Field(
         None, description="recommend: the catalogue, a second source with one row an item (id, title, category, price)."
     )
+    traits: list[str] = Field(
+        default_factory=list,
+        description="recommend: columns of the source that say who the user is (region, age, membership); the newest "
+        "value counts.",
+    )
     valid: SourceName | None = Field(None, description="A source of validation rows, where they come apart.")
     test: SourceName | None = Field(None, description="A source of test rows, where they come apart.")
     columns: dict[str, str | list[str]] = Field(
@@ -125,6 +130,9 @@ class Prepare(Section):
     )
     vocabulary: int = Field(8_000, ge=300, le=1_000_000, description="Size of a learned tokenizer.")
     length: int = Field(128, ge=2, le=131_072, description="Longest example, in tokens or items.")
+    negatives: int = Field(
+        0, ge=0, le=16, description="embed: wrong answers that look right, found by BM25 for a row that names none."
+    )
     limit: int | None = Field(None, ge=1, description="Read only this many rows, for a first try.")
     max_bad: float = Field(0.01, ge=0, le=1, description="Give up when more than this share of rows is unusable.")
 
@@ -187,6 +195,9 @@ class Train(Section):
     )
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    widths: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list, description="embed: widths a vector may be cut to and still be good, e.g. [384, 128, 32]."
+    )
     ema: float | None = Field(
         None, ge=0, lt=1, description="Decay of an average of the weights over updates; the average is what is kept."
     )

@@ -48,7 +48,7 @@ def test_medical_answers_are_found_as_measured(shared: Path) -> None:
         with gzip.open(shared / "medquad" / f"{part}.jsonl.gz", "rt", encoding="utf-8") as lines:
             rows += [json.loads(line) for line in lines]
     asked = [row["question"] for row in rows]
-    documents, right = right_documents(asked, [row["answer"] for row in rows])
+    documents, right = right_documents(asked, [[row["answer"]] for row in rows])
     index = Bm25(documents)
     places = [place_of(index.scores([text])[0], own) for text, own in zip(asked[:1661], right[:1661], strict=True)]
     assert len(documents) == 15_811

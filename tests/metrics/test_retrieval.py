@@ -19,7 +19,7 @@ def test_other_right_documents_do_not_stand_in_the_way() -> None:
 
 
 def test_rows_that_ask_the_same_share_their_right_documents() -> None:
-    documents, right = right_documents(["a", "b", "a", "a", "c"], ["x", "y", "z", "x", "x"])
+    documents, right = right_documents(["a", "b", "a", "a", "c"], [["x"], ["y"], ["z"], ["x"], ["x"]])
     assert documents == ["x", "y", "z"]
     assert right == [[0, 2], [1], [0, 2], [0, 2], [0]]
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from zhumo.errors import DataError
 from zhumo.tasks import Row
-from zhumo.tasks.embed import TEMPERATURE, Embed
+from zhumo.tasks.embed import TEMPERATURE, Embed, mined
 from zhumo.tasks.examples import collate
 from zhumo.tokenizer import learn_bpe
 from zhumo.transformer import Config, Transformer, initialise
@@ -121,3 +121,66 @@ def test_without_a_match_there_is_nothing_to_learn_or_score(task: Embed) -> None
     assert task.encode({"text": "a"}) == []
     with pytest.raises(DataError, match="match"):
         task.score([{"embedding": [1.0]}], [{"text": "a"}])
+
+
+def test_wrong_answers_of_a_row_are_told_from_its_match(shared: Path, task: Embed) -> None:
+    one, two, three, *_ = {row["match"]: row for row in _questions(shared)}.values()
+    model = _model(task)
+    alone = collate(task.encode(one))
+    assert task.loss(model, alone).total.item() == pytest.approx(0, abs=1e-6)
+    wrong = [two["match"], three["match"]]
+    loss = task.loss(model, collate(task.encode({**one, "negatives": wrong})))
+    answers = task.answer(model, [one, *({"text": "", "match": match} for match in wrong)])
+    cosines = [float(np.dot(answers[0]["embedding"], answer["match_embedding"])) / TEMPERATURE for answer in answers]
+    assert loss.total.item() == pytest.approx(math.log(sum(map(math.exp, cosines))) - cosines[0], rel=1e-3)
+    copied = task.encode({**one, "negatives": [one["match"]]})  # a copy of the right one is not wrong
+    assert task.loss(model, collate(copied)).total.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_rows_with_and_without_wrong_answers_share_a_batch(shared: Path, task: Embed) -> None:
+    rows = [
+        {**row, "negatives": ["完全不对", "也不对"][:count]} for count, row in enumerate(_questions(shared)[:30:10])
+    ]
+    loss = task.loss(_model(task), collate([example for row in rows for example in task.encode(row)]))
+    assert loss.count == 3 and math.isfinite(loss.total.item())
+
+
+def test_wrong_answers_are_looked_up_and_are_never_right(shared: Path, task: Embed) -> None:
+    rows = [*_questions(shared), {"text": _questions(shared)[0]["text"], "match": _questions(shared)[-1]["match"]}]
+    found = mined(rows, 2)
+    assert sum(map(len, found.values())) > len(rows)
+    for row in rows:
+        assert row["match"] not in found[row["text"]] and len(found[row["text"]]) <= 2
+    asks = Embed(task.tokenizer, task.length, {"negatives": 2})
+    asks.learn(rows)
+    assert max(max(example["negative_segments"], default=0) for row in rows for example in asks.encode(row)) == 2
+    assert mined(rows[:1], 2) == {}
+
+
+def test_every_further_match_is_learned_and_is_right(shared: Path, task: Embed) -> None:
+    one, two, *_ = {row["match"]: row for row in _questions(shared)}.values()
+    row, model = {**one, "matches": [two["match"], one["match"]]}, _model(task)
+    assert len(task.encode(row)) == 2
+    assert task.loss(model, collate(task.encode(row))).total.item() == pytest.approx(0, abs=1e-6)
+    [answer] = task.answer(model, [row])
+    assert len(answer["match_embeddings"]) == 1
+    rows = [row, *_questions(shared)[60:80]]
+    places = 1 / task.score(task.answer(model, rows), rows)[2].values
+    alone = 1 / task.score(task.answer(model, [one, *rows[1:]]), [one, *rows[1:]])[2].values
+    assert places[0] <= alone[0] + 1
+    assert Embed.baselines["bm25"](task, [], rows)[0]["place"] == 1
+
+
+def test_vectors_are_learned_and_measured_at_every_width(shared: Path, task: Embed) -> None:
+    rows, model = _questions(shared), _model(task)
+    cut = Embed(task.tokenizer, task.length, {"widths": [32, 8]})
+    examples = [example for row in rows[:40:5] for example in task.encode(row)]
+    whole = task.loss(model, collate(examples)).total.item()
+    both = cut.loss(model, collate(examples)).total.item()
+    narrow = Embed(task.tokenizer, task.length, {"widths": [8]}).loss(model, collate(examples)).total.item()
+    assert both == pytest.approx((whole + narrow) / 2, rel=1e-5)
+    measures = {measure.name: measure.value for measure in cut.score(cut.answer(model, rows), rows)}
+    assert [*measures] == ["recall@1", "recall@5", "mrr@10", "mrr@10/8"]
+    short = cut.answer(model, [{**row, "dimensions": 8} for row in rows])
+    assert math.hypot(*short[0]["embedding"]) == pytest.approx(1, abs=1e-6) and len(short[0]["embedding"]) == 8
+    assert {m.name: m.value for m in task.score(short, rows)}["mrr@10"] == pytest.approx(measures["mrr@10/8"])

@@ -50,12 +50,13 @@ class Bm25:
 
 def bm25(_task: object, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
     """The place each text's own match takes among all matches of the test rows: {"place": 1} is found first."""
-    matched = [index for index, row in enumerate(test) if "match" in row]
+    right_of = [[*([row["match"]] if "match" in row else []), *row.get("matches", ())] for row in test]
+    matched = [index for index, own in enumerate(right_of) if own]
     answers: list[Answer] = [{} for _ in test]
     if not matched:
         return answers
-    texts, matches = ([test[index][name] for index in matched] for name in ("text", "match"))
-    documents, right = right_documents(texts, matches)
+    texts = [test[index]["text"] for index in matched]
+    documents, right = right_documents(texts, [right_of[index] for index in matched])
     index = Bm25(documents)
     for number, text, own in zip(matched, texts, right, strict=True):
         answers[number] = {"place": place_of(index.scores([text])[0], own)}

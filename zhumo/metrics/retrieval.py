@@ -14,14 +14,14 @@ def place_of(scores: np.ndarray, own: Sequence[int]) -> int:
     return int((scores >= best).sum() - (scores[own] >= best).sum()) + 1
 
 
-def right_documents(texts: Sequence[str], matches: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+def right_documents(texts: Sequence[str], matches: Sequence[Sequence[str]]) -> tuple[list[str], list[list[int]]]:
     """All different matches, and for each text which of them are right: its own, and those of every other row that
     asks the very same."""
-    column = {match: place for place, match in enumerate(dict.fromkeys(matches))}
-    right: dict[str, list[int]] = {}
-    for text, match in dict.fromkeys(zip(texts, matches, strict=True)):
-        right.setdefault(text, []).append(column[match])
-    return list(column), [right[text] for text in texts]
+    column = {match: place for place, match in enumerate(dict.fromkeys(match for own in matches for match in own))}
+    right: dict[str, dict[int, None]] = {}
+    for text, own in zip(texts, matches, strict=True):
+        right.setdefault(text, {}).update(dict.fromkeys(column[match] for match in own))
+    return list(column), [list(right[text]) for text in texts]
 
 
 def recall(places: Sequence[int], k: int) -> Measure:

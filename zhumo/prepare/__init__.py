@@ -74,6 +74,7 @@ def prepare(recipe: Recipe, run: Run) -> None:
     if not parts["train"]:
         raise DataError("data.no_rows", source=section.source, kept=reader.counts.kept)
     tokenizer, state = _tokenizer(recipe, kind, tokenizer_source, parts["train"])
+    state |= {"negatives": section.negatives} if section.negatives else {}
     task = kind(tokenizer, section.length, state | known)
     task.learn(parts["train"])
     examples = {part: encode(task, parts[part], step.folder / f"{part}.safetensors") for part in ("train", "valid")}

@@ -1,6 +1,7 @@
 """embed: a text as a vector, so that what means the same lies close together."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.baselines.retrieval import bm25
+from zhumo.baselines.retrieval import Bm25, bm25
 from zhumo.errors import DataError
 from zhumo.metrics.measure import Measure
 from zhumo.metrics.retrieval import place_of, recall, reciprocal_rank, right_documents
@@ -18,33 +19,45 @@ from zhumo.tasks.pooling import pool
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # texts in one pass of the model
+MINED_AT_ONCE = 64  # texts for which wrong answers are looked up at once
+LIKE_RIGHT = 0.95  # share of the right answer's score from which a found one may be right too, and is left out
 TEMPERATURE = 0.05  # of cosines in the loss, as in SimCSE (Gao et al. 2021)
 
 
 class Embed(Task):
     """A text, and where there is one, the text that belongs to it: an answer to a question, a body to a title.
 
-    state: from the start weights, `pooling` and what they want before a text, `prefix`, and a match, `match_prefix`.
+    A row may name further right answers, `matches`, and wrong ones that look right, `negatives`.
+
+    state: from the start weights, `pooling` and what they want before a text, `prefix`, and a match, `match_prefix`;
+    `negatives`: how many wrong answers are looked up for a row that names none; `widths`: to which a vector may be cut.
     """
 
     name: ClassVar[str] = "embed"
     fields: ClassVar[Mapping[str, Field]] = {
         "text": Field(str, guess=("text", "question", "query", "title", "文本", "问题", "标题", "查询")),
         "match": Field(str, False, guess=("match", "answer", "passage", "body", "答案", "回答", "正文", "段落")),
+        "matches": Field(list, False),
+        "negatives": Field(list, False),
     }
     metric: ClassVar[str] = "mrr@10"
     protocol: ClassVar[str] = "report.protocol.embed"
     baselines: ClassVar[Mapping[str, Baseline]] = {"bm25": bm25}
 
     def learn(self, rows: Iterable[Row]) -> None:
-        """Nothing: all there is to know is in the weights."""
+        """The wrong answers that look right, where the recipe asks for some; all else is in the weights."""
+        self._wrong = mined(rows, count) if (count := self.state.get("negatives", 0)) else {}
 
     def encode(self, row: Row) -> list[Example]:
-        """Text and match; a text without a match has nothing to come close to."""
-        if "match" not in row:
-            return []
-        match = self._ids(row["match"], "match_prefix")
-        return [{"ids": self._ids(row["text"], "prefix"), "match": match, "match_segments": [1] * len(match)}]
+        """Text and match, an example for each match; a text without one has nothing to come close to."""
+        text = self._ids(row["text"], "prefix")
+        wrong = [self._ids(one, "match_prefix") for one in row.get("negatives") or self._wrong.get(row["text"], ())]
+        beside = {
+            "negatives": [token for ids in wrong for token in ids],
+            "negative_segments": [number for number, ids in enumerate(wrong, 1) for _ in ids],
+        }
+        found = [self._ids(match, "match_prefix") for match in right_answers(row)]
+        return [{"ids": text, "match": match, "match_segments": [1] * len(match), **beside} for match in found]
 
     @property
     def vocabulary(self) -> int:
@@ -57,39 +70,63 @@ class Embed(Task):
         return None
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
-        """InfoNCE (van den Oord et al. 2018): each text must find its match among the matches of its batch."""
+        """InfoNCE (van den Oord et al. 2018): each text must find its match among the matches of its batch and the
+        wrong answers of all its rows; at every width it may be cut to (Kusupati et al. 2022), their mean."""
         texts = self._vectors(model, batch["ids"], batch["segments"])
-        matches = self._vectors(model, batch["match"], batch["match_segments"])
-        cosines = texts @ matches.T / TEMPERATURE
-        # Two rows may have one and the same match, or text; the other row's match is then no wrong answer.
-        same = _alike(batch["match"]) | _alike(batch["ids"])
-        own = torch.arange(len(cosines), device=cosines.device)
+        choices, segments = batch["match"], batch["match_segments"]
+        if batch["negatives"].shape[1]:
+            wrong = _apart(batch["negatives"], batch["negative_segments"])
+            choices, segments = (_stacked(*both) for both in zip((choices, segments), wrong, strict=True))
+        vectors = self._vectors(model, choices, segments)
+        own = torch.arange(len(texts), device=texts.device)
+        # Two rows may have one and the same match, or text; the other row's match is then no wrong answer, nor is any
+        # copy of a right one.
+        asked = _alike(batch["ids"], batch["ids"])
+        same = (asked.float() @ _alike(choices[: len(own)], choices).float()) > 0
         same[own, own] = False
-        return Loss(F.cross_entropy(cosines.masked_fill(same, -torch.inf), own, reduction="sum"), len(own))
+        widths = self.state.get("widths") or [texts.shape[1]]
+        total = texts.new_zeros(())
+        for width in widths:
+            cosines = _cut(texts, width) @ _cut(vectors, width).T / TEMPERATURE
+            total = total + F.cross_entropy(cosines.masked_fill(same, -torch.inf), own, reduction="sum")
+        return Loss(total / len(widths), len(own))
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
-        """The vector of each text, of length 1; beside it that of its match, where the row has one."""
+        """The vector of each text, of length 1, cut to the row's `dimensions` if it names some; beside it that of its
+        match, where the row has one, and those of further matches."""
         answers: list[Answer] = [
             {"embedding": vector} for vector in self._embed(model, [(row["text"], "prefix") for row in rows])
         ]
-        matched = [index for index, row in enumerate(rows) if "match" in row]
-        vectors = self._embed(model, [(rows[index]["match"], "match_prefix") for index in matched])
-        for index, vector in zip(matched, vectors, strict=True):
-            answers[index]["match_embedding"] = vector
-        return answers
+        asked = [(index, match) for index, row in enumerate(rows) for match in right_answers(row)]
+        vectors = self._embed(model, [(match, "match_prefix") for _, match in asked])
+        for (index, _), vector in zip(asked, vectors, strict=True):
+            if "match_embedding" in answers[index]:
+                answers[index].setdefault("match_embeddings", []).append(vector)
+            else:
+                answers[index]["match_embedding"] = vector
+        return [_answer_cut(answer, row["dimensions"]) if "dimensions" in row else answer
+                for answer, row in zip(answers, rows, strict=True)]  # fmt: skip
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
-        """How early each text finds its match among all different matches of these rows. Where several rows ask the
-        very same, the match of each is right.
+        """How early each text finds its match among all different matches of these rows, and how early with vectors cut
+        to each width they may be cut to. Where several rows ask the very same, the match of each is right.
 
         Raises:
             DataError: no row has a match, so there is nothing to find.
         """
-        matched = [index for index, row in enumerate(rows) if "match" in row]
+        matched = [index for index, row in enumerate(rows) if right_answers(row)]
         if not matched:
             raise DataError("embed.no_match")
-        places = _places([answers[index] for index in matched], [rows[index] for index in matched])
-        return [recall(places, 1), recall(places, 5), reciprocal_rank(places)]
+        said, asked = [answers[index] for index in matched], [rows[index] for index in matched]
+        places = _places(said, asked)
+        measures = [recall(places, 1), recall(places, 5), reciprocal_rank(places)]
+        for width in self.state.get("widths", ()) if "embedding" in said[0] else ():
+            if width < len(said[0]["embedding"]):
+                cut = reciprocal_rank(_places(said, asked, width))
+                measures.append(replace(cut, name=f"{cut.name}/{width}"))
+        return measures
+
+    _wrong: Mapping[str, Sequence[str]] = {}
 
     def _ids(self, text: str, prefix: str) -> list[int]:
         assert self.tokenizer is not None
@@ -112,17 +149,85 @@ class Embed(Task):
         return vectors
 
 
-def _alike(ids: Tensor) -> Tensor:
-    """Which rows of a batch hold the same text, (batch, batch)."""
-    return (ids.unsqueeze(0) == ids.unsqueeze(1)).all(-1)
+def right_answers(row: Row) -> list[str]:
+    """The different matches of a row."""
+    return list(dict.fromkeys([*([row["match"]] if "match" in row else []), *row.get("matches", ())]))
 
 
-def _places(answers: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[int]:
-    """The place of each row's match; a baseline without vectors says it itself."""
+def mined(rows: Iterable[Row], count: int) -> dict[str, list[str]]:
+    """For each text the `count` wrong answers that BM25 finds likeliest; not those it finds about as likely as a right
+    one, for they may well be right (Moreira et al. 2024)."""
+    right: dict[str, list[str]] = {}
+    for row in rows:
+        right.setdefault(row["text"], []).extend(right_answers(row))
+    asked = [text for text, own in right.items() if own]
+    documents = list(dict.fromkeys(match for own in right.values() for match in own))
+    if len(documents) < 2:
+        return {}
+    index, place = Bm25(documents), {match: number for number, match in enumerate(documents)}
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(asked), MINED_AT_ONCE):
+        part = asked[start : start + MINED_AT_ONCE]
+        for text, scores in zip(part, index.scores(part), strict=True):
+            own = [place[match] for match in right[text]]
+            likely = np.argsort(-scores, kind="stable")[: 10 * count]
+            bound = LIKE_RIGHT * scores[own].max()
+            found[text] = [documents[one] for one in likely if one not in own and 0 < scores[one] < bound][:count]
+    return found
+
+
+def _alike(ids: Tensor, others: Tensor) -> Tensor:
+    """Which rows hold the same text, (batch, others)."""
+    return (ids.unsqueeze(1) == others.unsqueeze(0)).all(-1)
+
+
+def _apart(ids: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Texts that lie one behind the other in each row, numbered 1, 2, ..., as one text a row; and where they are."""
+    texts = [line[numbers == number] for line, numbers in zip(ids, segments, strict=True)
+             for number in range(1, int(numbers.max()) + 1)]  # fmt: skip
+    padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+    whole = torch.nn.utils.rnn.pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+    return padded, whole
+
+
+def _stacked(one: Tensor, other: Tensor) -> Tensor:
+    """Two batches as one, the shorter lines padded."""
+    time = max(one.shape[1], other.shape[1])
+    return torch.cat([F.pad(part, (0, time - part.shape[1])) for part in (one, other)])
+
+
+def _cut(vectors: Tensor, width: int) -> Tensor:
+    """The first numbers of each vector, of length 1 again."""
+    return F.normalize(vectors[:, :width], dim=-1) if width < vectors.shape[1] else vectors
+
+
+def _shorter(vectors: np.ndarray, width: int | None) -> np.ndarray:
+    if width is None or width >= vectors.shape[1]:
+        return vectors
+    cut = vectors[:, :width]
+    return np.asarray(cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), np.finfo(np.float32).tiny))
+
+
+def _answer_cut(answer: Answer, width: int) -> Answer:
+    """An answer with all its vectors cut."""
+    one = {name: _shorter(np.array([vector]), width)[0].tolist() for name, vector in answer.items()
+           if name != "match_embeddings"}  # fmt: skip
+    if "match_embeddings" in answer:
+        one["match_embeddings"] = _shorter(np.array(answer["match_embeddings"]), width).tolist()
+    return one
+
+
+def _places(answers: Sequence[Mapping[str, Any]], rows: Sequence[Row], width: int | None = None) -> list[int]:
+    """The place of each row's first right match; a baseline without vectors says it itself."""
     if "place" in answers[0]:
         return [int(answer["place"]) for answer in answers]
-    matches = [row["match"] for row in rows]
+    matches = [right_answers(row) for row in rows]
     documents, right = right_documents([row["text"] for row in rows], matches)
-    vectors = dict(zip(matches, (answer["match_embedding"] for answer in answers), strict=True))
-    cosines = np.array([answer["embedding"] for answer in answers]) @ np.array([vectors[text] for text in documents]).T
+    vectors = {
+        match: vector
+        for own, answer in zip(matches, answers, strict=True)
+        for match, vector in zip(own, [answer["match_embedding"], *answer.get("match_embeddings", ())], strict=True)
+    }
+    texts = _shorter(np.array([answer["embedding"] for answer in answers]), width)
+    cosines = texts @ _shorter(np.array([vectors[text] for text in documents]), width).T
     return [place_of(line, own) for line, own in zip(cosines, right, strict=True)]

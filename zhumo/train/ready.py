@@ -22,9 +22,10 @@ def ready(recipe: Recipe, prepared: Path, built: Path, folder: Path) -> Training
 
     Raises:
         ModelError: the recipe asks for adapters, and this model cannot carry them; or to freeze more blocks than
-            there are.
+            there are; or for vectors wider than the model.
     """
     bundle = load(built)
+    _set_widths(recipe.train.widths, bundle)
     _adapt(recipe, bundle, folder / ADAPTER)
     _freeze(recipe.build.freeze, bundle.model)
     examples, valid = (Examples(prepared / f"{name}.safetensors") for name in ("train", "valid"))
@@ -53,6 +54,15 @@ def _adapt(recipe: Recipe, bundle: Bundle, folder: Path) -> None:
         raise ModelError("train.no_lora", problem=error) from error
     # Written before they have learned: a family whose adapters fit no PEFT file is refused now, not at the end.
     write_adapter(folder, bundle.model, bundle.family, recipe.build.start)
+
+
+def _set_widths(widths: list[int], bundle: Bundle) -> None:
+    """What the loss and the report of `embed` cut vectors to."""
+    if not widths:
+        return
+    if bundle.task is None or bundle.task.name != "embed" or max(widths) > bundle.model.config.width:
+        raise ModelError("train.widths", widths=widths, width=bundle.model.config.width)
+    bundle.task.state["widths"] = sorted(set(widths), reverse=True)
 
 
 def _freeze(blocks: int | None, model: Transformer) -> None:
