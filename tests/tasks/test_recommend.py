@@ -13,7 +13,7 @@ from safetensors.numpy import load, save
 
 from zhumo.errors import DataError
 from zhumo.metrics import rank
-from zhumo.tasks import Answer, Row, softmax
+from zhumo.tasks import Answer, Row, softmax, traits
 from zhumo.tasks.examples import IGNORE, collate
 from zhumo.tasks.recommend import WEIGHTS, Recommend
 from zhumo.tasks.softmax import SHARP
@@ -285,6 +285,44 @@ def test_what_is_taken_lately_gains_where_that_finds_more(
     assert lively.arrays["trend"].shape == (lively.warm,)
     assert not task.arrays["trend"].any()  # without times nothing is known of fashions
     assert task.state.get("trend", 0.0) == 0.0
+
+
+def test_traits_are_words_that_enough_people_share() -> None:
+    people: list[Row] = [{"age": "47", "member": True}] * 3 + [{"age": 48.0, "town": ["苏州", "杭州"]}] * 3
+    assert list(traits.words(people[0])) == ["age=47", "age~22", "member=True"]
+    assert traits.common(people) == ["age~22"]  # 47 and 48 meet
+    assert traits.common(people * 2) == ["age=47", "age=48", "age~22", "member=True", "town=杭州", "town=苏州"]
+    assert list(traits.words({"age": None, "zip": "00501", "debt": -3})) == ["zip=00501", "debt=-3"]
+
+
+def test_traits_stand_before_the_history_and_answer_a_stranger() -> None:
+    """Twenty people from the north take what the south does not, and the other way round."""
+    halves = {"north": [f"n{place}" for place in range(8)], "south": [f"s{place}" for place in range(8)]}
+    chance = np.random.default_rng(0)
+    people: list[Row] = [
+        {"user": str(user), "items": chance.permutation(halves[home])[:5].tolist(), "traits": {"home": home}}
+        for user, home in enumerate(["north", "south"] * 20)
+    ]
+    task = Recommend(None, LENGTH)
+    task.learn(people)
+    assert task.vocabulary == 1 + 16 + 2 == len(task.legend["stem.tokens.weight"])
+    (example,) = task.encode(people[0])
+    assert len(example["ids"]) == len(example["targets"]) == 5
+    assert example["ids"][0] == task.vocabulary - 2  # north comes first in the alphabet
+    assert list(example["targets"]) == [*example["ids"][1:], task.catalogue.index[people[0]["items"][-1]] + 1]
+    long = [*halves["north"], *halves["south"]] * 4
+    parts = task.encode({"items": long, "traits": {"home": "south"}})
+    assert all(part["ids"][0] == task.vocabulary - 1 and len(part["ids"]) <= LENGTH for part in parts)
+    assert sum(target != IGNORE for part in parts for target in part["targets"]) == len(long)  # the first one too
+    model = model_for(task)
+    losses = fit(task, model, people, 150)
+    assert losses[-1] < losses[0]
+    task.state["weight"] = 1.0
+    asked = [{"items": [], "k": 8, "traits": {"home": home}} for home in halves]
+    for home, answer in zip(halves, task.answer(model, asked), strict=True):
+        assert set(names(answer)) == set(halves[home])
+    nobody, unknown = task.answer(model, [{"items": []}, {"items": [], "traits": {"home": "moon", "age": 3}}])
+    assert nobody == unknown  # what nobody knows says nothing
 
 
 def test_validation_items_are_counted_in_the_end(task: Recommend, users: list[list[str]]) -> None:

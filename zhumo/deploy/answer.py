@@ -32,8 +32,10 @@ HISTORY = ("user", "item", "time")  # what of an interaction makes a history
 # What a row asks with, and whether it must; a task's other fields are what it is asked for.
 ASKED: Mapping[str, Mapping[str, Field]] = {
     "classify": {"text": Field(str)},
+    "tag": {"text": Field(str)},
     "embed": {"text": Field(str), "match": Field(str, needed=False)},
     "recommend": {"items": Field(list)},
+    "translate": {"source": Field(str)},
     "write": {"messages": Field(list, needed=False), "system": Field(str, needed=False),
               "prompt": Field(str, needed=False), "text": Field(str, needed=False)},
 }  # fmt: skip
@@ -120,7 +122,7 @@ def answer_file(folder: str | Path, source: str, out: str | Path) -> dict[str, i
         raise DataError("answer.no_table", path=path, task=bundle.task.name)
     aside = path.with_name(f"{path.name}.quarantine.jsonl")
     counts = {"rows": 0, "answers": 0, "quarantined": 0}
-    asked = _asked(bundle.task, _mapped(Path(folder)), open_rows(source))
+    asked = _asked(bundle.task, _prepared(Path(folder)), open_rows(source))
     with _whole(path) as good, _whole(aside) as bad, Progress(console=Console(stderr=True), transient=True) as bar:
         shown = bar.add_task(say("cli.answer.doing"), total=None)
         sink = Table(good) if path.suffix == ".parquet" else Lines(good)
@@ -139,16 +141,17 @@ def answer_file(folder: str | Path, source: str, out: str | Path) -> dict[str, i
     return counts
 
 
-def _mapped(folder: Path) -> Mapped:
-    """What the bundle's recipe calls the columns."""
+def _prepared(folder: Path) -> Mapping[str, Any]:
+    """What the bundle's recipe says of columns."""
     path = folder / "recipe.yaml"
     recipe = parse_yaml(path.read_text(encoding="utf-8"), str(path))[0] if path.is_file() else {}
-    columns: Mapped = recipe.get("prepare", {}).get("columns", {})
-    return columns
+    section: Mapping[str, Any] = recipe.get("prepare", {})
+    return section
 
 
-def _asked(task: Task, mapped: Mapped, records: Iterable[Found]) -> Iterator[Asked | Bad]:
+def _asked(task: Task, section: Mapping[str, Any], records: Iterable[Found]) -> Iterator[Asked | Bad]:
     """Each record as a row of the task; one that cannot be asked as Bad."""
+    mapped: Mapped = section.get("columns", {})
     stream, head = iter(records), list[Found]()
     for found in stream:
         head.append(found)
@@ -157,7 +160,9 @@ def _asked(task: Task, mapped: Mapped, records: Iterable[Found]) -> Iterator[Ask
     first = next((found for found in head if isinstance(found, Record)), None)
     everything = chain(head, stream)
     if first is not None and task.name == "recommend" and not _has("items", mapped, first):
-        return _users(_columns({name: task.fields[name] for name in HISTORY}, mapped, first), everything)
+        traits = [name for name in section.get("traits", []) if name in first.row]
+        fields = {name: task.fields[name] for name in HISTORY}
+        return _users(_columns(fields, mapped, first, traits), traits, everything)
     return _rows(task, _columns(ASKED[task.name], mapped, first) if first else None, everything)
 
 
@@ -165,7 +170,7 @@ def _has(name: str, mapped: Mapped, record: Record) -> bool:
     return name in record.row or mapped.get(name) in record.row
 
 
-def _columns(fields: Mapping[str, Field], mapped: Mapped, first: Record) -> Columns:
+def _columns(fields: Mapping[str, Field], mapped: Mapped, first: Record, extra: Sequence[str] = ()) -> Columns:
     """How records become rows: by the recipe's columns where the source has them, else by the task's own names.
 
     Raises:
@@ -176,7 +181,7 @@ def _columns(fields: Mapping[str, Field], mapped: Mapped, first: Record) -> Colu
         for name, columns in mapped.items()
         if name in fields and any(one in first.row for one in ([columns] if isinstance(columns, str) else columns))
     }
-    columns = Columns(fields, there, (), "nfc")
+    columns = Columns(fields, there, extra, "nfc")
     columns.check(first.row, first.source)
     return columns
 
@@ -214,7 +219,7 @@ def _items(value: Sequence[Any]) -> list[str]:
     return [str(item) for item in value if item != ""]
 
 
-def _users(columns: Columns, records: Iterable[Found]) -> Iterator[Asked | Bad]:
+def _users(columns: Columns, traits: Sequence[str], records: Iterable[Found]) -> Iterator[Asked | Bad]:
     """Interactions gathered into one history a user; all must be read before the first is whole."""
     last, bad = dict[str, Record](), list[Bad]()
 
@@ -231,12 +236,11 @@ def _users(columns: Columns, records: Iterable[Found]) -> Iterator[Asked | Bad]:
             last[row["user"]] = found
             yield row
 
-    histories = gather(usable())
+    histories = gather(usable(), traits)
     yield from bad
     for row in histories:
-        yield Asked(
-            {name: row[name] for name in ("items", "times") if name in row}, {"user": row["user"]}, last[row["user"]]
-        )
+        asked = {name: row[name] for name in ("items", "times", "traits") if name in row}
+        yield Asked(asked, {"user": row["user"]}, last[row["user"]])
 
 
 def _answered(bundle: Bundle, part: Sequence[Asked | Bad]) -> Iterator[Answer | Bad]:

@@ -79,6 +79,9 @@ class Recommend(Ask):
     k: int = Field(10, ge=1, le=1_000, description="How many to recommend.")
     seen: bool = Field(False, description="Whether items of the history may be recommended again.")
     user: str | None = Field(None, min_length=1, max_length=512, description="Who asks; a split needs it.")
+    traits: dict[Column, Cell] = Field(
+        default={}, max_length=MAX_COLUMNS, description="What is known of the user, by the recipe's `prepare.traits`."
+    )
     only: dict[Column, Annotated[list[Value], Field(min_length=1, max_length=MAX_VALUES)]] = Field(
         default={}, max_length=MAX_COLUMNS, description="Column: values; of a column of numbers [lowest, highest]."
     )
@@ -123,6 +126,14 @@ class Classify(Ask):
     """One text or several."""
 
     input: Text | Inputs
+
+
+class Tag(Classify):
+    """One text or several, whose names and places are asked for."""
+
+
+class Translate(Classify):
+    """One text or several, each to be translated."""
 
 
 class Likelihood(Classify):

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from zhumo.deploy.requests import OPTIONS, Ask, Chat, Classify, Complete, Embed, Likelihood, Recommend
+from zhumo.deploy.requests import OPTIONS, Ask, Chat, Classify, Complete, Embed, Likelihood, Recommend, Tag, Translate
 from zhumo.tasks import Answer, Row
 
 Json = dict[str, Any]
@@ -65,7 +65,7 @@ def _texts(ask: Classify | Embed | Likelihood) -> list[Row]:
 # recommend
 
 
-SHELF = ("items", "k", "seen", "only", "exclude", "boost", "diversity", "new", "reasons")
+SHELF = ("items", "k", "seen", "traits", "only", "exclude", "boost", "diversity", "new", "reasons")
 
 
 def _history(ask: Recommend) -> list[Row]:
@@ -97,6 +97,13 @@ def _embeddings(ask: Embed, answers: Sequence[Answer], used: Json) -> Json:
 def _packed(vector: Sequence[float], form: str) -> Sequence[float] | str:
     """base64: little-endian float32, as OpenAI's own client asks for."""
     return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode() if form == "base64" else vector
+
+
+# translate
+
+
+def _sources(ask: Translate) -> list[Row]:
+    return [{"source": row["text"]} for row in _texts(ask)]
 
 
 # write
@@ -167,10 +174,12 @@ def _complete_piece(text: str | None) -> Json:
 
 RECOMMEND = Route("/v1/recommendations", Recommend, _history, _data, _ask_recommend, _first)
 CLASSIFY = Route("/v1/classify", Classify, _texts, _data, lambda row: {"input": row["text"]}, _first)
+TAG = Route("/v1/tag", Tag, _texts, _data, lambda row: {"input": row["text"]}, _first)
 EMBED = Route(
     "/v1/embeddings", Embed, _embed, _embeddings, lambda row: {"input": row["text"]},
     lambda response: {"embedding": _first(response)["embedding"]}, frozenset(("embedding",)),
 )  # fmt: skip
+TRANSLATE = Route("/v1/translations", Translate, _sources, _data, lambda row: {"input": row["source"]}, _first)
 LIKELIHOOD = Route("/v1/likelihood", Likelihood, _texts, _data, lambda row: {"input": row["text"]}, _first)
 CHAT = Route(
     "/v1/chat/completions", Chat, _chat, _chat_response, _ask_write,
@@ -184,7 +193,9 @@ COMPLETE = Route(
 ROUTES: Mapping[str, Sequence[Route[Any]]] = {
     "recommend": (RECOMMEND,),
     "classify": (CLASSIFY,),
+    "tag": (TAG,),
     "embed": (EMBED,),
+    "translate": (TRANSLATE,),
     "write": (CHAT, COMPLETE, LIKELIHOOD),
 }
 

@@ -146,7 +146,7 @@ def _deal_histories(recipe: Recipe, reader: Reader, folder: Path) -> tuple[Parts
     if section.split.column is not None:
         raise RecipeError("recipe.split_own_time", column=section.split.column)
     names = [name for name in FIELDS if name in reader.task.fields]
-    stream = Interactions([*names, *recipe.evaluate.slices])
+    stream = Interactions([*names, *recipe.evaluate.slices, *section.traits])
     for row in reader.rows(section.source):
         stream.add(row)
     if not len(stream.user):
@@ -165,10 +165,10 @@ def _deal_histories(recipe: Recipe, reader: Reader, folder: Path) -> tuple[Parts
 def _dealt(recipe: Recipe, taken: Taken) -> tuple[Dealt, dict[str, Any]]:
     split, slices = recipe.prepare.split, recipe.evaluate.slices
     if split.by == "last":
-        dealt, since = leave_one_out(taken, slices), {}
+        dealt, since = leave_one_out(taken, slices, recipe.prepare.traits), {}
     else:
         moments = cuts(taken.time, split.valid, split.test)
-        dealt = by_moment(taken, *moments, slices)
+        dealt = by_moment(taken, *moments, slices, recipe.prepare.traits)
         since = {part: _day(moment) for part, moment in zip(("valid", "test"), moments, strict=True)}
     train = dealt.parts["train"]
     trained = int((train.end - train.begin).sum())

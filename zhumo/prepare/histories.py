@@ -122,7 +122,7 @@ def _first(*keys: np.ndarray) -> np.ndarray:
 class Histories(Sequence[Row]):
     """The rows of one part. Row i: the interactions from begin[i] to end[i], and as `next` those from there to stop[i].
 
-    kept: columns whose value at the newest interaction of the history goes into the row.
+    kept, traits: columns whose value at the newest interaction of the history goes into the row, or into its `traits`.
     """
 
     taken: Taken
@@ -130,6 +130,7 @@ class Histories(Sequence[Row]):
     end: np.ndarray
     stop: np.ndarray
     kept: Sequence[str] = ()
+    traits: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -140,12 +141,17 @@ class Histories(Sequence[Row]):
         times = taken.time[begin:end]
         if not np.isnan(times).any():
             row["times"] = times.tolist()
-        for name in self.kept:
-            values, codes = taken.columns[name]
-            row[name] = values[codes[end - 1]] if codes[end - 1] >= 0 else None
+        row |= {name: self._newest(name, end) for name in self.kept}
+        traits = {name: self._newest(name, end) for name in self.traits}
+        if self.traits:
+            row["traits"] = {name: value for name, value in traits.items() if value is not None}
         if stop > end:
             row["next"] = list(dict.fromkeys(self._items(end, stop)))
         return row
+
+    def _newest(self, column: str, end: int) -> Any:
+        values, codes = self.taken.columns[column]
+        return values[codes[end - 1]] if codes[end - 1] >= 0 else None
 
     def _items(self, begin: int, end: int) -> list[str]:
         return [self.taken.items[item] for item in self.taken.item[begin:end].tolist()]
@@ -190,30 +196,32 @@ class Dealt:
     windows: Mapping[str, Window]
 
 
-def gather(interactions: Iterable[Row]) -> Histories:
+def gather(interactions: Iterable[Row], traits: Sequence[str] = ()) -> Histories:
     """One row a user, in the order users first appear, of all interactions."""
-    stream = Interactions()
+    stream = Interactions(traits)
     for row in interactions:
         stream.add(row)
     taken = Taken(stream, dedupe=False)
-    return Histories(taken, taken.offsets[:-1], taken.offsets[1:], taken.offsets[1:])
+    return Histories(taken, taken.offsets[:-1], taken.offsets[1:], taken.offsets[1:], traits=traits)
 
 
-def leave_one_out(taken: Taken, kept: Sequence[str] = ()) -> Dealt:
+def leave_one_out(taken: Taken, kept: Sequence[str] = (), traits: Sequence[str] = ()) -> Dealt:
     """Each user's last item is the test and the one before it the validation; fewer than three items only train."""
     begin, end = taken.offsets[:-1], taken.offsets[1:]
     long = end - begin >= 3
     known = np.where(long, end - 2, end)
     parts: dict[Part, Histories] = {
-        "train": Histories(taken, begin, known, known, kept),
-        "valid": Histories(taken, begin[long], end[long] - 2, end[long] - 1, kept),
-        "test": Histories(taken, begin[long], end[long] - 1, end[long], kept),
+        "train": Histories(taken, begin, known, known, kept, traits),
+        "valid": Histories(taken, begin[long], end[long] - 2, end[long] - 1, kept, traits),
+        "test": Histories(taken, begin[long], end[long] - 1, end[long], kept, traits),
     }
     window = {"asked": int(long.sum()), "next": int(long.sum()), "later": 0, "users": 0, "new": 0}
     return Dealt(parts, {"valid": window, "test": window})
 
 
-def by_moment(taken: Taken, valid_from: float, test_from: float, kept: Sequence[str] = ()) -> Dealt:
+def by_moment(
+    taken: Taken, valid_from: float, test_from: float, kept: Sequence[str] = (), traits: Sequence[str] = ()
+) -> Dealt:
     """What was taken before the first moment trains; who takes something after a moment is asked for it.
 
     The history is then all that came before the moment, and what must be found is the first basket after it.
@@ -221,13 +229,13 @@ def by_moment(taken: Taken, valid_from: float, test_from: float, kept: Sequence[
     begin, end = taken.offsets[:-1], taken.offsets[1:]
     known, later = taken.before(valid_from), taken.before(test_from)
     old = known > begin
-    parts: dict[Part, Histories] = {"train": Histories(taken, begin[old], known[old], known[old], kept)}
+    parts: dict[Part, Histories] = {"train": Histories(taken, begin[old], known[old], known[old], kept, traits)}
     windows = {}
     for part, cut, until in (("valid", known, later), ("test", later, end)):
         there = until > cut
         asked = there & (cut > begin)
         stop = taken.basket(cut[asked])
-        parts[part] = Histories(taken, begin[asked], cut[asked], stop, kept)  # type: ignore[index]
+        parts[part] = Histories(taken, begin[asked], cut[asked], stop, kept, traits)  # type: ignore[index]
         new = there & (cut == begin)
         windows[part] = {
             "asked": int(asked.sum()),

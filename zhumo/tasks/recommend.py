@@ -27,7 +27,7 @@ from zhumo.baselines import rank as shop
 from zhumo.errors import DataError
 from zhumo.metrics import rank
 from zhumo.metrics.measure import Measure
-from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task, likeness, softmax
+from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task, likeness, softmax, traits
 from zhumo.tasks.catalogue import FIELDS, Catalogue
 from zhumo.tasks.chances import apart, blended, odds, standing
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches
@@ -70,9 +70,9 @@ class Recommend(Task):
     """Items out of a catalogue. Item i of the catalogue is id i + 1 of the model; 0 is padding.
 
     state: `items`, first the `warm` ones, bestsellers first, then those that are only described; `catalogue`, what is
-    known of them by column; `again`, how often in training an item was taken again, later how much of such is shown;
-    `protocol`, which leads; `neighbours`, how they are asked; `weight`, the part of the Transformer in the answer;
-    `trend`, the power of the trend in it.
+    known of them by column; `traits`, words of what is known of users; `again`, how often in training an item was
+    taken again, later how much of such is shown; `protocol`, which leads; `neighbours`, how they are asked; `weight`,
+    the part of the Transformer in the answer; `trend`, the power of the trend in it.
     arrays: `popularity`, share of users by item; `trend`, how much more of it lately; `neighbours.*`, one sparse matrix
     of the warm items; `alike.*`, where the others stand between them.
     """
@@ -104,8 +104,9 @@ class Recommend(Task):
             DataError: no row holds an item.
         """
         first: dict[str, int] = {}
-        taken, times = list[np.ndarray](), list[np.ndarray]()
+        taken, times, people = list[np.ndarray](), list[np.ndarray](), list[Mapping[str, Any]]()
         for row in rows:
+            people.append(row.get("traits", {}))
             taken.append(np.array([first.setdefault(item, len(first)) for item in row["items"]], dtype=np.int64))
             times.append(_times(row))
         if not first:
@@ -114,6 +115,7 @@ class Recommend(Task):
         warm = sorted(first, key=lambda item: (-users[first[item]], item))
         catalogue = Catalogue.arranged(warm, self.state.pop("catalogue", {}))
         self.state |= {"items": catalogue.items, "warm": len(warm), "catalogue": dict(catalogue.columns)}
+        self.state["traits"] = traits.common(people)
         place = np.array([self.catalogue.index[item] for item in first])
         known = [place[history] for history in taken]
         steps = sum(max(len(history) - 1, 0) for history in known)
@@ -133,19 +135,22 @@ class Recommend(Task):
         A row with `next`: only its first item is a target, so that the validation loss is about the question asked
         later.
         """
-        ids = (self._history(row["items"]) + 1).tolist()
+        known = self._traits(row).tolist()
+        ids, room = (self._history(row["items"]) + 1).tolist(), self.length - len(known)
         if "next" not in row:
-            return [{"ids": part[:-1], "targets": part[1:]} for part in _windows(ids, self.length)]
+            return [
+                _example(known, part, first=first) for part, first in _windows(ids, room) if len(known) + len(part) > 1
+            ]
         wanted = [place for place in self._history(row["next"]) if place < self.warm]
+        ids = [*known, *ids[-room:]]
         if not wanted or not ids:
             return []
-        ids = ids[-self.length :]
         return [{"ids": ids, "targets": [IGNORE] * (len(ids) - 1) + [int(wanted[0]) + 1]}]
 
     @property
     def vocabulary(self) -> int:
-        """The warm items and padding."""
-        return self.warm + 1
+        """Padding, the warm items, the traits."""
+        return 1 + self.warm + len(self.state["traits"])
 
     @property
     def warm(self) -> int:
@@ -154,8 +159,9 @@ class Recommend(Task):
 
     @property
     def legend(self) -> Mapping[str, Sequence[str | None]]:
-        """Each warm item has a row of the embeddings, after that of padding."""
-        return {"stem.tokens.weight": [None, *self.state["items"][: self.warm]]}
+        """Each warm item and each trait has a row of the embeddings, after that of padding."""
+        words = [f"trait {word}" for word in self.state["traits"]]
+        return {"stem.tokens.weight": [None, *self.state["items"][: self.warm], *words]}
 
     def head(self, width: int) -> None:
         """The embeddings of the items are the head."""
@@ -170,7 +176,7 @@ class Recommend(Task):
         stand = torch.from_numpy(shop.places(self.voices.near, width)).float()
         with torch.no_grad():
             # The last norm gives a hidden state the length sqrt(width), and an item of variance v has sqrt(v * width).
-            model.stem.tokens.weight[1:].mul_(0.1).add_(stand, alpha=BEGIN / width)
+            model.stem.tokens.weight[1 : self.warm + 1].mul_(0.1).add_(stand, alpha=BEGIN / width)
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """Cross-entropy at every position that has a target: over all new items, or over all seen where it is one."""
@@ -180,8 +186,9 @@ class Recommend(Task):
         hidden = F.normalize(model.hidden(batch["ids"])[asked].float(), dim=-1)
         row, place = asked.nonzero(as_tuple=True)
         ahead = torch.arange(batch["ids"].size(1), device=row.device) > place[:, None]
-        seen = F.pad(batch["ids"][row].masked_fill(ahead, 0), (1, 0))  # padding is always among them
-        table = F.normalize(model.stem.tokens.weight.float(), dim=-1)
+        items = batch["ids"].masked_fill(batch["ids"] > self.warm, 0)  # traits are no items
+        seen = F.pad(items[row].masked_fill(ahead, 0), (1, 0))  # padding is always among them
+        table = F.normalize(model.stem.tokens.weight[: self.warm + 1].float(), dim=-1)
         again = (seen == targets[:, None]).any(1)
         total = softmax.among_seen(hidden[again], table, targets[again], seen[again])
         drawn = None
@@ -255,9 +262,9 @@ class Recommend(Task):
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """The `k` (10) most likely items of each row, those in its history left out unless `seen`.
 
-        only, exclude, boost, diversity: see `shelf`. new: items the catalogue does not have. reasons: with each item
-        the items of the history it rests on most. Items nobody knows say nothing; a history without any known item
-        gets the bestsellers.
+        only, exclude, boost, diversity: see `shelf`. traits: what is known of the user. new: items the catalogue does
+        not have. reasons: with each item the items of the history it rests on most. Items and traits nobody knows say
+        nothing; of whom nothing is known gets the bestsellers.
 
         Raises:
             DataError: a row asks for fewer than one item, or speaks of a column or a value that is not there.
@@ -349,7 +356,16 @@ class Recommend(Task):
             yield indices, [visitors[index] for index in indices]
 
     def _visitor(self, row: Row) -> Visitor:
-        return Visitor(self._history(row["items"]), np.zeros(0, dtype=np.int64))
+        return Visitor(self._history(row["items"]), self._traits(row))
+
+    def _traits(self, row: Row) -> np.ndarray:
+        """Ids of what is known of a row's user, in one order; at most half of `length`, which is for the history."""
+        known = (self._trait_ids[word] for word in traits.words(row.get("traits") or {}) if word in self._trait_ids)
+        return np.array(sorted(set(known))[: self.length // 2], dtype=np.int64)
+
+    @cached_property
+    def _trait_ids(self) -> dict[str, int]:
+        return {word: self.warm + 1 + place for place, word in enumerate(self.state["traits"])}
 
     def _say(self, row: Row, visitor: Visitor, chances: np.ndarray, said: Ask) -> Answer:
         k = row.get("k", SHOWN)
@@ -442,7 +458,18 @@ def _times(row: Row, newer: int = 0) -> np.ndarray:
     return np.array([*row["times"], *[np.inf] * newer])
 
 
-def _windows(ids: list[int], length: int) -> Iterator[list[int]]:
-    """Parts of up to length + 1 ids, newest first, that overlap by one: each id but the first is a target once."""
-    for end in range(len(ids), 1, -length):
-        yield ids[max(0, end - length - 1) : end]
+def _windows(ids: list[int], room: int) -> Iterator[tuple[list[int], bool]]:
+    """Parts of up to room + 1 ids, newest first, that overlap by one, and whether a part begins the history: each id
+    but the first is a target once."""
+    end = len(ids)
+    while end > 0:
+        start = max(0, end - room - 1)
+        yield ids[start:end], start == 0
+        end = start + 1 if start else 0
+
+
+def _example(traits: list[int], part: list[int], *, first: bool) -> Example:
+    """Traits, then a part of a history. first: whether the traits are what the part's first item follows."""
+    ids = [*traits, *part]
+    silent = len(traits) - 1 if first and traits else len(traits)
+    return {"ids": ids[:-1], "targets": [IGNORE] * silent + ids[silent + 1 :]}
