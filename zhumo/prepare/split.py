@@ -23,7 +23,7 @@ def cluster(row: Row) -> str:
     if "messages" in row:
         text = "\n".join(message["content"] for message in row["messages"] if message["role"] == "user")
     else:
-        text = str(row.get("text", row))
+        text = str(row.get("text", row.get("source", row)))
     return folded(text) or text
 
 
