@@ -16,6 +16,7 @@ from zhumo.prepare.columns import Unusable, as_time
 from zhumo.prepare.split import by_hash, by_time, cluster, key_of
 from zhumo.recipe import Recipe
 from zhumo.run import Run, read_json
+from zhumo.sources.lines import LONGEST
 from zhumo.tasks.examples import Examples
 
 ORDERS = "会员号,商品,商品名称,下单时间\n"
@@ -93,6 +94,41 @@ def test_every_damaged_row_is_kept_byte_for_byte(tmp_path: Path) -> None:
     assert found == {line.encode() for line in bad} | {b"\xff\xfe,i1,t,2024-01-01"}
     assert Counter(entry["reason"] for entry in kept)["not_time"] == 1
     assert all(source.read_bytes().splitlines()[entry["line"] - 1] in found for entry in kept)
+
+
+def test_a_row_that_is_too_long_is_one_row_and_comes_back_whole(tmp_path: Path) -> None:
+    long = b'{"text": "' + b"x" * (2 * LONGEST) + b'", "label": "a"}\n'
+    good = [f'{{"text": "t{i}", "label": "{"ab"[i % 2]}"}}\n'.encode() for i in range(40)]
+    (tmp_path / "a.jsonl").write_bytes(b"".join([*good[:20], long, *good[20:]]))
+    run = prepared(tmp_path, task="classify", prepare={"source": str(tmp_path / "a.jsonl"), "vocabulary": 300})
+    assert read_json(run.step("prepare") / "card.json")["rows"] == {
+        "in": 41, "out": 40, "quarantined": 1, "deduplicated": 0, "filtered": 0
+    }  # fmt: skip
+    kept = read_rows(run.step("prepare") / "quarantine.jsonl")
+    assert [entry.get("piece", 0) for entry in kept] == [0, 1, 2]
+    assert b"".join(base64.b64decode(entry["bytes"]) for entry in kept) == long
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": {"is": "x"}, "label": "a"}, "not_text"),
+        ({"text": ["x"], "label": "a"}, "not_text"),
+        ({"text": "x", "label": None}, "no_value"),
+        ({"text": "x", "label": {"a": 1}}, "not_text"),
+        ({"text": "x", "label": ["a", None]}, "not_text"),
+        ({"text": "x", "label": ["a", {"b": 1}]}, "not_text"),
+        ({"text": " \x07 ", "label": "a"}, "no_value"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_put_aside(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    path = tmp_path / "a.jsonl"
+    good = [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(20)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in [*good, row]), encoding="utf-8")
+    run = prepared(tmp_path, task="classify", prepare={"source": str(path), "vocabulary": 300})
+    [entry] = read_rows(run.step("prepare") / "quarantine.jsonl")
+    assert (entry["line"], entry["reason"]) == (21, reason)
+    assert json.loads(base64.b64decode(entry["bytes"])) == row
 
 
 def test_too_many_bad_rows_end_the_run_with_the_reason(tmp_path: Path) -> None:

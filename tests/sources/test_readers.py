@@ -150,6 +150,26 @@ def test_encodings_are_found_and_told(tmp_path: Path) -> None:
         assert [(result.line, result.reason) for result in bad] == [(line, "encoding") for line in lines]
 
 
+def test_lines_of_utf8_in_a_file_of_gb18030_are_read_as_what_they_are(tmp_path: Path) -> None:
+    gbk = [f'{{"text": "质量很好，发货快 {number}"}}' for number in range(90)]
+    utf8 = ['{"text": "颜色也漂亮"}', '{"text": "你好"}', '{"text": "plain"}']
+    raw = [line.encode("gbk") for line in gbk] + [line.encode() for line in utf8]
+    (tmp_path / "mixed.jsonl").write_bytes(b"\n".join(raw))
+    assert list(open_rows(tmp_path / "mixed.jsonl").encodings.values()) == ["gb18030"]
+    assert [row["text"] for row in rows_of(tmp_path / "mixed.jsonl")] == [
+        json.loads(line)["text"] for line in gbk + utf8
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_its_mark_is_found(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("user,text\n1,质量很好\n2,fine\n".encode(encoding))
+    assert list(open_rows(tmp_path / "a.csv").encodings.values()) == [encoding]
+    assert rows_of(tmp_path / "a.csv") == [{"user": "1", "text": "质量很好"}, {"user": "2", "text": "fine"}]
+    (tmp_path / "nul.csv").write_bytes(b"user,text\n1,a\0b\n2,fine and without any\n")
+    assert [type(row) for row in open_rows(tmp_path / "nul.csv")] == [Bad, Record]
+
+
 DAMAGE = {
     "encoding": b'{"id": "\xff\xfe broken"}\n',
     "encoding ": '{"id": "中文"}\n'.encode("gbk"),
@@ -231,6 +251,7 @@ def test_a_line_too_long_comes_in_pieces(tmp_path: Path, encoding: str) -> None:
     found = list(open_rows(tmp_path / "long.jsonl"))
     pieces = [result for result in found if isinstance(result, Bad)]
     assert {(piece.line, piece.reason) for piece in pieces} == {(1, "too_long")}
+    assert [piece.piece for piece in pieces] == list(range(len(pieces)))
     assert b"".join(piece.raw for piece in pieces) == mark + long
     assert max(len(piece.raw) for piece in pieces) <= LONGEST + 2
     assert next((record.line, len(record.raw)) for record in found if isinstance(record, Record)) == (2, len(exact))

@@ -105,12 +105,18 @@ def _looks_chinese(text: str | None) -> bool:
 
 
 def _text(raw: bytes, encoding: Encoding) -> str:
-    """A line as text. In a file of GB18030 some may be UTF-8; as GB18030 they would be rare characters."""
-    if encoding == "gb18030" and not raw.isascii():
-        utf8 = _decode(raw, "utf-8", True)
-        if utf8 is not None and not _looks_chinese(_decode(raw, "gb18030", True)):
-            return utf8
+    """A line as text. In a file of GB18030 some may be UTF-8; as GB18030 they would hold rare characters."""
+    if encoding == "gb18030" and (utf8 := _decode(raw, "utf-8", True)) is not None:
+        text = _decode(raw, "gb18030", True)
+        return text if text is not None and _is_gb2312(text) else utf8
     return raw.decode(encoding)
+
+
+def _is_gb2312(text: str) -> bool:
+    try:
+        return bool(text.encode("gb2312"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _cut(file: BinaryIO, encoding: Encoding) -> Iterator[tuple[int, bytes, bool, int]]:
