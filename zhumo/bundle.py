@@ -73,8 +73,8 @@ def assemble(weights: Weights, task: Task | None) -> Transformer:
             own.load_state_dict({name.removeprefix("head."): tensor for name, tensor in heads.items()})
         except RuntimeError as error:
             raise ModelError("model.bad_head", problem=str(error).splitlines()[-1].strip()) from error
-    elif weights.config.head == "own":
-        tensors["head.weight"] = heads["head.weight"]
+    elif weights.config.head != "none":
+        tensors |= heads
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     ours = [name for name in missing if not name.startswith("head.")]
     if ours or unexpected:

@@ -1,4 +1,4 @@
-"""Four small bundles on disk, one a task, made by our own core with fresh weights; and a server of them."""
+"""Five small bundles on disk, one a task, made by our own core with fresh weights; and a server of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def _bundle(folder: Path, task: Task, **changes: object) -> Path:
     config = Config(vocabulary=task.vocabulary, width=32, depth=2, heads=2, **{"length": 128, **changes})  # type: ignore[arg-type]
     model = Transformer(config)
     model.head = task.head(config.width) or model.head
-    family = "llama" if config.positions == "rotary" else "gpt2" if config.causal else "bert"
+    family = FAMILY.get(task.name, "bert")
     save(folder, initialise(model, 1), family, task.tokenizer, task)
     write_json(folder / "run.json", {"format": 1, "name": f"{task.name}-small", "task": task.name})
     return folder
@@ -53,6 +53,8 @@ def _task(name: str, tokenizer: Tokenizer | None, rows: list[Row], **state: obje
 
 BERT = {"causal": False, "norm_first": False, "norm_eps": 1e-12, "types": 2, "head": "none"}
 LLAMA = {"positions": "rotary", "norm": "rms", "activation": "silu", "gated": True, "bias": "none", "length": 10_000}
+MARIAN = {"encoder_depth": 1, "positions": "sinusoidal", "norm_first": False, "stem_norm": False, "head_bias": True}
+FAMILY = {"recommend": "gpt2", "write": "llama", "translate": "marian"}
 
 
 @pytest.fixture(scope="session")
@@ -72,12 +74,13 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "classify": _bundle(root / "classify", _task("classify", tokenizer, texts), **BERT),
         "embed": _bundle(root / "embed", _task("embed", tokenizer, texts), **BERT),
         "write": _bundle(root / "write", _task("write", tokenizer, list(CHATS)), **LLAMA),
+        "translate": _bundle(root / "translate", _task("translate", tokenizer, []), **MARIAN),
     }
 
 
 @pytest.fixture(scope="session")
 def server(bundles: dict[str, Path]) -> Iterator[Server]:
-    """All four behind one real server process."""
+    """All of them behind one real server process."""
     with served(list(bundles.values())) as found:
         yield found
 

@@ -26,6 +26,8 @@ ASKED: list[tuple[str, Row]] = [
     ("write", {"messages": CHAT, "max_tokens": 12, "temperature": 0.9, "top_k": 20, "top_p": 0.9, "seed": 5}),
     ("write", {"prompt": "the dress", "max_tokens": 9, "repetition_penalty": 1.3}),
     ("write", {"text": "the dress is lovely"}),
+    ("translate", {"source": "the dress is lovely"}),
+    ("translate", {"source": ""}),
 ]
 
 
@@ -70,12 +72,12 @@ def test_embeddings_come_as_numbers_or_as_their_bytes(server: Server) -> None:
 
 def test_the_models_are_listed_with_their_tasks(server: Server) -> None:
     found = {one["id"]: one["task"] for one in server.get("/v1/models")["data"]}
-    assert found == {f"{task}-small": task for task in ("recommend", "classify", "embed", "write")}
+    assert found == {f"{task}-small": task for task in ("recommend", "classify", "embed", "write", "translate")}
     assert server.get("/v1/models/write-small")["family"] == "llama"
 
 
 def test_a_wrong_name_lists_the_right_ones(server: Server) -> None:
-    with pytest.raises(GateError, match=r"Served: recommend-small, classify-small, embed-small, write-small"):
+    with pytest.raises(GateError, match=r"Served: recommend-small, .*write-small, translate-small"):
         server.post("/v1/classify", {"model": "gpt-4", "input": "x"}, 0)
 
 

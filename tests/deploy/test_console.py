@@ -122,9 +122,10 @@ def test_who_has_no_key_is_asked_for_it(page: Page) -> None:
 
 
 def test_every_bundle_is_shown_with_its_card(page: Page) -> None:
-    assert page.texts(".card h2") == ["recommend-small", "classify-small", "embed-small", "write-small", "评论"]
+    small = [f"{task}-small" for task in ("recommend", "classify", "embed", "write", "translate")]
+    assert page.texts(".card h2") == [*small, "评论"]
     assert "This bundle brings no report card." in page.find(".card").text
-    page.browser.get_log("browser")  # four 404s of bundles without a card
+    page.browser.get_log("browser")  # the 404s of bundles without a card
 
 
 def test_the_language_changes_and_stays(page: Page) -> None:
@@ -264,6 +265,15 @@ def test_pictures_are_painted_where_there_are_some(
             process.terminate()
     browser.get_log("browser")  # the pictures that are not there
     browser.get_log("performance")
+
+
+def test_translate(page: Page) -> None:
+    page.open("/translate-small/try")
+    page.find("#text").send_keys("warm and soft")
+    page.find("button.strong").click()
+    page.find(".said")
+    page.find(".code summary").click()
+    assert "/v1/translations" in page.find(".code pre").text
 
 
 def test_classify(page: Page, hostile: str) -> None:

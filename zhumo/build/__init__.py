@@ -42,6 +42,8 @@ def build(recipe: Recipe, run: Run) -> None:
         model = initialise(Transformer(fresh(section, task)), recipe.seed)
         task.begin(model)
         put_head(model, task, recipe.seed)
+    if (model.encoder is None) == (task.name == "translate"):
+        raise ModelError("model.two_sided", task=task.name, family=family, two_sided=", ".join(TWO_SIDED))
     save(step.folder, model, family, task.tokenizer, task)
     if section.teacher is not None:
         put_teacher(section.teacher, task, step.folder / TEACHER)

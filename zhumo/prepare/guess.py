@@ -146,7 +146,8 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
             f"train: {{epochs: 10, batch: 32, patience: 3}}  # {say('cli.new.patience')}",
         ]
         return Guess("\n".join(lines) + "\n", reasons)
-    texts = [str(record[columns["text"]]) for record in records if record.get(columns.get("text", ""))] or sample
+    column = columns.get("text", columns.get("source", ""))
+    texts = [str(record[column]) for record in records if record.get(column)] or sample
     longest = sorted(map(len, texts))[len(texts) * 95 // 100]
     tokens = longest if chinese > 0.2 else longest / 4
     length = next((size for size in (32, 64, 128, 256) if tokens * 1.2 <= size), 512)
@@ -154,6 +155,11 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
     if task == "write":
         lines += ["build: {start: smollm2-135m-instruct, lora: 16}", "train: {epochs: 1, batch: 16, precision: bf16}"]
         reasons.append(say("cli.new.start", start="smollm2-135m-instruct"))
+    elif task == "translate":
+        lines += [
+            "build: {width: 192, depth: 3, heads: 4, hidden: 512, dropout: 0.15}",
+            "train: {minutes: 30, batch: 128, lr: 2.0e-3, optimizer: muon, precision: bf16}",
+        ]
     else:
         start = "multilingual-e5-small" if chinese > 0.05 else "minilm"
         lines.append(f"build: {{start: {start}}}")

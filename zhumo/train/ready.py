@@ -69,7 +69,8 @@ def _freeze(blocks: int | None, model: Transformer) -> None:
     """What does not learn needs neither gradient nor memory of the optimiser, and no backward pass goes below it."""
     if blocks is None:
         return
-    if blocks > len(model.blocks):
-        raise ModelError("train.freeze", asked=blocks, blocks=len(model.blocks))
-    for module in (model.stem, *model.blocks[:blocks]):
+    first = [*([] if model.encoder is None else model.encoder.blocks), *model.blocks]
+    if blocks > len(first):
+        raise ModelError("train.freeze", asked=blocks, blocks=len(first))
+    for module in (model.stem, *first[:blocks]):
         module.requires_grad_(False)

@@ -7,10 +7,11 @@ import { drawClassify } from "./classify.js";
 import { drawEmbed } from "./embed.js";
 import { drawRecommend } from "./recommend.js";
 import { drawTag } from "./tag.js";
+import { drawTranslate } from "./translate.js";
 import { drawWrite } from "./write.js";
 import { language, large, preferred, say, speak } from "./words.js";
 
-const TRY = { recommend: drawRecommend, classify: drawClassify, tag: drawTag, embed: drawEmbed, write: drawWrite };
+const TRY = { recommend: drawRecommend, classify: drawClassify, tag: drawTag, embed: drawEmbed, translate: drawTranslate, write: drawWrite };
 const main = document.querySelector("main");
 let page = 0; // grows with each page drawn, so that a late answer cannot draw over a newer page
 
