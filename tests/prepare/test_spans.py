@@ -16,6 +16,7 @@ NAME = {"start": 3, "end": 6, "label": "PER"}
     [
         {"text": "我是张小三。", "spans": [{"start": 2, "end": 5, "label": "PER"}]},
         {"text": "我是张小三。", "spans": [[2, 5, "PER"]]},
+        {"text": "我是张小三。", "spans": [{"type": "PER", "start": 2, "end": 5, "value": "张小三"}]},
         {"text": "我是张小三。", "tags": ["O", "O", "B-PER", "I-PER", "I-PER", "O"]},
         {"tokens": list("我是张小三。"), "tags": ["O", "O", "B-PER", "I-PER", "I-PER", "O"]},
         {"tokens": list("我是张小三。"), "tags": ["O", "O", "B-PER", "M-PER", "E-PER", "O"]},

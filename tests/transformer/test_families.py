@@ -322,9 +322,16 @@ def test_wrong_tensors_are_named_with_their_shapes() -> None:
     with pytest.raises(ValueError) as error:
         from_disk(disk, config, "gpt2")
     said = str(error.value)
-    assert "missing: ln_f.bias" in said
-    assert "unknown: h.7.ln_1.weight" in said
+    assert "missing: ln_f.bias (21,)" in said
+    assert "unknown: h.7.ln_1.weight (21,)" in said
     assert "wpe.weight (21, 16) instead of (16, 21)" in said
+
+
+def test_a_tensor_under_another_name_is_pointed_at() -> None:
+    config, disk = _gpt2()
+    disk["transformer.ln_final.bias"] = disk.pop("transformer.ln_f.bias")
+    with pytest.raises(ValueError, match=r"missing: ln_f\.bias \(21,\) \(is it ln_final\.bias\?\)"):
+        from_disk(disk, config, "gpt2")
 
 
 def test_a_tensor_that_stands_twice_or_is_quantised_is_refused() -> None:
@@ -365,7 +372,7 @@ def test_the_head_of_a_task_travels_under_its_own_name() -> None:
 def test_what_cannot_be_written_is_named() -> None:
     config, _ = _gpt2()
     state = Transformer(config).state_dict()
-    with pytest.raises(ValueError, match=r"missing: norm\.bias; unknown: more"):
+    with pytest.raises(ValueError, match=r"missing: norm\.bias \(21,\); unknown: more \(1,\)"):
         to_disk({**{k: v for k, v in state.items() if k != "norm.bias"}, "more": torch.ones(1)}, config, "gpt2")
     with pytest.raises(ValueError, match=r"llama has no place for stem\.positions\.weight"):
         to_disk(state, config, "llama")

@@ -183,6 +183,18 @@ def test_wrong_tensors_name_the_folder(tmp_path: Path) -> None:
     assert str(tmp_path) in str(error.value)
 
 
+def test_wrong_tensors_name_their_shard(tmp_path: Path) -> None:
+    our_folder(our_config(LLAMA), "llama", tmp_path)
+    shards = in_shards(tmp_path)
+    file = shards["model.norm.weight"]
+    tensors = load_file(tmp_path / file)
+    save_file(tensors | {"model.norm.weight": torch.ones(7)}, tmp_path / file)
+    with pytest.raises(ModelError, match=r"misshapen: norm\.weight \(7,\) instead of \(24,\)") as error:
+        _ = read_weights(tmp_path).tensors
+    assert file in str(error.value)
+    assert (set(shards.values()) - {file}).pop() not in str(error.value)
+
+
 def test_nothing_to_read_says_what_is_read(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no weights that Zhumo reads"):
         read_weights(tmp_path)

@@ -2,7 +2,7 @@
 
 | form | looks like |
 |---|---|
-| spans | {"text", "spans": [{"start", "end", "label"}, ...]}, or [start, end, label] each |
+| spans | {"text", "spans": [{"start", "end", "label" or "type"}, ...]}, or [start, end, label] each |
 | tags | {"tokens", "tags"}, a tag a token, or {"text", "tags"}, a tag a character: BIO, BIOES or BMES |
 """
 
@@ -67,7 +67,8 @@ def _bio(tag: Any) -> str:
 def _listed(given: Any, text: str) -> list[Span]:
     spans = []
     for entry in given if isinstance(given, list) else [None]:
-        parts = [entry.get(name) for name in Span._fields] if isinstance(entry, dict) else entry
+        named = entry if isinstance(entry, dict) else {}
+        parts = [named.get("start"), named.get("end"), named.get("label", named.get("type"))] if named else entry
         if not isinstance(parts, list) or [type(part) for part in parts] != [int, int, str]:
             raise Unusable("spans", "spans")
         spans.append(Span(*parts))

@@ -14,7 +14,7 @@ from torch import Tensor
 from zhumo.errors import ModelError
 from zhumo.tokenizer import Tokenizer
 from zhumo.transformer import Config
-from zhumo.transformer.families import from_disk, read_config
+from zhumo.transformer.families import Misfit, from_disk, read_config
 from zhumo.weights.weights import Pooling, Weights
 
 Json = dict[str, Any]
@@ -117,12 +117,20 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], most: int = MOST_
 
 def _tensors(folder: Path, files: list[Path], config: Config, family: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
+    lies: dict[str, Path] = {}
     for file in files:
-        tensors |= _load(file)
+        found = _load(file)
+        tensors |= found
+        lies |= dict.fromkeys(found, file)
     try:
         return from_disk(tensors, config, family)
     except ValueError as error:
-        raise ModelError("weights.tensors", path=folder, problem=error) from error
+        if len(files) == 1:
+            raise ModelError("weights.tensors", path=files[0], problem=error) from error
+        present = tuple(f".{name}" for name in error.present) if isinstance(error, Misfit) else ()
+        inside = sorted({file.name for name, file in lies.items() if f".{name}".endswith(present)})
+        said = f"{error} ({', '.join(inside)})" if inside else error
+        raise ModelError("weights.tensors", path=folder, problem=said) from error
 
 
 def _load(file: Path) -> dict[str, Tensor]:

@@ -14,19 +14,30 @@ from torch import Tensor
 from zhumo.transformer.block import Config
 from zhumo.transformer.families.bart import BART, MARIAN
 from zhumo.transformer.families.bert import BERT, XLM_ROBERTA
-from zhumo.transformer.families.family import Family, Json, check_keys, differences, listed, numbers
+from zhumo.transformer.families.family import Family, Json, check_keys, differences, numbers
+from zhumo.transformer.families.fit import Misfit, Shape, check_fit
 from zhumo.transformer.families.gpt2 import GPT2
 from zhumo.transformer.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from zhumo.transformer.families.t5 import MT5, T5
 from zhumo.transformer.model import Transformer
 
-__all__ = ["FAMILIES", "Family", "from_disk", "layer_names", "read_config", "same", "shapes", "to_disk", "write_config"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Misfit",
+    "from_disk",
+    "layer_names",
+    "read_config",
+    "same",
+    "shapes",
+    "to_disk",
+    "write_config",
+]
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family for family in (BERT, XLM_ROBERTA, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, T5, MT5, BART, MARIAN)
 }
 
-Shape = tuple[int, ...]
 _BLOCK = re.compile(r"(?<=\bblocks\.)\d+(?=\.)")
 _OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # what TensorFlow called them, still in BERT's first checkpoints
 
@@ -111,15 +122,8 @@ def from_disk(tensors: Mapping[str, Tensor], config: Config, family: str) -> dic
     wanted = _grouped(config, family)
     if kind.stand_in and config.head == "own" and "lm_head.weight" not in theirs:
         theirs |= {"lm_head.weight": theirs[kind.stand_in]} if kind.stand_in in theirs else {}
-    missing = [name for name in wanted if name not in theirs]
-    extra = [name for name in theirs if name not in wanted and not (name == "lm_head.weight" and config.head != "own")]
-    bad = [
-        f"{name} {tuple(theirs[name].shape)} instead of {place.shape}"
-        for name, place in wanted.items()
-        if name in theirs and tuple(theirs[name].shape) != place.shape
-    ]
-    whole = [name for name in wanted if name in theirs and not theirs[name].is_floating_point()]
-    _complain(missing=missing, unknown=extra, misshapen=bad, quantised=whole)
+    allowed = () if config.head == "own" else ("lm_head.weight",)
+    check_fit(theirs, {name: place.shape for name, place in wanted.items()}, allowed)
     state = dict(task_head)
     for name, place in wanted.items():
         tensor = theirs[name][0] if place.lone else theirs[name].t() if place.turned else theirs[name]
@@ -140,11 +144,7 @@ def to_disk(state: Mapping[str, Tensor], config: Config, family: str) -> dict[st
     """
     wanted, twice = shapes(config), same(config)
     given = {n: tensor.detach() for n, tensor in state.items() if not _of_task(n, config) and n not in twice}
-    _complain(
-        missing=[name for name in wanted if name not in given],
-        unknown=[name for name in given if name not in wanted],
-        misshapen=[name for name, tensor in given.items() if wanted.get(name, tensor.shape) != tuple(tensor.shape)],
-    )
+    check_fit(given, wanted)
     result = {name: tensor.detach().contiguous() for name, tensor in state.items() if _of_task(name, config)}
     for name, place in _grouped(config, family, prefix=True).items():
         parts = [given[ours] for ours in place.ours]
@@ -217,9 +217,3 @@ def _of_task(name: str, config: Config) -> bool:
 def _check_tied(embedding: Tensor, head: Tensor | None) -> None:
     if head is not None and not torch.equal(head, embedding):
         raise ValueError("lm_head.weight is not the embedding, though tie_word_embeddings says so")
-
-
-def _complain(**problems: list[str]) -> None:
-    said = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
-    if said:
-        raise ValueError("; ".join(said))
