@@ -458,6 +458,22 @@ def test_a_fresh_model_begins_with_what_the_neighbours_say(task: Recommend) -> N
     assert place(model) < before / 2
 
 
+def test_a_fresh_model_puts_what_is_described_alike_together() -> None:
+    about = {f"{kind}{place}": {"category": [kind]} for kind in ("tea", "tool") for place in range(20)}
+    chance = np.random.default_rng(0)
+    rows: list[Row] = [{"items": chance.permutation(list(about))[:4].tolist()} for _ in range(60)]
+    task, plain = Recommend(None, LENGTH, {"catalogue": about}), Recommend(None, LENGTH)
+    kinds = []
+    for one in (task, plain):
+        one.learn(rows)
+        model = model_for(one, width=16).eval()
+        one.begin(model)
+        closest = [one.similar(model, item, 5, "similar")["items"] for item in about]
+        same = [near["id"][:2] == item[:2] for item, found in zip(about, closest, strict=True) for near in found]
+        kinds.append(float(np.mean(same)))
+    assert kinds[0] > 0.7 > 0.6 > kinds[1]
+
+
 def test_a_pattern_is_learned_by_heart() -> None:
     catalogue = [f"第{number}件" for number in range(30)]
     rows = [{"items": [catalogue[(start + step * 7) % 30] for step in range(12)]} for start in range(30)]

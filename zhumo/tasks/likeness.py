@@ -81,6 +81,13 @@ def alike(new: sparse.csr_array, known: sparse.csr_array, weights: np.ndarray) -
     return sparse.csr_array((data, places, offsets), shape=(new.shape[0], known.shape[0]))
 
 
+def among(items: sparse.csr_array) -> sparse.csr_array:
+    """How like each item is to the others most like it, (items, items); a line adds up to less than 1."""
+    like = alike(items, items, rarity(items)).tocoo()
+    others = like.row != like.col
+    return sparse.csr_array((like.data[others], (like.row[others], like.col[others])), shape=like.shape)
+
+
 def _even(items: sparse.csr_array, weights: np.ndarray) -> sparse.csr_array:
     weighted: sparse.csr_array = items.copy()
     weighted.data = weights[items.indices]
