@@ -1,0 +1,27 @@
+"""Depth: tasks, families and faults of issue 4, one function for the rows that begin with its name.
+
+    python -m benchmarks.depth --only weibo-ner
+
+Each function lives in a module of its own; `LEADING` says which row asks for which.
+"""
+
+from collections.abc import Callable, Mapping
+
+from benchmarks import tagging
+from benchmarks.harness import Bench
+
+LEADING: Mapping[str, Callable[[Bench], None]] = {
+    "weibo-ner.f1": tagging.weibo_ner,
+}
+
+
+def main() -> None:
+    bench = Bench("depth", "Rows of issue 4.")
+    for name, measure in LEADING.items():
+        if bench.due(name):
+            measure(bench)
+    bench.done()
+
+
+if __name__ == "__main__":
+    main()
