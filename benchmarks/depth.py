@@ -7,11 +7,15 @@ Each function lives in a module of its own; `LEADING` says which row asks for wh
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import tagging
+from benchmarks import tagging, translation
 from benchmarks.harness import Bench
 
 LEADING: Mapping[str, Callable[[Bench], None]] = {
     "weibo-ner.f1": tagging.weibo_ner,
+    "prepare.rows": prepared.gigabyte,
+    "prepare.damage.unaccounted": prepared.damaged,
+    "multi30k.bleu": translation.multi30k,
+    "tatoeba.en-zh.over_memory": translation.tatoeba,
 }
 
 

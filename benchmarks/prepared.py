@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,18 @@ import orjson
 import zhumo.prepare
 from benchmarks.damage import account, damage
 from benchmarks.harness import HERE, Bench, peer_python, shared
+from zhumo.bundle import load_task
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.sources import Record, open_rows
-from zhumo.tokenizer import Tokenizer
+from zhumo.tasks import Row
 
 MEGABYTES = 1_000
-BARE = 20_000_000  # characters the bare tokenizer is timed on
+TURNS, AT_ONCE = 20, 256  # rows, which are of 2 KB
 PEERS = ("pandas==2.3.3", "datasets==4.4.1")
 
 
-def rows(bench: Bench) -> None:
+def damaged(bench: Bench) -> None:
     """200,000 rows, a hundredth of them damaged in twelve ways."""
     with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as folder:
         found = account(damage(Path(folder) / "data", 200_000), Path(folder) / "runs")
@@ -48,6 +51,13 @@ def gigabyte(bench: Bench) -> None:
         small = corpus(Path(folder) / "small.jsonl", MEGABYTES // 10)
         near = in_a_process("write", small, Path(folder), "near")
         pandas, datasets = (peer(name, small, Path(folder)) for name in ("pandas", "datasets"))
+    tell(bench, found, near, pandas, datasets)
+
+
+def tell(
+    bench: Bench, found: dict[str, Any], near: dict[str, Any], pandas: dict[str, float], datasets: dict[str, float]
+) -> None:
+    """Rows and peers as they were measured."""
     note = f"{found['megabytes']:.0f} MB, {found['rows']['in']:,} rows in, {found['rows']['out']:,} out; CPU seconds"
     bench.row("prepare.rows", found["to_tokenizer"], " MB/s", peer="pandas", peer_value=pandas["rate"],
               ratio=found["to_tokenizer"] / pandas["rate"], note=note)  # fmt: skip
@@ -120,38 +130,42 @@ def measure(task: str, source: str, runs: str, *options: str) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     facts = run.facts("prepare")
     megabytes = Path(source).stat().st_size / 1e6
-    written = sum((run.step("prepare") / f"{part}.jsonl").stat().st_size for part in ("train", "valid")) / 1e6
     return {
         "megabytes": megabytes,
         "rows": facts["rows"],
         "near": facts["near"],
         "peak": peak,
         "to_tokenizer": megabytes / seconds["deal"],
-        "encode": written / seconds["encode"],
         "seconds": seconds,
-        **bare(run.step("prepare")),
+        **beside_the_bare(run.step("prepare")),
     }
 
 
-def bare(prepared: Path) -> dict[str, float]:
-    """Megabytes of rows a second of the bare tokenizer, as it is usually called and as it is fastest."""
-    tokenizer = Tokenizer.load(prepared)
-    assert tokenizer is not None
-    texts: list[str] = []
-    size = 0
-    for row in zhumo.prepare.each_row(prepared / "train.jsonl"):
-        texts.append(row["text"])
-        size += len(orjson.dumps(row)) + 1
-        if size > BARE:
-            break
-    rates = {}
-    for name, call in (("bare", tokenizer.backend.encode_batch), ("bare_fast", tokenizer.backend.encode_batch_fast)):
-        began = time.process_time()
-        for start in range(0, len(texts), 256):
-            for found in call(texts[start : start + 256], add_special_tokens=False):
-                _ = found.ids
-        rates[name] = size / 1e6 / (time.process_time() - began)
-    return rates
+def beside_the_bare(prepared: Path) -> dict[str, float]:
+    """Megabytes of rows a CPU second of `encode`, of the bare tokenizer as it is usually called, and as it is fastest.
+
+    They take turns of half a megabyte, so that whatever else the machine does meets all three.
+    """
+    task = load_task(prepared)
+    assert task.tokenizer is not None
+    backend = task.tokenizer.backend
+    rows = list(islice(zhumo.prepare.each_row(prepared / "train.jsonl"), TURNS * AT_ONCE))
+
+    def ours(part: Sequence[Row]) -> None:
+        zhumo.prepare.encode(task, part, prepared / "turn.safetensors")
+
+    def bare(call: Callable[..., Any]) -> Callable[[Sequence[Row]], None]:
+        return lambda part: deque((found.ids for found in call([row["text"] for row in part])), maxlen=0)
+
+    calls = {"encode": ours, "bare": bare(backend.encode_batch), "bare_fast": bare(backend.encode_batch_fast)}
+    seconds = dict.fromkeys(calls, 0.0)
+    for start in range(0, len(rows), AT_ONCE):
+        for name, call in calls.items():
+            began = time.process_time()
+            call(rows[start : start + AT_ONCE])
+            seconds[name] += time.process_time() - began
+    size = sum(len(orjson.dumps(row)) + 1 for row in rows) / 1e6
+    return {name: size / taken for name, taken in seconds.items()}
 
 
 if __name__ == "__main__":
