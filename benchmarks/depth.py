@@ -7,7 +7,7 @@ Each function lives in a module of its own; `LEADING` says which row asks for wh
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import tagging, translation
+from benchmarks import prepared, tagging, translation
 from benchmarks.harness import Bench
 
 LEADING: Mapping[str, Callable[[Bench], None]] = {
