@@ -46,6 +46,9 @@ def read_items(
     about: dict[str, About] = {}
     counts = {"in": 0, "out": 0, "quarantined": 0, "deduplicated": 0}
     for record in open_rows(source):
+        if isinstance(record, Bad) and record.piece:  # of a row that was counted with its first piece
+            put_aside(record, "item")
+            continue
         counts["in"] += 1
         try:
             if isinstance(record, Bad):
