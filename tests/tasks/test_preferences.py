@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import time
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,9 @@ from zhumo.run import Run
 from zhumo.tasks.examples import IGNORE, Example, Examples, collate, pack
 from zhumo.tasks.write import BETA, Write, margins
 from zhumo.train import train
+from zhumo.train.loop import Training
+from zhumo.train.ready import ready as prepared
+from zhumo.train.stop import Stop
 from zhumo.transformer import Transformer
 
 Row = dict[str, Any]
@@ -143,6 +147,30 @@ def test_it_learns_what_people_liked_better(started: tuple[Recipe, Run], tmp_pat
     [measure] = [one for one in after.task.score(answers, rows) if one.name == "preferred"]
     for right, answer in zip(measure.values, answers, strict=True):
         assert right == (answer["nll"] / answer["tokens"] < answer["rejected_nll"] / answer["rejected_tokens"])
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_exact_resume(started: tuple[Recipe, Run], tmp_path: Path, lora: dict[str, Any] | None) -> None:
+    """Stopped at three steps and gone on with: the same bits, and the same reference."""
+    recipe = started[0].changed({"build.lora": lora, "train.validate_every": 3, "train.save_every": 0.001})
+    folder = tmp_path / "run"
+
+    def fresh(name: str) -> Training:
+        place = folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        training = prepared(recipe, started[1].step("prepare"), started[1].step("build"), place)
+        training.begin(time.monotonic())
+        return training
+
+    whole = fresh("whole")
+    whole.learn(Stop(), False)
+    assert whole.state.step == 12 and whole.learner.elder is not None
+    for stop in (1, 5, 8):
+        for until in (stop / 12, 1.0):
+            cut = fresh(f"cut {stop}")
+            cut.learn(Stop(), False, until)
+        for name, tensor in whole.learner.weights().items():
+            assert torch.equal(tensor, cut.learner.weights()[name])
 
 
 def test_preferences_and_plain_chats_do_not_mix(shared: Path, tmp_path: Path) -> None:

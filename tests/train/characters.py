@@ -17,7 +17,7 @@ from zhumo.metrics.measure import Measure
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import TASKS, Answer, Loss, Row, Task
-from zhumo.tasks.examples import IGNORE, Batch, Example, Examples, collate
+from zhumo.tasks.examples import IGNORE, Batch, Example, Examples, collate, pack
 from zhumo.transformer import Config, Transformer, initialise
 
 TASKS["characters"] = "characters:Characters"  # type: ignore[index]
@@ -93,6 +93,7 @@ def make_run(
     lora: dict[str, Any] | None = None,
     start: str | None = None,
     build: dict[str, Any] | None = None,
+    packed: bool = False,
 ) -> tuple[Recipe, Run]:
     """A run whose first two steps stand: encoded rows, and a model of 30 thousand parameters."""
     settings = {"threads": 1, "lr": 3e-3, "batch": 8, **train}
@@ -104,7 +105,8 @@ def make_run(
         step = run.begin("prepare", recipe)
         examples = {}
         for name, part in (("train", rows), ("valid", valid)):
-            encoded = (example for row in part for example in task.encode(row))
+            encoded: Iterable[Example] = (example for row in part for example in task.encode(row))
+            encoded = pack(encoded, 64) if packed else encoded
             examples[name] = Examples.write(step.folder / f"{name}.safetensors", encoded)
             content = b"".join(b'{"text": "%s"}\n' % row["text"].encode() for row in part)
             (step.folder / f"{name}.jsonl").write_bytes(content)

@@ -48,6 +48,7 @@ class Eventful(Characters):
     nan: tuple[int, ...] = ()
     signals: tuple[int, ...] = ()
     crash: tuple[int, ...] = ()
+    greedy: tuple[int, ...] = ()
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """That of the class above, after the event."""
@@ -58,6 +59,8 @@ class Eventful(Characters):
                 os.kill(os.getpid(), signal.SIGTERM)
             if Eventful.calls in self.crash:
                 raise ConnectionError("the power is gone")
+            if Eventful.calls in self.greedy:
+                torch.empty(2**52, dtype=torch.uint8)
             if Eventful.calls in self.nan:
                 total = total * float("nan")
         return Loss(total, count)
@@ -69,7 +72,7 @@ def eventful(monkeypatch: pytest.MonkeyPatch) -> type[Eventful]:
     monkeypatch.setitem(TASKS, "eventful", "test_train:Eventful")
     monkeypatch.setattr(characters, "Characters", Eventful)
     monkeypatch.setattr(loop, "SAVING", 1.0)  # save as often as `save_every` says, however long it takes
-    for name, value in {"calls": 0, "nan": (), "signals": (), "crash": ()}.items():
+    for name, value in {"calls": 0, "nan": (), "signals": (), "crash": (), "greedy": ()}.items():
         monkeypatch.setattr(Eventful, name, value)
     return Eventful
 
@@ -103,6 +106,9 @@ MATRIX: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.2},
     "accumulate": {"accumulate": 3, "dropout": 0.1},
     "bf16": {"precision": "bf16", "dropout": 0.1},
+    "ema": {"ema": 0.9, "dropout": 0.1},
+    "recompute": {"recompute": True, "precision": "bf16", "dropout": 0.1},
+    "packing": {"packed": True, "dropout": 0.1},
     "linear": {"schedule": "linear", "validate_every": 3},
     "lora": {"family": "llama", "lora": {"rank": 4}},
     "muon": {"optimizer": "muon", "dropout": 0.1},
@@ -114,8 +120,10 @@ MATRIX: dict[str, dict[str, Any]] = {
 def test_exact_resume(tmp_path: Path, eventful: type[Eventful], case: str) -> None:
     """Interrupted by a signal at one step and by a crash soon after: the same bits, and no line of metrics twice."""
     settings = {**MATRIX[case], "epochs": 2.2, "save_every": 0.001}
-    model: dict[str, Any] = {name: settings.pop(name) for name in ("dropout", "family", "lora") if name in settings}
-    model |= {"rows": lines(84), "valid": lines(10, 100)}  # 11 batches an epoch, the last of 4
+    given = ("dropout", "family", "lora", "packed")
+    model: dict[str, Any] = {name: settings.pop(name) for name in given if name in settings}
+    # 11 batches an epoch, the last of 4 or 5
+    model |= {"rows": lines(84 if "packed" not in model else 120), "valid": lines(10, 100)}
     parts = settings.get("accumulate", 1)
     recipe, whole = make_run(tmp_path / "whole", settings, **model)
     train(recipe, whole, progress=False)
@@ -200,6 +208,20 @@ def test_nan_three_times_in_a_row_stops(tmp_path: Path, eventful: type[Eventful]
     eventful.nan = tuple(range(5, 20))
     with pytest.raises(TrainError, match="Step 10"):
         train(recipe, run, progress=False)
+
+
+def test_out_of_memory_is_said_and_can_go_on(tmp_path: Path, eventful: type[Eventful]) -> None:
+    settings = {"steps": 12, "save_every": 0.001, "validate_every": 4}
+    model: dict[str, Any] = {"rows": lines(60), "valid": lines(10, 100), "dropout": 0.1}
+    recipe, whole = make_run(tmp_path / "whole", settings, **model)
+    train(recipe, whole, progress=False)
+    recipe, cut = make_run(tmp_path / "cut", settings, **model)
+    eventful.calls, eventful.greedy = 0, (7,)
+    with pytest.raises(RunError, match=r"train\.recompute"):
+        train(recipe, cut, progress=False)
+    assert sorted((cut.step("train") / "checkpoints").iterdir())[-1].name < "step-00000007"
+    train(recipe, cut, progress=False)
+    assert same(weights(whole), weights(cut))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 TRIAL = 1.0  # seconds a trial of one thread count should take at most
 GAIN = 0.9  # more threads must take less than this share of the time; on a shared machine they can be far slower
 ANSWERED = 64  # rows answered to see how long a look takes
-COMPILED_FROM = 600.0  # seconds of training; below them, what is gained would go into compiling
+COMPILED_FROM = 1_800.0  # seconds of training; compiling takes one or two minutes
 RESERVE = 0.05  # share of a time budget kept for saving and calibrating
 
 
