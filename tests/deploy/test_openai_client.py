@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import openai
 import pytest
 
 from zhumo.bundle import load
 from zhumo.deploy.parity import Server
+from zhumo.tasks.write import Write
 
 CHAT = [{"role": "user", "content": "布料 warm?"}]
 
@@ -90,6 +92,45 @@ def test_embeddings(client: openai.OpenAI, bundles: dict[str, Path]) -> None:
     assert found.data[1].embedding == pytest.approx(own, abs=1e-6)
 
 
+def test_embeddings_cut_to_fewer_numbers(client: openai.OpenAI) -> None:
+    whole, cut = (
+        np.array(client.embeddings.create(model="embed-small", input="soft", **asked).data[0].embedding)  # type: ignore[arg-type]
+        for asked in ({}, {"dimensions": 5})
+    )
+    assert cut == pytest.approx(whole[:5] / np.linalg.norm(whole[:5]), abs=1e-6)
+    with pytest.raises(openai.BadRequestError, match="dimensions were asked for"):
+        client.embeddings.create(model="embed-small", input="soft", dimensions=60_000)
+
+
+def test_a_completion_tells_how_likely_each_token_is(client: openai.OpenAI, bundles: dict[str, Path]) -> None:
+    bundle = load(bundles["write"])
+    assert isinstance(bundle.task, Write) and bundle.tokenizer is not None
+    ids = [*bundle.task._start(), *bundle.tokenizer.encode("soft 布料", special=False), *bundle.task._end()]
+    [known] = bundle.answer([{"text": "soft 布料"}])
+    found = client.completions.create(
+        model="write-small", prompt=[ids], echo=True, logprobs=2, max_tokens=1, temperature=0
+    ).choices[0]
+    assert found.logprobs is not None and found.logprobs.token_logprobs is not None
+    said = found.logprobs.token_logprobs
+    assert len(said) == len(ids) + 1 and said[0] is None
+    assert sum(said[1 : len(ids)]) == pytest.approx(-known["nll"], abs=1e-3)
+    for chance, others in zip(said[1:], found.logprobs.top_logprobs[1:], strict=True):  # type: ignore[index]
+        assert 1 <= len(others) <= 2 and chance <= max(others.values())
+    text = client.completions.create(model="write-small", prompt="soft 布料", echo=True, logprobs=0, max_tokens=1)
+    assert text.choices[0].text.startswith("soft 布料")
+    assert text.choices[0].logprobs is not None
+    again = text.choices[0].logprobs.token_logprobs
+    assert again is not None and again[:-1] == pytest.approx(said[1 : len(ids) - 1], abs=1e-4)
+    only = client.completions.create(model="write-small", prompt="soft", logprobs=1, max_tokens=3).choices[0].logprobs
+    assert only is not None and only.tokens is not None and len(only.tokens) <= 3
+    with pytest.raises(openai.BadRequestError, match="ids of a prompt"):
+        client.completions.create(model="write-small", prompt=[10**6], max_tokens=1)
+    with pytest.raises(openai.BadRequestError, match="reads at most"):
+        client.completions.create(model="write-small", prompt="ä" * 6_000, echo=True, max_tokens=1)
+    with pytest.raises(openai.BadRequestError, match="has no stream"):
+        client.completions.create(model="write-small", prompt="a", logprobs=1, stream=True)
+
+
 def test_errors_are_the_clients_own(client: openai.OpenAI, server: Server) -> None:
     with pytest.raises(openai.NotFoundError, match="There is no model 'gpt-4' here") as missing:
         client.chat.completions.create(model="gpt-4", messages=CHAT)  # type: ignore[arg-type]
@@ -103,7 +144,7 @@ def test_errors_are_the_clients_own(client: openai.OpenAI, server: Server) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("logprobs", 3), ("echo", True), ("suffix", "x"), ("best_of", 2), ("logit_bias", {"5": 1})]
+    ("name", "value"), [("suffix", "x"), ("best_of", 2), ("logit_bias", {"5": 1}), ("presence_penalty", 1)]
 )
 def test_what_would_change_a_text_and_is_not_there_is_refused_by_name(
     client: openai.OpenAI, name: str, value: object

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 MAX_TEXT = 1_000_000  # characters of one text
+MAX_IDS = 131_072  # tokens of one prompt that comes as ids
 MAX_TEXTS = 256  # texts of one request
 MAX_ITEMS = 20_000  # items of one history
 MAX_COLUMNS = 64  # columns of one filter, boost or new item
@@ -26,6 +27,7 @@ Number = Annotated[int, Field(ge=-(10**15), le=10**15)] | Annotated[float, Field
 Value = Item | bool | Number | None
 Cell = Annotated[str, Field(max_length=20_000)] | bool | Number | Annotated[list[Item], Field(max_length=64)] | None
 Factor = Annotated[float, Field(gt=0, le=1_000)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MAX_IDS)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 OPTIONS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "seed")
@@ -144,8 +146,8 @@ class Embed(Ask):
     """One text or several, as OpenAI's /v1/embeddings."""
 
     hints = frozenset(("user",))
-    features = frozenset(("dimensions",))
     input: Text | Inputs
+    dimensions: int | None = Field(None, ge=1, le=65_536, description="Only the first numbers of each vector.")
     encoding_format: Literal["float", "base64"] = "float"
     input_type: Literal["query", "document"] = Field("query", description="What looks, or what it looks for.")
 
@@ -222,6 +224,20 @@ class Chat(Sampling):
 
 
 class Complete(Sampling):
-    """A text to be continued, as OpenAI's /v1/completions."""
+    """A text to be continued, as OpenAI's /v1/completions; also as ids of the model's own tokenizer."""
 
-    prompt: Text | Inputs
+    features = FEATURES - {"echo", "logprobs"}
+    prompt: Text | Inputs | Ids | Annotated[list[Ids], Field(min_length=1, max_length=MAX_TEXTS)]
+    echo: bool | None = Field(None, description="Whether to say the prompt again, before what follows it.")
+    logprobs: int | None = Field(None, ge=0, le=20, description="How many likeliest tokens to tell at each place.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.stream and (self.echo or self.logprobs is not None):
+            raise PydanticCustomError("unsupported", "not supported", {"name": "stream with echo or logprobs"})
+        return self
+
+    def asked(self) -> dict[str, Any]:
+        """The row's part that says what to tell beside the text."""
+        echo = {"echo": True} if self.echo else {}
+        return echo if self.logprobs is None else {**echo, "logprobs": self.logprobs}

@@ -81,7 +81,8 @@ def _ask_recommend(row: Row) -> Json:
 
 def _embed(ask: Embed) -> list[Row]:
     """A document is asked as what a query looks for: some weights want another prefix before it."""
-    rows = _texts(ask)
+    beside = {} if ask.dimensions is None else {"dimensions": ask.dimensions}
+    rows = [{**row, **beside} for row in _texts(ask)]
     return [{**row, "match": row["text"]} for row in rows] if ask.input_type == "document" else rows
 
 
@@ -114,8 +115,9 @@ def _chat(ask: Chat) -> list[Row]:
 
 
 def _complete(ask: Complete) -> list[Row]:
-    prompts = [ask.prompt] if isinstance(ask.prompt, str) else ask.prompt
-    return [row for prompt in prompts for row in _choices(ask, {"prompt": prompt, **ask.options()})]
+    several = isinstance(ask.prompt, list) and not isinstance(ask.prompt[0], int)
+    prompts = ask.prompt if several else [ask.prompt]
+    return [row for prompt in prompts for row in _choices(ask, {"prompt": prompt, **ask.options(), **ask.asked()})]
 
 
 def _choices(ask: Chat | Complete, row: Row) -> list[Row]:
@@ -158,7 +160,12 @@ def _chat_response(ask: Chat, answers: Sequence[Answer], used: Json) -> Json:
 
 def _complete_response(ask: Complete, answers: Sequence[Answer], used: Json) -> Json:
     choices = [
-        {"index": index, "text": answer["text"], "logprobs": None, "finish_reason": answer["finish_reason"]}
+        {
+            "index": index,
+            "text": answer["text"],
+            "logprobs": answer.get("logprobs"),
+            "finish_reason": answer["finish_reason"],
+        }
         for index, answer in enumerate(answers)
     ]
     return {**envelope(ask, "text_completion", "cmpl"), "choices": choices, "usage": used}

@@ -97,6 +97,9 @@ class Embed(Task):
         answers: list[Answer] = [
             {"embedding": vector} for vector in self._embed(model, [(row["text"], "prefix") for row in rows])
         ]
+        width = model.config.width
+        if too_wide := [row["dimensions"] for row in rows if row.get("dimensions", 0) > width]:
+            raise DataError("embed.dimensions", asked=too_wide[0], width=width)
         asked = [(index, match) for index, row in enumerate(rows) for match in right_answers(row)]
         vectors = self._embed(model, [(match, "match_prefix") for _, match in asked])
         for (index, _), vector in zip(asked, vectors, strict=True):

@@ -25,11 +25,12 @@ from zhumo.metrics.measure import Measure
 from zhumo.metrics.text import likelihood_measures, preferred, text_measures
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate, windows
+from zhumo.tasks.likely import logprobs, read_tokens
 from zhumo.tasks.pieces import Decoder, Stops
 from zhumo.tasks.taught import taught
 from zhumo.tokenizer import Message, Tokenizer
 from zhumo.transformer import Transformer, linear_cross_entropy
-from zhumo.transformer.sample import Sampling, generate
+from zhumo.transformer.sample import Sampling, Token, generate
 
 MAX_TOKENS = 256  # of an answer whose row asks for no other length
 OPTIONS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
@@ -64,7 +65,8 @@ def nearest_reply(_task: Task, train: Sequence[Row], test: Sequence[Row]) -> lis
 
 
 class Write(Task):
-    """Rows {"text"}, {"prompt"} or {"messages"}; beside them the options of `Sampling`, `max_tokens` and `stop`."""
+    """Rows {"text"}, {"prompt"} (a text, or ids) or {"messages"}; beside them the options of `Sampling`, `max_tokens`,
+    `stop`; `logprobs`: how many likeliest tokens to tell at each place; `echo`: say the prompt again."""
 
     name: ClassVar[str] = "write"
     fields: ClassVar[Mapping[str, Field]] = {
@@ -193,13 +195,16 @@ class Write(Task):
             raise DataError("data.empty_prompt")
         dropped = 0
         if len(prompt) >= model.config.length:
+            if row.get("echo"):
+                raise DataError("data.long_prompt", tokens=len(prompt), limit=model.config.length - 1)
             dropped = len(prompt) - model.config.length + min(max_tokens, model.config.length // 2)
             prompt = prompt[dropped:]
         decoder = Decoder(self._tokenizer)
         told: list[str] = []
-        count, ended = 0, False
+        written: list[Token] = []
+        ended = False
         for token in generate(model, prompt, sampling=sampling, max_tokens=max_tokens, stop_ids=self._stop_ids):
-            count += 1
+            written.append(token)
             ended = token.id in self._stop_ids
             piece = "" if ended else stops.add(decoder.add(token.id))
             if piece:
@@ -211,12 +216,27 @@ class Write(Task):
             told.append(rest)
             yield rest
         return {
-            "text": "".join(told),
+            "text": self._echoed(row) + "".join(told),
             "finish_reason": "stop" if ended or stops.found else "length",
             "prompt_tokens": len(prompt),
-            "completion_tokens": count,
+            "completion_tokens": len(written),
             **({"prompt_dropped": dropped} if dropped else {}),
+            **({"logprobs": self._likely(model, row, prompt, written)} if row.get("logprobs") is not None else {}),
         }
+
+    def _echoed(self, row: Row) -> str:
+        """The prompt, where the row asks for it to be said again."""
+        if not row.get("echo"):
+            return ""
+        return row["prompt"] if isinstance(row["prompt"], str) else self._tokenizer.decode(row["prompt"])
+
+    def _likely(self, model: Transformer, row: Row, prompt: Sequence[int], written: Sequence[Token]) -> dict[str, Any]:
+        """How likely each token of the answer is, and with `echo` of the prompt, but for what we put before it."""
+        if not row.get("echo"):
+            return logprobs(self._tokenizer, None, written)
+        read = list(read_tokens(model, prompt, row["logprobs"]))
+        ours = len(self._start()) if isinstance(row["prompt"], str) else 0
+        return logprobs(self._tokenizer, None if ours else prompt[0], [*read[max(0, ours - 1) :], *written])
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
         """How likely the references are; and for chats, how near what was written is to them."""
@@ -296,9 +316,17 @@ class Write(Task):
         closing = [] if self._tokenizer.template is None else [self.closing]
         return frozenset((*self._end(), *closing))
 
+    def _ids(self, prompt: str | Sequence[int]) -> list[int]:
+        """A prompt as it is read: a text after the token that begins one; ids as they are."""
+        if isinstance(prompt, str):
+            return [*self._start(), *self._tokenizer.encode(prompt, special=False)]
+        if not all(0 <= token < self.vocabulary for token in prompt):
+            raise DataError("data.bad_option", problem=f"the ids of a prompt lie between 0 and {self.vocabulary - 1}")
+        return list(prompt)
+
     def _prompt(self, row: Row) -> list[int]:
         if "messages" not in row:
-            return [*self._start(), *self._tokenizer.encode(row["prompt"], special=False)]
+            return self._ids(row["prompt"])
         messages = row["messages"] if _reply(row) is None else row["messages"][:-1]
         return [token for token, _ in self._tokenizer.encode_chat(messages, prompt=True)]
 
@@ -389,6 +417,7 @@ def _reference_text(row: Row) -> str:
 
 def _sampling(row: Row) -> Sampling:
     given = {name: row[name] for name in OPTIONS if row.get(name) is not None}
+    given["alternatives"] = row.get("logprobs") or 0
     try:
         return Sampling(**given)
     except (ValueError, TypeError) as error:
