@@ -7,7 +7,7 @@ Each function lives in a module of its own; `LEADING` says which row asks for wh
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import prepared, tagging, translation
+from benchmarks import prepared, tagging, translation, vectors
 from benchmarks.harness import Bench
 
 LEADING: Mapping[str, Callable[[Bench], None]] = {
@@ -16,6 +16,7 @@ LEADING: Mapping[str, Callable[[Bench], None]] = {
     "prepare.damage.unaccounted": prepared.damaged,
     "multi30k.bleu": translation.multi30k,
     "tatoeba.en-zh.over_memory": translation.tatoeba,
+    "vectors.hard_negatives": vectors.vectors,
 }
 
 
