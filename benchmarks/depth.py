@@ -7,7 +7,7 @@ Each function lives in a module of its own; `LEADING` says which row asks for wh
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import prepared, tagging, translation, vectors
+from benchmarks import prepared, tagging, training, translation, vectors
 from benchmarks.harness import Bench
 
 LEADING: Mapping[str, Callable[[Bench], None]] = {
@@ -16,15 +16,19 @@ LEADING: Mapping[str, Callable[[Bench], None]] = {
     "prepare.damage.unaccounted": prepared.damaged,
     "multi30k.bleu": translation.multi30k,
     "tatoeba.en-zh.over_memory": translation.tatoeba,
+    "train.muon.write.steps": training.muon,
+    "train.logits.memory": training.logits,
+    "train.teacher.gain": training.teacher,
+    "train.preferences.accuracy": training.preferences,
     "vectors.hard_negatives": vectors.vectors,
+    **dict.fromkeys(training.CAMPAIGNS, training.campaigns),
 }
 
 
 def main() -> None:
     bench = Bench("depth", "Rows of issue 4.")
-    for name, measure in LEADING.items():
-        if bench.due(name):
-            measure(bench)
+    for measure in dict.fromkeys(measure for name, measure in LEADING.items() if bench.due(name)):
+        measure(bench)
     bench.done()
 
 

@@ -21,7 +21,7 @@ def make_optimizers(model: nn.Module, train: Train) -> list[Optimizer]:
     blocks = [
         parameter
         for name, parameter in parameters.items()
-        if train.optimizer == "muon" and parameter.dim() == 2 and name.startswith("blocks.")
+        if train.optimizer == "muon" and parameter.dim() == 2 and name.startswith(("blocks.", "encoder.blocks."))
     ]
     taken = {id(parameter) for parameter in blocks}
     rest = [parameter for parameter in parameters.values() if id(parameter) not in taken]

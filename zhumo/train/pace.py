@@ -91,7 +91,7 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
     if train.minutes is not None or (train.threads is None and steps != 0):
         step_seconds = _step_seconds(learner, order)
         asked = 60 * train.minutes if train.minutes is not None else (steps or 0) * step_seconds
-        if train.compile is None and asked >= COMPILED_FROM and not train.recompute and shutil.which("c++"):
+        if train.compile is None and asked >= COMPILED_FROM and not train.recompute and _compiler():
             compiled, step_seconds = _faster(learner, order, step_seconds)
         look = looks.seconds(learner, step_seconds * order.epoch_steps / float(order.lengths.sum()))
         each = step_seconds + look / (train.validate_every or order.epoch_steps)
@@ -119,16 +119,23 @@ def _found(picture: Path, learner: Learner, order: Order) -> float:
 
 def _compiles(learner: Learner, order: Order) -> bool:
     """Learn with compiled code from here on, if this machine can make it."""
-    hasten(learner.model)
-    try:
-        _rehearse(learner, order.after(0))
-    except (RuntimeError, OSError) as error:  # no compiler, one that does not work, or code it does not understand
+    problem = "no C++ compiler"
+    if _compiler():
+        hasten(learner.model)
+        try:
+            _rehearse(learner, order.after(0))
+            return True
+        except (RuntimeError, OSError) as error:  # a compiler that does not work, or code it does not understand
+            problem = str(error).strip().splitlines()[0]
         slow_down(learner.model)
         for parameter in learner.parameters.values():
             parameter.grad = None
-        log.warning(say("cli.train.not_compiled", problem=str(error).strip().splitlines()[0]))
-        return False
-    return True
+    log.warning(say("cli.train.not_compiled", problem=problem))
+    return False
+
+
+def _compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++"))
 
 
 def _faster(learner: Learner, order: Order, plain: float) -> tuple[bool, float]:

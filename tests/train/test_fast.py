@@ -1,0 +1,54 @@
+"""torch.compile: where there is no compiler nothing changes but a warning; where there is one, the same losses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from characters import lines, make_run
+from safetensors.torch import load_file
+from torch._inductor import config
+
+from zhumo.run import Run, read_json
+from zhumo.train import train
+
+pytestmark = pytest.mark.usefixtures("shared")
+
+
+def made(folder: Path, *, compiled: bool) -> Run:
+    settings = {"steps": 6, "compile": compiled, "save_every": 0.001}
+    recipe, run = make_run(folder, settings, rows=lines(60), valid=lines(10, 100), dropout=0.1)
+    train(recipe, run, progress=False)
+    return run
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.step("train") / "model.safetensors")
+
+
+def test_without_a_compiler_it_goes_on_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    _goes_on(tmp_path, caplog)
+
+
+@pytest.mark.long
+def test_with_a_broken_compiler_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/c++",))
+    _goes_on(tmp_path, caplog)
+
+
+def _goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ours, plain = made(tmp_path / "asked", compiled=True), made(tmp_path / "plain", compiled=False)
+    assert "torch.compile does not work here" in caplog.text
+    assert read_json(ours.step("train") / "plan.json")["compiled"] is False
+    assert all(torch.equal(weights(ours)[name], tensor) for name, tensor in weights(plain).items())
+
+
+@pytest.mark.long
+def test_compiled_code_learns_the_same(tmp_path: Path) -> None:
+    ours, plain = made(tmp_path / "asked", compiled=True), made(tmp_path / "plain", compiled=False)
+    assert read_json(ours.step("train") / "plan.json")["compiled"] is True
+    assert ours.facts("train")["best_loss"] == pytest.approx(plain.facts("train")["best_loss"], abs=0.05)
