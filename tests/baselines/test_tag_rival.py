@@ -6,8 +6,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from zhumo.baselines import tag
-from zhumo.baselines.tag import Field, Texts, crf, likeliest
-from zhumo.metrics.spans import Span, spans_of
+from zhumo.baselines.tag import Crf, Texts, learned, likeliest, surprise
 
 SCORES = np.random.default_rng(0).normal(size=(9, 3))
 MOVES = np.random.default_rng(1).normal(size=(3, 3))
@@ -49,20 +48,23 @@ def test_the_likeliest_series_is_the_best_of_all() -> None:
 def test_learning_ends_where_nothing_is_better() -> None:
     features = sparse.csr_array(np.eye(4)[[0, 1, 2, 3, 0, 1, 2, 2]])
     truth = [np.array([0, 1, 2, 0]), np.array([0, 1, 2, 2])]
-    field = Field.fit(features, truth, 3)
-    scores = features @ field.weights
-    assert [likeliest(scores[:4], field.moves).tolist(), likeliest(scores[4:], field.moves).tolist()] == [
-        [0, 1, 2, 0],
-        [0, 1, 2, 2],
-    ]
-    _, chances, _ = Texts([4, 4]).expected(scores, field.moves)
-    slope = features.T @ (chances - np.eye(3)[np.concatenate(truth)]) + 2 * tag.PENALTY * field.weights
+    weights, moves = learned(features, truth, 3)
+    scores = features @ weights
+    found = [likeliest(part, moves).tolist() for part in (scores[:4], scores[4:])]
+    assert found == [[0, 1, 2, 0], [0, 1, 2, 2]]
+    _, chances, _ = Texts([4, 4]).expected(scores, moves)
+    slope = features.T @ (chances - np.eye(3)[np.concatenate(truth)]) + 2 * tag.PENALTY * weights
     assert np.abs(slope).max() < 1e-2
 
 
 def test_names_are_found_by_what_stands_before_them() -> None:
     people = ("张三", "李四", "王五", "赵六")
-    train = [{"text": f"我是{name}，你好", "spans": [{"start": 2, "end": 4, "label": "PER"}]} for name in people] * 3
-    (answer, empty) = crf(None, train, [{"text": "我是钱七，你好"}, {"text": ""}])
-    assert spans_of(answer) == [Span(2, 4, "PER")] and answer["spans"][0]["text"] == "钱七"
-    assert empty == {"spans": []}
+    rows = [{"text": f"我是{name}，你好", "spans": [{"start": 2, "end": 4, "label": "PER"}]} for name in people] * 3
+    field = Crf.fit(rows, {"O": 0, "B-PER": 1, "I-PER": 2})
+    assert likeliest(field.scores("我是钱七，你好"), field.moves).tolist() == [0, 0, 1, 2, 0, 0, 0]
+    assert field.scores(" ").shape == (0, 3)
+
+
+def test_the_surprise_of_all_series_together_is_none() -> None:
+    chances = [np.exp(-surprise(SCORES[:3], MOVES, list(series))) for series in product(range(3), repeat=3)]
+    assert np.isclose(sum(chances), 1) and surprise(SCORES[:0], MOVES, []) == 0

@@ -51,6 +51,10 @@ def _task(name: str, tokenizer: Tokenizer | None, rows: list[Row], **state: obje
     return task
 
 
+MARKED: tuple[Row, ...] = tuple(
+    {"text": f"warm 大衣 from {city}", "spans": [{"start": 13, "end": 13 + len(city), "label": "CITY"}]}
+    for city in ("Oslo", "北京", "New York")
+)
 BERT = {"causal": False, "norm_first": False, "norm_eps": 1e-12, "types": 2, "head": "none"}
 LLAMA = {"positions": "rotary", "norm": "rms", "activation": "silu", "gated": True, "bias": "none", "length": 10_000}
 MARIAN = {"encoder_depth": 1, "positions": "sinusoidal", "norm_first": False, "stem_norm": False, "head_bias": True}
@@ -72,6 +76,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "recommend": _bundle(root / "recommend", shop),
         "classify": _bundle(root / "classify", _task("classify", tokenizer, texts), **BERT),
+        "tag": _bundle(root / "tag", _task("tag", tokenizer, list(MARKED)), **BERT),
         "embed": _bundle(root / "embed", _task("embed", tokenizer, texts), **BERT),
         "write": _bundle(root / "write", _task("write", tokenizer, list(CHATS)), **LLAMA),
         "translate": _bundle(root / "translate", _task("translate", tokenizer, []), **MARIAN),

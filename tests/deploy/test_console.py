@@ -122,7 +122,7 @@ def test_who_has_no_key_is_asked_for_it(page: Page) -> None:
 
 
 def test_every_bundle_is_shown_with_its_card(page: Page) -> None:
-    small = [f"{task}-small" for task in ("recommend", "classify", "embed", "write", "translate")]
+    small = [f"{task}-small" for task in ("recommend", "classify", "tag", "embed", "write", "translate")]
     assert page.texts(".card h2") == [*small, "评论"]
     assert "This bundle brings no report card." in page.find(".card").text
     page.browser.get_log("browser")  # the 404s of bundles without a card
@@ -274,6 +274,15 @@ def test_translate(page: Page) -> None:
     page.find(".said")
     page.find(".code summary").click()
     assert "/v1/translations" in page.find(".code pre").text
+
+
+def test_tag(page: Page) -> None:
+    page.open("/tag-small/try")
+    page.find("#text").send_keys("warm 大衣 from Oslo")
+    page.find("form .strong").click()
+    page.until(lambda: "from Oslo" in page.find(".said").text.replace(" CITY", ""), "the text")
+    page.find(".code summary").click()
+    assert "/v1/tag" in page.find(".code pre").text
 
 
 def test_classify(page: Page, hostile: str) -> None:

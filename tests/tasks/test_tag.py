@@ -74,6 +74,25 @@ def test_it_learns_the_names_of_real_posts(shared: Path) -> None:
 
 
 @torch.no_grad()
+def test_the_weight_of_both_parts_is_learned_and_each_answers_alone(shared: Path) -> None:
+    rows = _posts(shared, 30)
+    train, valid = rows[:20], [*rows[20:], {"text": "无", "spans": [{"start": 0, "end": 1, "label": "never seen"}]}]
+    task = _task(train)
+    model = _model(task)
+    task.calibrate(model, valid)
+    assert task.state["weight"] < 0.5  # a model that knows nothing beside a field that learned something
+    by_heart = task.baselines["crf"](task, train, train)
+    assert task.score(by_heart, train)[0].value > 0.8
+    assert task.variants(model, train)["transformer"] != task.answer(model, train)
+    again = Tag(task.tokenizer, task.length, task.state, task.arrays)
+    assert again.answer(model, valid) == task.answer(model, valid)
+    task.state["weight"] = 1.0
+    assert task.variants(model, train)["transformer"] == task.answer(model, train)
+    task.state["weight"] = 0.0
+    assert task.answer(model, train) == by_heart
+
+
+@torch.no_grad()
 def test_an_answer_does_not_depend_on_its_neighbours(shared: Path) -> None:
     rows = _posts(shared)
     task = _task(rows)

@@ -11,48 +11,60 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sparse
 from scipy.optimize import minimize
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer
 
-from zhumo.metrics.spans import OUTSIDE, from_bio, spans_of, to_bio, units
+from zhumo.metrics.spans import spans_of, to_bio, units
 
 Row = Mapping[str, Any]
-Answer = dict[str, Any]
 
-PENALTY = 0.02
-STEPS = 80
-MOST = 2**16  # features that are read; beyond, the commonest
-
-
-def crf(_task: object, train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
-    """The spans a conditional random field finds, learned from the training rows."""
-    cuts = [units(row["text"]) for row in train]
-    names = [
-        OUTSIDE,
-        *(f"{part}-{x}" for x in sorted({s.label for row in train for s in spans_of(row)}) for part in "BI"),
-    ]
-    place = {name: number for number, name in enumerate(names)}
-    truth = [
-        np.array([place[label] for label in to_bio(spans_of(row), cut)], dtype=np.int64)
-        for row, cut in zip(train, cuts, strict=True)
-    ]
-    read = CountVectorizer(analyzer=lambda looks: looks, binary=True, min_df=2, max_features=MOST, dtype=np.float64)
-    features = read.fit_transform(
-        [look for row, cut in zip(train, cuts, strict=True) for look in _looks(row["text"], cut)]
-    )
-    field = Field.fit(features.tocsr(), truth, len(names))
-    return [_answer(row["text"], read, field, names) for row in test]
+PENALTY = 0.1
+STEPS = 100
+HASHES = 2**20
+MOST = 2**17  # looks that are read; beyond, the commonest
 
 
-def _answer(text: str, read: CountVectorizer, field: "Field", names: Sequence[str]) -> Answer:
-    cut = units(text)
-    if not cut:
-        return {"spans": []}
-    best = likeliest(read.transform(_looks(text, cut)) @ field.weights, field.moves)
-    spans = from_bio([names[place] for place in best], cut)
-    return {"spans": [{**span._asdict(), "text": text[span.start : span.end]} for span in spans]}
+@dataclass(frozen=True)
+class Crf:
+    """A conditional random field as plain arrays.
+
+    buckets: (looks,) hashes of what is read of a unit, rising. weights: (looks, labels), what each says of a label.
+    moves: (labels, labels), what a label says of the next; a text begins as if label 0 stood before it.
+    """
+
+    buckets: np.ndarray
+    weights: np.ndarray
+    moves: np.ndarray
+
+    @classmethod
+    def fit(cls, rows: Sequence[Row], labels: Mapping[str, int]) -> "Crf":
+        """Learn from texts and their spans. labels: the place of each label of a unit."""
+        cuts = [units(row["text"]) for row in rows]
+        truth = [
+            np.array([labels[label] for label in to_bio(spans_of(row), cut)], dtype=np.int64)
+            for row, cut in zip(rows, cuts, strict=True)
+        ]
+        seen = _read([look for row, cut in zip(rows, cuts, strict=True) for look in looks(row["text"], cut)])
+        have = np.bincount(seen.indices, minlength=HASHES)
+        buckets = np.flatnonzero(have >= max(2, np.partition(have, -MOST)[-MOST]))
+        weights, moves = learned(sparse.csr_array(seen[:, buckets]), truth, len(labels))
+        return cls(buckets, weights.astype(np.float32), moves.astype(np.float32))
+
+    def scores(self, text: str) -> np.ndarray:
+        """What speaks for each label of each unit, (units, labels), before what the neighbours say."""
+        cut = units(text)
+        if not cut:
+            return np.zeros((0, len(self.moves)))
+        found: np.ndarray = _read(looks(text, cut))[:, self.buckets] @ self.weights
+        return found
 
 
-def _looks(text: str, cut: Sequence[tuple[int, int]]) -> list[list[str]]:
+def _read(all_looks: Sequence[Sequence[str]]) -> sparse.csr_array:
+    """Which looks each unit has, hashed, (units, HASHES)."""
+    form = {"analyzer": list, "binary": True, "norm": None, "alternate_sign": False, "dtype": np.float64}
+    return sparse.csr_array(HashingVectorizer(n_features=HASHES, **form).transform(all_looks))
+
+
+def looks(text: str, cut: Sequence[tuple[int, int]]) -> list[list[str]]:
     """What a field sees of each unit: itself and two neighbours on each side, in pairs too, and how it is written."""
     words = ["<<", "<", *(text[start:end] for start, end in cut), ">", ">>"]
     found = []
@@ -68,38 +80,27 @@ def _looks(text: str, cut: Sequence[tuple[int, int]]) -> list[list[str]]:
     return found
 
 
-@dataclass(frozen=True)
-class Field:
-    """weights: (features, labels), what a look says of a label; moves: (labels, labels), what a label says of the next.
+def learned(features: sparse.csr_array, truth: Sequence[np.ndarray], labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and moves that make the truth likeliest. features: (units of all texts, looks); truth: labels a text."""
+    width = features.shape[1]
+    texts, right = Texts([len(one) for one in truth]), np.concatenate(truth)
+    before = np.concatenate([np.append(0, one[:-1])[: len(one)] for one in truth])
+    wanted = np.eye(labels)[right]
+    pairs = np.zeros((labels, labels))
+    np.add.at(pairs, (before, right), 1)
+    turned = sparse.csr_array(features.T)
 
-    A text begins as if label 0 stood before it.
-    """
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, moves = numbers[: width * labels].reshape(width, labels), numbers[width * labels :]
+        scores = features @ weights
+        total, chances, moved = texts.expected(scores, moves.reshape(labels, labels))
+        value = total - (scores * wanted).sum() - (moves * pairs.ravel()).sum() + PENALTY * (numbers @ numbers)
+        slope = np.concatenate([(turned @ (chances - wanted)).ravel(), (moved - pairs).ravel()])
+        return float(value), slope + 2 * PENALTY * numbers
 
-    weights: np.ndarray
-    moves: np.ndarray
-
-    @classmethod
-    def fit(cls, features: sparse.csr_array, truth: Sequence[np.ndarray], labels: int) -> "Field":
-        """Learn from texts. features: (units of all texts, features); truth: the labels of each text's units."""
-        width = features.shape[1]
-        texts, right = Texts([len(one) for one in truth]), np.concatenate(truth)
-        before = np.concatenate([np.append(0, one[:-1])[: len(one)] for one in truth])
-        wanted = np.eye(labels)[right]
-        pairs = np.zeros((labels, labels))
-        np.add.at(pairs, (before, right), 1)
-        turned = sparse.csr_array(features.T)
-
-        def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-            weights, moves = numbers[: width * labels].reshape(width, labels), numbers[width * labels :]
-            scores = features @ weights
-            total, chances, moved = texts.expected(scores, moves.reshape(labels, labels))
-            value = total - (scores * wanted).sum() - (moves * pairs.ravel()).sum() + PENALTY * (numbers @ numbers)
-            slope = np.concatenate([(turned @ (chances - wanted)).ravel(), (moved - pairs).ravel()])
-            return float(value), slope + 2 * PENALTY * numbers
-
-        start = np.zeros(width * labels + labels * labels)
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "maxcor": 6}).x
-        return cls(found[: width * labels].reshape(width, labels), found[width * labels :].reshape(labels, labels))
+    start = np.zeros(width * labels + labels * labels)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "maxcor": 6}).x
+    return found[: width * labels].reshape(width, labels), found[width * labels :].reshape(labels, labels)
 
 
 class Texts:
@@ -152,3 +153,12 @@ def likeliest(scores: np.ndarray, moves: np.ndarray) -> np.ndarray:
     for time in range(len(scores) - 1, 0, -1):
         path.append(int(came[time, path[-1]]))
     return np.array(path[::-1])[: len(scores)]
+
+
+def surprise(scores: np.ndarray, moves: np.ndarray, labels: Sequence[int]) -> float:
+    """-ln of the probability of a series of labels. scores: (time, labels); moves as in `likeliest`."""
+    if not labels:
+        return 0.0
+    total, _, _ = Texts([len(labels)]).expected(scores, moves)
+    said = scores[np.arange(len(labels)), labels].sum() + moves[[0, *labels[:-1]], labels].sum()
+    return float(total - said)

@@ -160,6 +160,11 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
             "build: {width: 192, depth: 3, heads: 4, hidden: 512, dropout: 0.15}",
             "train: {minutes: 30, batch: 128, lr: 2.0e-3, optimizer: muon, precision: bf16}",
         ]
+    elif task == "tag":
+        start = "multilingual-e5-small" if chinese > 0.05 else "minilm"
+        lines.append(f"build: {{start: {start}}}")
+        lines.append("train: {epochs: 5, batch: 6, lr: 3.0e-4, precision: bf16, metric: task}")
+        reasons.append(say("cli.new.start", start=start))
     else:
         start = "multilingual-e5-small" if chinese > 0.05 else "minilm"
         lines.append(f"build: {{start: {start}}}")

@@ -1,7 +1,8 @@
 """tag: which stretches of a text are what: names of people and places, parts of an order, personal data.
 
-A text is cut into units (a word, a sign, a Chinese character); the piece a unit begins with says its label, and the
-answer is the likeliest series of labels that hangs together.
+A text is cut into units (a word, a sign, a Chinese character); the piece a unit begins with says its label. Beside the
+Transformer stands a conditional random field, which knows by heart what published weights never saw. The answer is the
+likeliest series of labels by the product of the two; the weight is learned on validation rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.baselines.tag import crf, likeliest
+from zhumo.baselines.tag import Crf, Texts, likeliest, surprise
 from zhumo.errors import DataError
 from zhumo.metrics.measure import Measure
 from zhumo.metrics.spans import ALONE, OUTSIDE, entity_f1, from_bio, spans_of, to_bio, units
@@ -22,13 +23,23 @@ from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 32  # windows in one pass of the model
+READ_BY_HEART = 20_000  # texts are plenty for the random field
+WEIGHTS = np.arange(11) / 10
+FIELD = ("buckets", "weights", "moves")
+
+
+def crf(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
+    """The task's random field alone, learned from the training rows."""
+    assert isinstance(task, Tag)
+    return task.by_heart(test)
 
 
 class Tag(Task):
     """Text in, spans out.
 
     A row is {"text", "spans": [{"start", "end", "label"}]}, in characters of the text.
-    state: `labels`, the kinds of spans, sorted; from the start weights the `prefix` their texts were trained with.
+    state: `labels`, the kinds of spans, sorted; from calibration the `weight` of the Transformer; from the start
+    weights the `prefix` their texts were trained with. arrays: `crf.*`, the random field.
     """
 
     name: ClassVar[str] = "tag"
@@ -44,14 +55,17 @@ class Tag(Task):
     packed: ClassVar[bool] = True
 
     def learn(self, rows: Iterable[Row]) -> None:
-        """Collect the kinds of spans.
+        """Collect the kinds of spans; learn the random field.
 
         Raises:
             DataError: no row has a span.
         """
-        self.state["labels"] = sorted({span.label for row in rows for span in spans_of(row)})
+        taken = list(rows)
+        self.state["labels"] = sorted({span.label for row in taken for span in spans_of(row)})
         if not self.labels:
             raise DataError("tag.no_spans")
+        field = Crf.fit(taken[:: 1 + len(taken) // READ_BY_HEART], self._classes)
+        self.arrays |= {f"crf.{name}": getattr(field, name) for name in FIELD}
 
     def encode(self, row: Row) -> list[Example]:
         """One example, or several windows of a long text; each piece is asked for in one of them."""
@@ -82,19 +96,31 @@ class Tag(Task):
         total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
         return Loss(total, int((targets != IGNORE).sum()))
 
+    def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
+        """The weight of the Transformer by which the true labels are likeliest."""
+        if not rows:
+            return
+        read = [self._read(row["text"]) for row in rows]
+        labels = [to_bio(spans_of(row), one.units) for row, one in zip(rows, read, strict=True)]
+        truth = [[self._classes.get(label, 0) for label in one] for one in labels]  # a kind never seen is not found
+        both = list(zip(self._scores(model, read), map(self._field.scores, (row["text"] for row in rows)), strict=True))
+        losses = [
+            sum(surprise(*self._blend(*scores, weight), labels) for scores, labels in zip(both, truth, strict=True))
+            for weight in WEIGHTS
+        ]
+        self.state["weight"] = float(WEIGHTS[int(np.argmin(losses))])
+
+    def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
+        """The Transformer alone; the random field alone stands among the baselines."""
+        return {"transformer": self._answers(model, rows, 1.0)}
+
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """The spans of each text, each with the probability of its least sure unit as `score`."""
-        read = [self._read(row["text"]) for row in rows]
-        asked = [(number, window) for number, one in enumerate(read) for window in windows(len(one.ids), self._room)]
-        examples = [window.example(read[number].ids, None, self._frame) for number, window in asked]
-        scores = [np.zeros((len(one.ids), len(self._classes)), np.float32) for one in read]
-        for indices, part in batches(examples, ANSWERED_AT_ONCE):
-            said = F.log_softmax(self._logits(model, collate(part, model.stem.tokens.weight.device)), dim=-1).cpu()
-            for index, row in zip(indices, said.numpy(), strict=True):
-                number, window = asked[index]
-                begin = len(self._frame[0]) - window.start
-                scores[number][window.asked] = row[begin + window.asked.start : begin + window.asked.stop]
-        return [self._say(row["text"], one, found) for row, one, found in zip(rows, read, scores, strict=True)]
+        return self._answers(model, rows, self.state.get("weight", 1.0))
+
+    def by_heart(self, rows: Sequence[Row]) -> list[Answer]:
+        """What the random field alone finds."""
+        return [self._say(row["text"], units(row["text"]), np.zeros(len(self._classes)), 0.0) for row in rows]
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
         """Micro-F1, precision and recall of whole spans."""
@@ -113,7 +139,7 @@ class Tag(Task):
         return {name: place for place, name in enumerate(names)}
 
     @cached_property
-    def _moves(self) -> np.ndarray:
+    def _barred(self) -> np.ndarray:
         """Zero where a label may follow another, (labels, labels), minus infinity for an I after another kind."""
         names = list(self._classes)
         return np.array([[0 if b[:2] != "I-" or a[2:] == b[2:] else -np.inf for b in names] for a in names])
@@ -162,6 +188,10 @@ class Tag(Task):
                 first.append(last)
         return Read(ids, cut, first)
 
+    @cached_property
+    def _field(self) -> Crf:
+        return Crf(*(self.arrays[f"crf.{name}"] for name in FIELD))
+
     def _logits(self, model: Transformer, batch: Batch) -> Tensor:
         assert model.head is not None
         segments = batch["segments"]
@@ -169,17 +199,44 @@ class Tag(Task):
         logits: Tensor = model.head(x)
         return logits.float()
 
-    def _say(self, text: str, read: "Read", scores: np.ndarray) -> Answer:
-        """The spans that the scores of the pieces speak for."""
-        names, of_units = list(self._classes), scores[read.first]
-        best = likeliest(of_units, self._moves)
-        sure = np.exp(of_units[np.arange(len(best)), best])
+    def _answers(self, model: Transformer, rows: Sequence[Row], weight: float) -> list[Answer]:
+        read = [self._read(row["text"]) for row in rows]
+        scores = self._scores(model, read)
+        return [
+            self._say(row["text"], one.units, ours, weight) for row, one, ours in zip(rows, read, scores, strict=True)
+        ]
+
+    def _scores(self, model: Transformer, read: Sequence["Read"]) -> list[np.ndarray]:
+        """The Transformer's log-probabilities of the labels of each text's units, (units, labels)."""
+        asked = [(number, window) for number, one in enumerate(read) for window in windows(len(one.ids), self._room)]
+        examples = [window.example(read[number].ids, None, self._frame) for number, window in asked]
+        scores = [np.zeros((len(one.ids), len(self._classes))) for one in read]
+        for indices, part in batches(examples, ANSWERED_AT_ONCE):
+            said = F.log_softmax(self._logits(model, collate(part, model.stem.tokens.weight.device)), dim=-1).cpu()
+            for index, row in zip(indices, said.numpy(), strict=True):
+                number, window = asked[index]
+                begin = len(self._frame[0]) - window.start
+                scores[number][window.asked] = row[begin + window.asked.start : begin + window.asked.stop]
+        return [found[one.first] for found, one in zip(scores, read, strict=True)]
+
+    def _blend(self, ours: np.ndarray, theirs: np.ndarray, weight: float) -> tuple[np.ndarray, np.ndarray]:
+        """What speaks for labels, and for one after another: the Transformer by `weight`, the field by the rest."""
+        return weight * ours + (1 - weight) * theirs, self._barred + (1 - weight) * self._field.moves
+
+    def _say(self, text: str, cut: Sequence[tuple[int, int]], ours: np.ndarray, weight: float) -> Answer:
+        """The spans that the scores of the units speak for."""
+        if not len(cut):
+            return {"spans": []}
+        names = list(self._classes)
+        scores, moves = self._blend(ours, self._field.scores(text) if weight < 1 else np.zeros(1), weight)
+        best = likeliest(scores, moves)
+        chances = Texts([len(best)]).expected(scores, moves)[1][np.arange(len(best)), best]
         spans = []
-        for span in from_bio([names[place] for place in best], read.units):
-            inside = [
-                chance for chance, (start, end) in zip(sure, read.units, strict=True) if span.start <= start < span.end
-            ]
-            spans.append({**span._asdict(), "text": text[span.start : span.end], "score": float(min(inside))})
+        for span in from_bio([names[place] for place in best], cut):
+            sure = min(
+                chance for chance, (start, _) in zip(chances, cut, strict=True) if span.start <= start < span.end
+            )
+            spans.append({**span._asdict(), "text": text[span.start : span.end], "score": float(sure)})
         return {"spans": spans}
 
 
