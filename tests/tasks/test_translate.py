@@ -14,12 +14,13 @@ from zhumo.build import build, fresh
 from zhumo.bundle import load, save
 from zhumo.errors import ModelError
 from zhumo.prepare import prepare
-from zhumo.recipe import Build, Recipe
+from zhumo.recipe import Build, Recipe, Train
 from zhumo.run import Run
 from zhumo.tasks import Row
 from zhumo.tasks.examples import collate
 from zhumo.tasks.translate import SMOOTHING, Translate, memory
 from zhumo.tokenizer import learn_bpe, learn_characters
+from zhumo.train.optimizer import make_optimizers
 from zhumo.transformer import Transformer, initialise
 
 
@@ -97,6 +98,17 @@ def test_it_learns_to_translate_what_it_has_seen(task: Translate, shared: Path, 
     assert chrf.value == pytest.approx(100)
     told = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert told["decoder_start_token_id"] == task.state["start"]
+
+
+def test_encoder_and_decoder_learn_by_muon_alike(task: Translate) -> None:
+    model = _model(task)
+    muon = make_optimizers(model, Train(optimizer="muon", lr=1e-3))[-1]
+    held = {id(parameter) for group in muon.param_groups for parameter in group["params"]}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in held}
+    assert {"blocks.0.cross.key.weight", "blocks.0.feed_forward.up.weight"} <= names
+    assert {name.removeprefix("encoder.") for name in names if name.startswith("encoder.")} == {
+        name for name in names if not name.startswith("encoder.") and "cross" not in name
+    }
 
 
 def test_a_source_too_long_is_read_from_its_beginning_and_says_so(task: Translate, shared: Path) -> None:

@@ -158,7 +158,7 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
     elif task == "translate":
         lines += [
             "build: {width: 192, depth: 3, heads: 4, hidden: 512, dropout: 0.15}",
-            "train: {minutes: 30, batch: 128, lr: 2.0e-3, optimizer: muon, precision: bf16}",
+            "train: {minutes: 30, batch: 128, lr: 4.0e-3, optimizer: muon, precision: bf16}",
         ]
     elif task == "tag":
         start = "multilingual-e5-small" if chinese > 0.05 else "minilm"
