@@ -49,8 +49,8 @@ def trained(recipe: Recipe, runs: Path) -> Run:
 # -- Muon and AdamW
 
 
-def muon(bench: Bench) -> None:
-    """The least share of AdamW's steps in which Muon has its validation loss; and of its wall time."""
+def muon_writes(bench: Bench) -> None:
+    """The least share of AdamW's steps in which Muon has its validation loss, and of its wall time: Shakespeare."""
     with folder() as runs:
         text = gzip.decompress((shared() / "tiny-shakespeare" / "input.txt.gz").read_bytes()).decode()
         for name, part in (("train", text[: int(0.9 * len(text))]), ("valid", text[int(0.9 * len(text)) :])):
@@ -59,8 +59,14 @@ def muon(bench: Bench) -> None:
             f"prepare.source={runs / 'train.jsonl'}", f"prepare.valid={runs / 'valid.jsonl'}",
             f"prepare.test={runs / 'valid.jsonl'}", "train.validate_every=100000"])  # fmt: skip
         _race(bench, "write", write, 600, 6e-3, runs)
+
+
+def muon_recommends(bench: Bench) -> None:
+    """The same for the films of MovieLens."""
+    with folder() as runs:
         recommend = Recipe.read(HERE.parent / "zhumo" / "recipes" / "recommend.yaml", [
-            "train.metric=loss", "train.epochs=null", "train.validate_every=100000", "train.threads=1"])  # fmt: skip
+            "train.metric=loss", "train.epochs=null", "train.steps=150", "train.threads=1",
+            "train.validate_every=100000"])  # fmt: skip
         _race(bench, "recommend", recommend, 150, 3e-3, runs)
 
 
@@ -172,9 +178,9 @@ def preferences(bench: Bench) -> None:
     with folder() as runs:
         recipe = Recipe.check({
             "task": "write", "name": "liked",
-            "prepare": {"source": str(source), "length": 256, "split": {"valid": 0.1, "test": 0.25}},
+            "prepare": {"source": str(source), "length": 128, "split": {"valid": 0.1, "test": 0.25}},
             "build": {"start": "smollm2-135m-instruct", "lora": 8},
-            "train": {"steps": 24, "batch": 8, "accumulate": 4, "lr": 1e-4, "validate_every": 8},
+            "train": {"steps": 12, "batch": 8, "accumulate": 4, "lr": 1e-4, "validate_every": 12},
         }, "preferences")  # fmt: skip
         run = trained(recipe, runs)
         rows = read_rows(run.step("prepare") / "test.jsonl")
