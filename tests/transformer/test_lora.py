@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, LlamaConfig, PreTrainedModel, Qwen3Config
 
+from benchmarks.parity import CASES, Case, difference, load_ours, their_folder
 from zhumo.errors import ModelError
 from zhumo.transformer import Config, Transformer, initialise
 from zhumo.transformer.families import from_disk, read_config
@@ -230,3 +231,18 @@ def test_missing_weights_are_said(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(ModelError, match="adapter_model"):
         read_adapter(tmp_path, tiny(), "llama")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("1.1, own head", "scaled, swish")], ids=str)
+def test_an_encoder_decoder_has_adapters_on_both_sides(case: Case, tmp_path: Path) -> None:
+    theirs = their_folder(case, tmp_path)
+    ours = load_ours(tmp_path)
+    shake(add_lora(ours, 2, 4, TARGETS, seed=0))
+    write_adapter(tmp_path, ours, case.family)
+    loaded = peft.PeftModel.from_pretrained(theirs, tmp_path)
+    names = [name for name, _ in loaded.named_modules() if name.endswith("lora_A")]
+    assert len(names) == len(lora_state(ours)) // 2
+    assert any(".encoder." in name for name in names)
+    again = read_adapter(tmp_path, load_ours(tmp_path), case.family)
+    assert all(torch.equal(tensor, lora_state(again)[name]) for name, tensor in lora_state(ours).items())
+    assert difference(loaded, merge_lora(ours)) < 1e-4
