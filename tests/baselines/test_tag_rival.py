@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sparse
 
 from zhumo.baselines import tag
-from zhumo.baselines.tag import Crf, Texts, learned, likeliest, surprise
+from zhumo.baselines.tag import Crf, Texts, learned, likeliest
 
 SCORES = np.random.default_rng(0).normal(size=(9, 3))
 MOVES = np.random.default_rng(1).normal(size=(3, 3))
@@ -63,8 +63,3 @@ def test_names_are_found_by_what_stands_before_them() -> None:
     field = Crf.fit(rows, {"O": 0, "B-PER": 1, "I-PER": 2})
     assert likeliest(field.scores("我是钱七，你好"), field.moves).tolist() == [0, 0, 1, 2, 0, 0, 0]
     assert field.scores(" ").shape == (0, 3)
-
-
-def test_the_surprise_of_all_series_together_is_none() -> None:
-    chances = [np.exp(-surprise(SCORES[:3], MOVES, list(series))) for series in product(range(3), repeat=3)]
-    assert np.isclose(sum(chances), 1) and surprise(SCORES[:0], MOVES, []) == 0

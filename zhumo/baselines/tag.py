@@ -153,12 +153,3 @@ def likeliest(scores: np.ndarray, moves: np.ndarray) -> np.ndarray:
     for time in range(len(scores) - 1, 0, -1):
         path.append(int(came[time, path[-1]]))
     return np.array(path[::-1])[: len(scores)]
-
-
-def surprise(scores: np.ndarray, moves: np.ndarray, labels: Sequence[int]) -> float:
-    """-ln of the probability of a series of labels. scores: (time, labels); moves as in `likeliest`."""
-    if not labels:
-        return 0.0
-    total, _, _ = Texts([len(labels)]).expected(scores, moves)
-    said = scores[np.arange(len(labels)), labels].sum() + moves[[0, *labels[:-1]], labels].sum()
-    return float(total - said)

@@ -13,7 +13,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.baselines.tag import Crf, Texts, likeliest, surprise
+from zhumo.baselines.tag import Crf, Texts, likeliest
 from zhumo.errors import DataError
 from zhumo.metrics.measure import Measure
 from zhumo.metrics.spans import ALONE, OUTSIDE, entity_f1, from_bio, spans_of, to_bio, units
@@ -97,18 +97,20 @@ class Tag(Task):
         return Loss(total, int((targets != IGNORE).sum()))
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
-        """The weight of the Transformer by which the true labels are likeliest."""
+        """The weight of the Transformer with the best F1. The likelihood of the labels would be no guide: the
+        Transformer is surer than it is right, so it would be given too little and many spans be left out."""
         if not rows:
             return
         read = [self._read(row["text"]) for row in rows]
-        labels = [to_bio(spans_of(row), one.units) for row, one in zip(rows, read, strict=True)]
-        truth = [[self._classes.get(label, 0) for label in one] for one in labels]  # a kind never seen is not found
-        both = list(zip(self._scores(model, read), map(self._field.scores, (row["text"] for row in rows)), strict=True))
-        losses = [
-            sum(surprise(*self._blend(*scores, weight), labels) for scores, labels in zip(both, truth, strict=True))
+        both = list(zip(rows, read, self._scores(model, read), strict=True))
+        found = [
+            entity_f1(
+                [spans_of(self._say(row["text"], one.units, ours, weight)) for row, one, ours in both],
+                [spans_of(row) for row in rows],
+            )[0].value
             for weight in WEIGHTS
         ]
-        self.state["weight"] = float(WEIGHTS[int(np.argmin(losses))])
+        self.state["weight"] = float(WEIGHTS[int(np.argmax(found))])
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
         """The Transformer alone; the random field alone stands among the baselines."""
