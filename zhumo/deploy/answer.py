@@ -239,7 +239,7 @@ def _users(columns: Columns, traits: Sequence[str], records: Iterable[Found]) ->
     histories = gather(usable(), traits)
     yield from bad
     for row in histories:
-        asked = {name: row[name] for name in ("items", "times", "traits") if name in row}
+        asked: Row = {name: row[name] for name in ("items", "times", "traits") if name in row}
         yield Asked(asked, {"user": row["user"]}, last[row["user"]])
 
 
