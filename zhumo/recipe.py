@@ -354,7 +354,7 @@ def _given(section: Any) -> dict[str, Any]:
     return section.model_dump(exclude_unset=True) if isinstance(section, Section) else dict(section or {})
 
 
-FAMILY = {"classify": "bert", "embed": "bert", "translate": "marian"}
+FAMILY = {"classify": "bert", "tag": "bert", "embed": "bert", "translate": "marian"}
 STEPS = ("prepare", "build", "train", "evaluate", "deploy")
 # What a search cannot choose: where it would not compare like with like, and what steps before it stand on.
 SETTLED = ("build.start", "build.family", "train.epochs", "train.steps", "train.minutes", "train.search",

@@ -14,6 +14,7 @@ from torch import nn
 from zhumo.errors import DataError
 from zhumo.metrics.spans import spans_of, units
 from zhumo.prepare.spans import to_spans
+from zhumo.recipe import Recipe
 from zhumo.tasks import Row
 from zhumo.tasks.examples import IGNORE, collate
 from zhumo.tasks.tag import Tag, windows
@@ -173,3 +174,7 @@ def test_labels_are_known_by_their_names(shared: Path) -> None:
     task = _task(_posts(shared))
     assert task.legend["head.weight"][:3] == ["O", f"B-{task.labels[0]}", f"I-{task.labels[0]}"]
     assert len(task.legend["head.bias"]) == task.head(8).get_parameter("bias").numel()
+
+
+def test_a_fresh_tagger_reads_both_ways() -> None:
+    assert Recipe.check({"task": "tag", "prepare": {"source": "marked.jsonl"}}, "test").build.family == "bert"
