@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -24,10 +26,13 @@ from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks.examples import collate
 from zhumo.tasks.write import margins
+from zhumo.train.loop import Training
+from zhumo.train.ready import ready
 from zhumo.transformer import linear_cross_entropy
 
 SHARES = (0.5, 0.6, 0.7)  # of AdamW's steps that Muon is given, the fewest first
 RATES = (1e-3, 3e-3, 6e-3)  # AdamW has the best of them
+TURNS = 30
 POSITIONS, TOKENS, WIDTH = 4_096, 49_152, 576
 
 
@@ -49,46 +54,71 @@ def trained(recipe: Recipe, runs: Path) -> Run:
 # -- Muon and AdamW
 
 
-def muon_writes(bench: Bench) -> None:
-    """The least share of AdamW's steps in which Muon has its validation loss, and of its wall time: Shakespeare."""
+def muon_steps(bench: Bench) -> None:
+    """The least share of AdamW's steps in which Muon has its validation loss."""
     with folder() as runs:
-        text = gzip.decompress((shared() / "tiny-shakespeare" / "input.txt.gz").read_bytes()).decode()
-        for name, part in (("train", text[: int(0.9 * len(text))]), ("valid", text[int(0.9 * len(text)) :])):
-            (runs / f"{name}.jsonl").write_text(json.dumps({"text": part}) + "\n", encoding="utf-8")
-        write = Recipe.read(HERE / "recipes" / "shakespeare.yaml", [
-            f"prepare.source={runs / 'train.jsonl'}", f"prepare.valid={runs / 'valid.jsonl'}",
-            f"prepare.test={runs / 'valid.jsonl'}", "train.validate_every=100000"])  # fmt: skip
-        _race(bench, "write", write, 600, 6e-3, runs)
+        for name, (recipe, steps, rate) in _races(runs).items():
+            if not bench.due(f"train.muon.{name}.steps"):
+                continue
+            wanted = min(_loss(recipe, runs, f"{name}-{lr}", steps=steps, lr=lr, optimizer="adamw") for lr in RATES)
+            for share in SHARES:
+                given = int(share * steps)
+                loss = _loss(recipe, runs, f"{name}-muon-{share}", steps=given, lr=rate, optimizer="muon")
+                if loss <= wanted:
+                    break
+            note = f"loss {loss:.4f} in {given} steps, {wanted:.4f} in {steps}, the best of {len(RATES)} rates"
+            found = share if loss <= wanted else 1.0
+            bench.row(f"train.muon.{name}.steps", found, peer="AdamW", peer_value=1.0, note=note)
 
 
-def muon_recommends(bench: Bench) -> None:
-    """The same for the films of MovieLens."""
+def muon_wall(bench: Bench) -> None:
+    """Seconds of .7 of the steps with Muon and of all of them with AdamW. Updates take turns: a machine that others use is
+    not the same a minute later."""
     with folder() as runs:
-        recommend = Recipe.read(HERE.parent / "zhumo" / "recipes" / "recommend.yaml", [
-            "train.metric=loss", "train.epochs=null", "train.steps=150", "train.threads=1",
-            "train.validate_every=100000"])  # fmt: skip
-        _race(bench, "recommend", recommend, 150, 3e-3, runs)
+        for name, (recipe, steps, _) in _races(runs).items():
+            run = Run.of(recipe, runs)
+            for step in ("prepare", "build"):
+                make(recipe, run, only=step)
+            rivals = [_training(recipe, run, optimizer) for optimizer in ("adamw", "muon")]
+            times = [[_seconds(training, turn) for training in rivals] for turn in range(TURNS)]
+            adamw, muon = (median(column) for column in zip(*times[2:], strict=True))
+            spent, seconds = SHARES[-1] * steps * muon, steps * adamw
+            note = f"{1e3 * muon:.1f} ms an update, {1e3 * adamw:.1f} ms"
+            bench.row(f"train.muon.{name}.wall", spent, " s", peer="AdamW", peer_value=seconds,
+                      ratio=spent / seconds, note=note)  # fmt: skip
 
 
-def _race(bench: Bench, name: str, recipe: Recipe, steps: int, rate: float, runs: Path) -> None:
-    rivals = [_loss(recipe, runs, f"{name}-adamw-{lr}", steps=steps, lr=lr, optimizer="adamw") for lr in RATES]
-    wanted, seconds = min(rivals)
-    share, spent, loss = 1.0, seconds, 0.0
-    for share in SHARES:
-        loss, spent = _loss(recipe, runs, f"{name}-muon-{share}", steps=int(share * steps), lr=rate, optimizer="muon")
-        if loss <= wanted:
-            break
-    else:
-        share = 1.0
-    note = f"loss {loss:.4f} in {int(share * steps)} steps, {wanted:.4f} in {steps}, the best of {len(RATES)} rates"
-    bench.row(f"train.muon.{name}.steps", share, peer="AdamW", peer_value=1.0, note=note)
-    bench.row(f"train.muon.{name}.wall", spent, " s", peer="AdamW", peer_value=seconds, ratio=spent / seconds)
+def _races(runs: Path) -> dict[str, tuple[Recipe, int, float]]:
+    """Recipes, the steps AdamW makes, and Muon's learning rate: characters of Shakespeare, films of MovieLens."""
+    text = gzip.decompress((shared() / "tiny-shakespeare" / "input.txt.gz").read_bytes()).decode()
+    for name, part in (("train", text[: int(0.9 * len(text))]), ("valid", text[int(0.9 * len(text)) :])):
+        (runs / f"{name}.jsonl").write_text(json.dumps({"text": part}) + "\n", encoding="utf-8")
+    at_the_end = "train.validate_every=100000"
+    write = Recipe.read(HERE / "recipes" / "shakespeare.yaml", [
+        f"prepare.source={runs / 'train.jsonl'}", f"prepare.valid={runs / 'valid.jsonl'}",
+        f"prepare.test={runs / 'valid.jsonl'}", at_the_end])  # fmt: skip
+    recommend = Recipe.read(HERE.parent / "zhumo" / "recipes" / "recommend.yaml", [
+        "train.metric=loss", "train.epochs=null", "train.steps=150", "train.threads=1", at_the_end])  # fmt: skip
+    return {"write": (write, 600, 6e-3), "recommend": (recommend, 150, 3e-3)}
 
 
-def _loss(recipe: Recipe, runs: Path, name: str, **values: Any) -> tuple[float, float]:
+def _loss(recipe: Recipe, runs: Path, name: str, **values: Any) -> float:
     changed = recipe.changed({f"train.{key}": value for key, value in values.items()})
-    facts = trained(changed.model_copy(update={"name": name}), runs).facts("train")
-    return facts["best_loss"], facts["seconds"]
+    loss: float = trained(changed.model_copy(update={"name": name}), runs).facts("train")["best_loss"]
+    return loss
+
+
+def _training(recipe: Recipe, run: Run, optimizer: str) -> Training:
+    torch.set_num_threads(1)
+    changed = recipe.changed({"train.optimizer": optimizer})
+    return ready(changed, run.step("prepare"), run.step("build"), run.folder / optimizer)
+
+
+def _seconds(training: Training, turn: int) -> float:
+    samples = training.order.after(turn * training.train.batch)
+    began = time.perf_counter()
+    training.learner.update(samples, 1e-3)
+    return time.perf_counter() - began
 
 
 # -- cross-entropy without the table of logits
