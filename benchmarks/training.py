@@ -72,8 +72,8 @@ def muon_steps(bench: Bench) -> None:
 
 
 def muon_wall(bench: Bench) -> None:
-    """Seconds of .7 of the steps with Muon and of all of them with AdamW. Updates take turns: a machine that others use is
-    not the same a minute later."""
+    """Seconds of .7 of the steps with Muon and of all of them with AdamW. Updates take turns: a machine that others use
+    is not the same a minute later."""
     with folder() as runs:
         for name, (recipe, steps, _) in _races(runs).items():
             run = Run.of(recipe, runs)
