@@ -315,9 +315,7 @@ def test_write_streams_and_stops(page: Page, hostile: str) -> None:
     page.find(".compose .strong").click()
     page.until(lambda: len(page.texts(".said")) == 2 and len(page.texts(".said")[1]) > 5, "the first words")
     assert page.texts(".said")[0] == hostile
-    stop = page.all(".compose button")[1]
-    if stop.is_displayed():
-        stop.click()
+    page.js("document.querySelectorAll('.compose button')[1].click()")  # it may have said all it had by now
     page.until(lambda: page.texts(".note")[-1] != "", "the end")
     page.until(lambda: page.all(".compose .strong")[0].is_displayed(), "the next turn")
 

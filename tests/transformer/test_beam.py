@@ -44,7 +44,8 @@ def test_the_same_text_is_found_as_by_transformers(case: Case, tmp_path: Path) -
 
 def _small() -> Transformer:
     config = Config(vocabulary=4, width=8, depth=2, encoder_depth=1, heads=2, length=8)
-    model = jitter(Transformer(config), seed=4)
+    torch.manual_seed(0)  # biases keep what they begin with
+    model = jitter(Transformer(config), seed=2)
     assert isinstance(model, Transformer)
     return model
 

@@ -23,6 +23,7 @@ Batch = dict[str, Tensor]
 """The same names, each (batch, time) int64, padded on the right; `segments` is 1 on an example and 0 on padding."""
 
 IGNORE = -100
+PLAIN = {"ids", "targets"}  # what examples hold that may share a row
 PACK_WINDOW = 4_096  # examples that are packed together; more would save less than 1% of padding
 
 
@@ -145,8 +146,8 @@ def pack(examples: Iterable[Example], length: int) -> Iterator[Example]:
     """
     stream = iter(examples)
     while window := list(islice(stream, PACK_WINDOW)):
-        yield from (example for example in window if len(example) > 2)
-        window = [example for example in window if len(example) == 2]
+        yield from (example for example in window if not example.keys() <= PLAIN)
+        window = [example for example in window if example.keys() <= PLAIN]
         for group in _fit([len(example["ids"]) for example in window], length):
             yield _joined([window[index] for index in group])
 
