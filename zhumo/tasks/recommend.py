@@ -171,8 +171,7 @@ class Recommend(Task):
         """Items begin where their neighbours are, so the first thing a fresh model says is what the neighbours say; and
         beside those they are like in what is known of them, which is most of what there is to know of rare ones.
 
-        It then learns from there: better in five epochs than from noise in twenty (MovieLens-100K). A tenth of the
-        noise stays, to tell apart what has no neighbours.
+        It then learns from there. A tenth of the noise stays, to tell apart what has no neighbours.
         """
         width = model.config.width
         near = self.voices.near / max(float(self.voices.near.sum()), shop.LEAST)

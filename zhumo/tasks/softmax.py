@@ -16,8 +16,6 @@ from torch import Tensor
 
 SHARP = 1 / 0.07  # what a cosine is multiplied by to be the logarithm of odds
 DRAWN = 2**12  # items that stand for a large catalogue
-
-
 LARGE = 2**16  # items from which a softmax is sampled when it is learned, and rounded when it is asked
 
 
@@ -26,7 +24,7 @@ class Items:
     """The embeddings of all items, each of length 1, (items, width): what an answer compares hidden states with.
 
     rough: of a large catalogue as whole numbers of `step`, (items, width) int8. All items are read for every answer, so
-    a fourth of the bytes is a fourth of the time; a cosine is off by .001, its logarithm of odds by .02.
+    a fourth of the bytes is a fourth of what must be read.
     """
 
     exact: Tensor
