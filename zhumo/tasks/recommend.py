@@ -36,7 +36,8 @@ from zhumo.tasks.voices import Ask, Visitor, Voices, keep
 from zhumo.transformer import Transformer
 
 BEGIN = 5.0  # the score an ordinary item begins with where it stands right beside what was asked
-LIKE = 0.5  # what all likeness together counts beside all company where items begin
+LIKE = 0.5  # what all likeness together counts beside all company where items begin that nobody took
+RARE = 5  # takers of an item at which its company is believed half
 SHOWN = 10  # items of an answer whose row does not say k
 REASONS = 3  # items of the history an answer is put down to, at most
 EARLIEST = 50  # items from the end of a history that are looked at for reasons
@@ -169,7 +170,8 @@ class Recommend(Task):
 
     def begin(self, model: Transformer) -> None:
         """Items begin where their neighbours are, so the first thing a fresh model says is what the neighbours say; and
-        beside those they are like in what is known of them, which is most of what there is to know of rare ones.
+        beside those they are like in what is known of them, as far as few people took them: the company of an item
+        that many took says more than its words.
 
         It then learns from there. A tenth of the noise stays, to tell apart what has no neighbours.
         """
@@ -177,7 +179,9 @@ class Recommend(Task):
         near = self.voices.near / max(float(self.voices.near.sum()), shop.LEAST)
         if self.catalogue.columns and self.warm <= softmax.LARGE:  # each is compared with every other
             like = likeness.among(likeness.counted(map(self.catalogue.about, range(self.warm))))
-            near = near + LIKE * like / max(float(like.sum()), shop.LEAST)
+            takers = self.state["people"] * self.arrays["popularity"]
+            unknown = sparse.diags_array(np.sqrt(RARE / (RARE + takers)))
+            near = near + LIKE / max(float(like.sum()), shop.LEAST) * (unknown @ like @ unknown)
         stand = torch.from_numpy(shop.places(near.tocsr(), width)).float()
         with torch.no_grad():
             # The last norm gives a hidden state the length sqrt(width), and an item of variance v has sqrt(v * width).
@@ -417,6 +421,7 @@ class Recommend(Task):
         ]
 
     def _count(self, histories: Sequence[shop.History], times: Sequence[np.ndarray]) -> None:
+        self.state["people"] = len(histories)
         self.arrays["popularity"] = shop.popularity(histories, self.warm)
         self.arrays["trend"] = shop.trend(histories, times, self.warm)
         settings = shop.Settings(**self.state["neighbours"])
