@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 PENALTY = 0.1
 STEPS = 100
-HASHES = 2**20
+HASHES = 2**22
 MOST = 2**17  # looks that are read; beyond, the commonest
 
 
