@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sparse
 
-from benchmarks.harness import HERE, RESULTS, peer_python, record_peer
+from benchmarks.harness import HERE, KEPT_MEMORY, RESULTS, peer_python, record_peer
 from zhumo.metrics import rank
 from zhumo.metrics.measure import Measure
 from zhumo.tasks import Row
@@ -191,10 +191,9 @@ def ask(shop: str, name: str, parts: Mapping[str, Sequence[Row]], minutes: float
     }  # fmt: skip
     asked, answered = folder / f"{shop}-{name}.json", folder / f"{shop}-{name}.out"
     asked.write_text(json.dumps(task), encoding="utf-8")
-    script = f"benchmarks/peers/{peer.python}_sequential.py"
+    script = str(HERE / "peers" / f"{peer.python}_sequential.py")
     command = [str(peer_python(peer.python, *peer.packages)), script, str(asked), str(answered)]
-    # glibc gives large blocks back at once and faults them in again; to keep them makes these peers 1.6 times faster.
-    kind = {"OMP_NUM_THREADS": str(threads), "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
+    kind = {"OMP_NUM_THREADS": str(threads), **KEPT_MEMORY}
     subprocess.run(command, cwd=HERE.parent, env={**os.environ, **kind, "PYTHONWARNINGS": "ignore"}, check=True)
     keep(shop, name, json.loads(answered.read_text(encoding="utf-8")), parts["test"], command)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import HERE, RESULTS, Bench, peer_python, record_peer, shared
+from benchmarks.harness import HERE, KEPT_MEMORY, RESULTS, Bench, peer_python, record_peer, shared
 from zhumo.bundle import load
 from zhumo.make import make
 from zhumo.metrics.measure import Measure
@@ -120,7 +120,8 @@ def ask_joeynmt(made: Translator) -> None:
         into.write_text(json.dumps(asked), encoding="utf-8")
         script = str(HERE / "peers" / "joeynmt_translate.py")
         command = [str(peer_python("joeynmt", *JOEYNMT)), script, str(into), str(out)]
-        subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=True)
+        kind = {**KEPT_MEMORY, "PYTHONWARNINGS": "ignore"}
+        subprocess.run(command, env={**os.environ, **kind}, check=True)
         told = json.loads(out.read_text(encoding="utf-8"))
     facts = {"minutes": minutes, "threads": threads, "rows": digest(made.parts["test"])}
     record_peer(RECORD, command, {**facts, **told}, *JOEYNMT)

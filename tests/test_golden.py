@@ -35,7 +35,8 @@ def test_every_release_left_something_small() -> None:
         assert sum(path.stat().st_size for path in release.rglob("*") if path.is_file()) < SMALL
         assert {path.parent for path in (*BUNDLES, *TRAININGS)} >= {release}
     newest = max(GOLDEN.iterdir(), key=lambda release: [int(part) for part in release.name.split(".")])
-    assert {path.name for path in BUNDLES if path.parent == newest} == TASKS.keys() and TRAININGS
+    ours = {task for task, where in TASKS.items() if where.startswith("zhumo.")}  # other tests name tasks of their own
+    assert {path.name for path in BUNDLES if path.parent == newest} == ours and TRAININGS
 
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=name)

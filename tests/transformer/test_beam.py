@@ -38,7 +38,9 @@ def test_the_same_text_is_found_as_by_transformers(case: Case, tmp_path: Path) -
             ),
         )
         text = wanted[0, 1:].tolist()
-        found = beam_search(ours, source[0].tolist(), start=0, stop=STOP, beams=beams, penalty=penalty, max_tokens=12)
+        found = beam_search(
+            ours, source[0].tolist(), start=0, stop=STOP, never=(), beams=beams, penalty=penalty, max_tokens=12
+        )
         assert found.ids == (text[: text.index(STOP)] if STOP in text else text)
 
 
@@ -63,7 +65,7 @@ def test_a_search_as_wide_as_the_language_finds_the_best_of_all_texts() -> None:
     texts = [(*words, 0) for n in (0, 1, 2) for words in product((1, 2, 3), repeat=n)]
     texts += list(product((1, 2, 3), repeat=3))
     best = max(texts, key=score)
-    found = beam_search(model, source, start=0, stop=0, beams=64, penalty=1.0, max_tokens=3)
+    found = beam_search(model, source, start=0, stop=0, never=(), beams=64, penalty=1.0, max_tokens=3)
     assert found.score == pytest.approx(score(best), abs=1e-5)
     assert found.ids == [token for token in best if token != 0]
 
@@ -71,7 +73,7 @@ def test_a_search_as_wide_as_the_language_finds_the_best_of_all_texts() -> None:
 def test_a_higher_penalty_never_finds_a_shorter_text() -> None:
     model = _small()
     lengths = [
-        len(beam_search(model, [1, 2], start=0, stop=0, beams=2, penalty=penalty, max_tokens=8).ids)
+        len(beam_search(model, [1, 2], start=0, stop=0, never=(), beams=2, penalty=penalty, max_tokens=8).ids)
         for penalty in (-4.0, 0.0, 1.0, 4.0)
     ]
     assert lengths == sorted(lengths) and lengths[0] < lengths[-1]
@@ -81,4 +83,17 @@ def test_what_cannot_be_searched_is_refused() -> None:
     decoder = Transformer(Config(vocabulary=4, width=8, depth=1, heads=2))
     for model, source in ((decoder, [1]), (_small(), [])):
         with pytest.raises(ValueError, match="needs a source"):
-            beam_search(model, source, start=0, stop=0, beams=2, penalty=1.0, max_tokens=3)
+            beam_search(model, source, start=0, stop=0, never=(), beams=2, penalty=1.0, max_tokens=3)
+        with pytest.raises(ValueError, match="at least one token"):
+            beam_search(_small(), [1], start=0, stop=0, never=(), beams=2, penalty=1.0, max_tokens=0)
+
+
+def test_what_may_never_be_said_is_not() -> None:
+    model = _small()
+    said = [
+        beam_search(model, [1, 2], start=0, stop=0, never=never, beams=2, penalty=4.0, max_tokens=8).ids
+        for never in ([], [1], [2], [3], [1, 2])
+    ]
+    assert {1, 2, 3} & set(said[0])
+    for ids, never in zip(said, ([], [1], [2], [3], [1, 2]), strict=True):
+        assert ids and not set(ids) & set(never)

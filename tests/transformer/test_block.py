@@ -63,7 +63,7 @@ def test_no_causal_model_sees_the_future(case: Case, packed: bool) -> None:
 @torch.no_grad()
 def test_attention_takes_the_mask_for_the_whole_truth() -> None:
     """What the docstring warns of: with a mask that allows everything, a causal attention does look ahead."""
-    config = Config(vocabulary=7, width=8, depth=1, heads=2, positions="none")
+    config = Config(vocabulary=7, width=8, depth=1, heads=2)
     attention = jitter(Attention(config))
     x = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
     everything = torch.ones(1, 1, 5, 5, dtype=torch.bool)
@@ -99,7 +99,7 @@ def test_one_compiled_model_takes_every_length_and_a_cache() -> None:
     for time in (3, 5, 8):
         ids = random_ids(model, 2, time)
         torch.testing.assert_close(compiled(ids), model(ids), atol=1e-6, rtol=0)
-    cache = Cache(model.config, batch=2)
+    cache = Cache(model.config, batch=2, length=model.config.length)
     parts = [compiled(ids[:, :5], cache=cache), compiled(ids[:, 5:], cache=cache)]
     torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), atol=1e-5, rtol=0)
 
@@ -149,7 +149,12 @@ def test_a_source_is_needed_where_there_is_an_encoder_and_nowhere_else() -> None
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"encoder_depth": 1, "causal": False}, "no encoder of its own"),
+        ({"encoder_depth": 1, "causal": False}, "a decoder with an encoder"),
+        ({"encoder_depth": 1, "window": 4}, "a decoder with an encoder"),
+        ({"positions": "relative", "buckets": 2}, "2 buckets"),
+        ({"positions": "relative", "reach": 16}, "up to 16"),
+        ({"positions": "rotary", "rope": "linear", "rope_factor": 0.5}, "a rope reaches"),
+        ({"positions": "rotary", "rope": "yarn", "rope_factor": 2.0}, "a rope reaches"),
         ({"heads": 3, "kv_heads": 2}, "multiple of kv_heads"),
         ({"positions": "rotary", "head_dim": 5}, "even head_dim"),
         ({"dropout": 1.0}, "dropout"),

@@ -105,6 +105,18 @@ def test_wrong_targets_are_refused() -> None:
         add_lora(add_lora(tiny(), 4, 8, ["query"], seed=0), 4, 8, ["query"], seed=0)
 
 
+def test_a_refusal_leaves_the_model_as_it_was() -> None:
+    model = merge_lora(add_lora(tiny(), 4, 8, ["up"], seed=0))
+    block = model.blocks[1].get_submodule("feed_forward")
+    block.up = LoraLinear(block.get_submodule("up"), 4, 8, torch.Generator())  # type: ignore[arg-type]
+    before = {name: (type(module), module.training) for name, module in model.named_modules()}
+    learning = [parameter.requires_grad for parameter in model.parameters()]
+    with pytest.raises(ValueError, match="up is a LoraLinear"):
+        add_lora(model, 2, 4, ["query", "up"], seed=0)
+    assert before == {name: (type(module), module.training) for name, module in model.named_modules()}
+    assert learning == [parameter.requires_grad for parameter in model.parameters()] and any(learning)
+
+
 def pair(family: str, seed: int) -> tuple[Transformer, PreTrainedModel]:
     """The same random weights in our model and in that of transformers."""
     torch.manual_seed(seed)

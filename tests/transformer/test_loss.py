@@ -71,6 +71,26 @@ def test_what_is_frozen_gets_no_gradient() -> None:
     torch.testing.assert_close(alone, F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum"))
 
 
+def test_without_gradients_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_grads = []
+    part = loss._part
+    monkeypatch.setattr(loss, "_part", lambda *args: given_grads.append(args[-1]) or part(*args))
+    hidden, weight, targets, bias = given(9, 31, 8)
+    weight.requires_grad_()
+    with torch.no_grad():
+        linear_cross_entropy(hidden, weight, targets, bias)
+    linear_cross_entropy(hidden, weight, targets, bias)
+    assert given_grads[0] == [None, None, None] and given_grads[-1][1] is not None
+
+
+def test_the_gradient_is_given_once() -> None:
+    hidden, weight, targets, _ = given(9, 31, 8)
+    total = 2 * linear_cross_entropy(hidden, weight.requires_grad_(), targets)
+    total.backward(retain_graph=True)
+    with pytest.raises(TypeError):
+        total.backward()
+
+
 def test_bf16_comes_no_further_from_the_truth_than_the_plain_form() -> None:
     hidden, weight, targets, _ = given(64, 500, 32)
 

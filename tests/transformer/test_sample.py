@@ -74,8 +74,8 @@ def test_top_k_beyond_the_vocabulary_keeps_all() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("temperature", -0.1), ("temperature", float("nan")), ("top_k", -1), ("top_p", 0.0), ("top_p", 1.01),
-     ("min_p", 1.5), ("repetition_penalty", 0.0), ("seed", -1), ("alternatives", -1)],
+    [("temperature", -0.1), ("temperature", float("nan")), ("temperature", 1e-40), ("top_k", -1), ("top_p", 0.0),
+     ("top_p", 1.01), ("min_p", 1.5), ("repetition_penalty", 0.0), ("seed", -1), ("alternatives", -1)],
 )  # fmt: skip
 def test_options_out_of_bounds_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):

@@ -111,7 +111,7 @@ def started(weights: Weights, before: Task | None, task: Task, recipe: Recipe) -
     for name in SIZED:
         if getattr(section, name) not in (None, getattr(config, name)):
             raise ModelError("model.sizes", name=name, here=getattr(section, name), there=getattr(config, name))
-    if config.positions not in ("rotary", "relative") and task.length > config.length:
+    if not config.endless and task.length > config.length:
         raise ModelError("model.too_short", length=task.length, limit=config.length)
     if section.dropout is not None:
         weights = replace(weights, config=replace(config, dropout=section.dropout))

@@ -10,7 +10,7 @@ from zhumo.build.head import put_head
 from zhumo.errors import ModelError
 from zhumo.tasks import Task
 from zhumo.transformer import Transformer, initialise
-from zhumo.transformer.families import same
+from zhumo.transformer.families import tied_names
 from zhumo.weights import Weights
 
 TOKENS = "stem.tokens.weight"
@@ -32,7 +32,7 @@ def carried(weights: Weights, before: Task, task: Task, seed: int) -> Transforme
     put_head(model, task, seed)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            if name in same(model.config):
+            if name in tied_names(model.config):
                 continue  # the embeddings once more
             known = weights.tensors.get(name)
             if known is None:

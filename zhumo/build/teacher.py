@@ -32,7 +32,7 @@ def put_teacher(source: str, task: Task, folder: Path) -> None:
         model, family, tokenizer = assemble(weights, None), weights.family, weights.tokenizer
     if _tokens(tokenizer) != _tokens(task.tokenizer):
         raise ModelError("model.teacher_tokens", teacher=source)
-    if model.config.positions != "rotary" and task.length > model.config.length:
+    if not model.config.endless and task.length > model.config.length:
         raise ModelError("model.too_short", length=task.length, limit=model.config.length)
     save(folder, model, family, tokenizer, task)
 

@@ -96,7 +96,7 @@ class Translate(Task):
         source = [*source[: self.length - 1], source[-1]] if dropped else source
         room = min(ROOM[0] * len(source) + ROOM[1], self.length)
         found = beam_search(
-            model, source, start=self.state["start"], stop=self._special("eos"),
+            model, source, start=self.state["start"], stop=self._special("eos"), never=[self._special("pad")],
             beams=BEAMS, penalty=PENALTY, max_tokens=room,
         )  # fmt: skip
         answer: Answer = {"text": self._tokenizer.decode(found.ids).strip(), "score": found.score}

@@ -3,22 +3,21 @@
 - One `Block` by configuration; a published architecture is a `Config`, never a subclass.
 - A stem turns ids into (batch, time, width), blocks run through, a head comes out.
 - A position is an added embedding or a rope; a mask says who may look at whom.
-- Adapters, quantised weights and attention maps are applied to a finished model from outside.
+- Adapters are put on a finished model from outside.
 """
 
-from zhumo.transformer.block import Attention, Block, Config, FeedForward, Source
+from zhumo.transformer.block import Block, Source
 from zhumo.transformer.cache import Cache
+from zhumo.transformer.config import Config
 from zhumo.transformer.dropout import Dropout, key_dropout
 from zhumo.transformer.loss import linear_cross_entropy
 from zhumo.transformer.model import Transformer, initialise
 
 __all__ = [
-    "Attention",
     "Block",
     "Cache",
     "Config",
     "Dropout",
-    "FeedForward",
     "Source",
     "Transformer",
     "initialise",

@@ -19,30 +19,45 @@ class Hypothesis(NamedTuple):
 
 @torch.inference_mode()
 def beam_search(
-    model: Transformer, source: Sequence[int], *, start: int, stop: int, beams: int, penalty: float, max_tokens: int
+    model: Transformer,
+    source: Sequence[int],
+    *,
+    start: int,
+    stop: int,
+    never: Sequence[int],
+    beams: int,
+    penalty: float,
+    max_tokens: int,
 ) -> Hypothesis:
     """The best text for `source`, of at most `max_tokens` tokens, `stop` among them and not returned.
 
     A text that ends among the `beams` likeliest at its length is put aside; it is over once as many are aside and the
     best that goes on is, at its length, no better than any of them.
+    never: ids that no text holds; Marian's padding has a logit of 0, which would often be the highest.
     penalty: 0 compares plain log probabilities, which prefers short texts; 1 those of a token on average.
     model: with an encoder and a language-model head, in eval mode.
 
     Raises:
-        ValueError: an empty source, or a model that cannot write one text for another.
+        ValueError: an empty source, a text of no tokens, or a model that cannot write one text for another; or more
+            tokens than its positions reach.
     """
     if model.encoder is None or model.head is None or not source:
         raise ValueError("only a model with an encoder and a language-model head can search, and it needs a source")
+    if max_tokens < 1:
+        raise ValueError(f"a text has at least one token, not {max_tokens}")
     weight = model.stem.tokens.weight
     read = model.read(torch.tensor([list(source)], device=weight.device))
-    seen = [Source(keys.expand(beams, -1, -1, -1), values.expand(beams, -1, -1, -1), None) for keys, values, _ in read]
+    sources = [
+        Source(keys.expand(beams, -1, -1, -1), values.expand(beams, -1, -1, -1), None) for keys, values, _ in read
+    ]
     cache = Cache(model.config, batch=beams, length=max_tokens, dtype=weight.dtype, device=weight.device)
     totals = torch.full((beams,), -torch.inf, device=weight.device)
     totals[0] = 0  # all begin alike, so one is enough
     texts = torch.full((beams, 1), start, device=weight.device)
     aside: list[Hypothesis] = []
     for length in range(1, max_tokens + 1):
-        logits = model.head(model.hidden(texts[:, -1:], cache=cache, source=seen)[:, -1]).float()
+        logits = model.head(model.hidden(texts[:, -1:], cache=cache, source=sources)[:, -1]).float()
+        logits[:, never] = -torch.inf
         chances = logits.log_softmax(-1) + totals[:, None]
         best = chances.flatten().topk(2 * beams)  # at most half of them end
         rows, tokens = best.indices // chances.size(1), best.indices % chances.size(1)

@@ -1,22 +1,9 @@
 """Keys and values of the tokens seen so far, so that a decode step reads them instead of computing them again."""
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-
-class _Sizes(Protocol):
-    """What a cache needs to know of a model's configuration."""
-
-    @property
-    def depth(self) -> int: ...
-    @property
-    def kv_heads(self) -> int: ...
-    @property
-    def head_dim(self) -> int: ...
-    @property
-    def length(self) -> int: ...
+from zhumo.transformer.config import Config
 
 
 class LayerCache:
@@ -46,14 +33,15 @@ class Cache:
 
     def __init__(
         self,
-        config: _Sizes,
+        config: Config,
         *,
         batch: int = 1,
-        length: int | None = None,
+        length: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (2, batch, config.kv_heads, length or config.length, config.head_dim)
+        """length: how many positions there is room for."""
+        shape = (2, batch, config.kv_heads, length, config.head_dim)
         self.layers = [LayerCache(torch.zeros(shape, dtype=dtype, device=device)) for _ in range(config.depth)]
 
     @property
@@ -66,8 +54,3 @@ class Cache:
         for layer in self.layers:
             layer.keys[:, :, : layer.used] = layer.keys[rows, :, : layer.used]
             layer.values[:, :, : layer.used] = layer.values[rows, :, : layer.used]
-
-    def rewind(self, used: int) -> None:
-        """Forget every position from `used` on; a prefix stays valid because attention is causal."""
-        for layer in self.layers:
-            layer.used = min(layer.used, used)

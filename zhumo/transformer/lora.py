@@ -43,8 +43,7 @@ class LoraLinear(nn.Module):
 def layers(model: Transformer) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
     """Every layer an adapter may stand beside: its full name, its parent, its name there, itself."""
     for index, block in enumerate(model.blocks):
-        for part in ("attention", "cross", "feed_forward"):
-            parent = block.get_submodule(part)
+        for part, parent in block.named_children():
             for name, layer in parent.named_children():
                 if name in TARGETS:
                     yield f"blocks.{index}.{part}.{name}", parent, name, layer
@@ -65,13 +64,15 @@ def add_lora(model: Transformer, rank: int, alpha: float, targets: Collection[st
     chosen = [(parent, name, layer) for _, parent, name, layer in layers(model) if name in targets]
     if not chosen:
         raise ValueError("no layer of this model is among the targets")
+    for _, name, layer in chosen:  # before anything is changed
+        if not isinstance(layer, nn.Linear):
+            raise ValueError(f"{name} is a {type(layer).__name__}; adapters go beside plain linear layers")
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     if model.head is not None and model.config.head == "none":
         model.head.requires_grad_(True)
     for parent, name, layer in chosen:
-        if not isinstance(layer, nn.Linear):
-            raise ValueError(f"{name} is a {type(layer).__name__}; adapters go beside plain linear layers")
+        assert isinstance(layer, nn.Linear)
         setattr(parent, name, LoraLinear(layer, rank, alpha, generator))
     return model
 

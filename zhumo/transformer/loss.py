@@ -14,13 +14,16 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The summed cross-entropy of `hidden @ weight.T + bias` against `targets`, in nats: a scalar in float32.
 
-    The same as `F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")`, computed some rows at a
-    time. The gradient of the logits is known as soon as they are, so it is turned into that of `hidden` and `weight` at
-    once, and the logits are forgotten (as in Liger, Hsu et al. 2024): three products of matrices, like the plain form.
+    The same as `F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")` where no target is to be
+    ignored, computed some rows at a time. The gradient of the logits is known as soon as they are, so it is turned into
+    that of `hidden` and `weight` at once, and the logits are forgotten (as in Liger, Hsu et al. 2024): three matrix
+    products, like the plain form. Its gradient can be asked for once.
 
     hidden: (rows, width); weight: (classes, width); targets: (rows,); bias: (classes,).
     smoothing: the share of a target that is spread evenly over all classes (Szegedy et al. 2016).
     """
+    if not torch.is_grad_enabled():  # a Function is told what requires a gradient, not whether anybody wants one
+        hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, bias, smoothing)  # type: ignore[no-untyped-call]
     return loss
 
@@ -52,7 +55,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias = (None if grad is None else grad.mul_(gradient) for grad in ctx.grads)
+        grads, ctx.grads = ctx.grads, None  # they are changed in place
+        hidden, weight, bias = (None if grad is None else grad.mul_(gradient) for grad in grads)
         return hidden, weight, None, bias, None
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zhumo.transformer.block import Attention, Block, Config, Source, norm_layer
+from zhumo.transformer.block import Block, Source, norm_layer
 from zhumo.transformer.cache import Cache
+from zhumo.transformer.config import Config
 from zhumo.transformer.positions import near, places, rope, visible
 from zhumo.transformer.relative import RelativeBias
 from zhumo.transformer.stems import TokenStem
@@ -56,8 +57,8 @@ class Transformer(nn.Module):
         source: what `read` returned, for a model with an encoder.
 
         Raises:
-            ValueError: more positions than the model was made for, a cache together with segments, or no source where
-                there is an encoder.
+            ValueError: more positions than the model was made for, where they have an end (a packed row counts as one);
+                a cache together with segments; or no source where there is an encoder.
         """
         if (source is None) != (self.encoder is None):
             raise ValueError("a model with an encoder needs a source, and no other takes one")
@@ -65,7 +66,7 @@ class Transformer(nn.Module):
             raise ValueError("a cache holds whole sequences; it cannot be used with segments")
         start = cache.used if cache is not None else 0
         end = start + ids.size(1)
-        if self.config.positions not in ("rotary", "relative") and end > self.config.length:
+        if not self.config.endless and end > self.config.length:
             raise ValueError(f"{end} positions, but the model was made for {self.config.length}")
         positions = torch.arange(start, end, device=ids.device) if segments is None else places(segments)
         mask = None
@@ -88,7 +89,7 @@ class Transformer(nn.Module):
     def read(self, ids: Tensor, *, segments: Tensor | None = None) -> list[Source]:
         """A source text as each block sees it, for `hidden`: read once, looked at in every step.
 
-        ids: (batch, time). segments: (batch, time), 0 on padding.
+        ids: (batch, time). segments: (batch, time), 0 on padding and 1 elsewhere: a row is one source.
 
         Raises:
             ValueError: there is no encoder, or the source is longer than it was made for.
@@ -97,8 +98,8 @@ class Transformer(nn.Module):
             raise ValueError("only a model with an encoder reads a source")
         states = self.encoder.hidden(ids, segments=segments)
         mask = None if segments is None else (segments != 0)[:, None, None]
-        looks = (block.get_submodule("cross") for block in self.blocks)
-        return [Source(*look.keys_and_values(states), mask) for look in looks if isinstance(look, Attention)]
+        looks = (block.cross for block in self.blocks if isinstance(block, Block))
+        return [Source(*look.keys_and_values(states), mask) for look in looks if look is not None]
 
     def forward(
         self,
@@ -119,11 +120,12 @@ class Transformer(nn.Module):
 
 
 def initialise(model: Transformer, seed: int) -> Transformer:
-    """Fresh weights: normal(0, .02), the residual outputs scaled down by sqrt(2 depth) as in GPT-2; biases zero. Where
+    """Fresh weights: normal(0, .02), the residual outputs scaled down by sqrt(2 blocks) as in GPT-2, an
+    encoder's blocks among them; biases zero. Where
     embeddings or what a tied head sees are scaled, embeddings begin so that both come out with a variance of 1."""
     generator = torch.Generator().manual_seed(seed)
     blocks = [module for module in model.modules() if isinstance(module, Block)]
-    looks = [look for block in blocks for look in (block.attention, block.cross) if isinstance(look, Attention)]
+    looks = [look for block in blocks for look in (block.attention, block.cross) if look is not None]
     quiet = {id(layer) for layer in (*(look.out for look in looks), *(block.feed_forward.down for block in blocks))}
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):

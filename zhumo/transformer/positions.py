@@ -6,7 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from zhumo.transformer.block import Config, Rope
+from zhumo.transformer.block import Rope
+from zhumo.transformer.config import Config
 
 
 def sinusoids(length: int, width: int) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 
 
 class RelativeBias(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 from zhumo.transformer.cache import Cache
 from zhumo.transformer.model import Transformer
 
-BOUNDS: dict[str, tuple[float, float]] = {
+_BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0, 100),
     "top_k": (0, 2**24),
     "top_p": (0, 1),
@@ -24,6 +24,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "alternatives": (0, 1000),
 }
 """The least and the greatest value of each option."""
+
+COLDEST = 1e-4  # less is greedy in all but name, and logits divided by it may have no number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,12 @@ class Sampling:
     alternatives: int = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in BOUNDS.items():
+        for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
             if not low <= value <= high:  # also false of a NaN
                 raise ValueError(f"{name} must lie in [{low}, {high}], not {value}")
+        if 0 < self.temperature < COLDEST:
+            raise ValueError(f"temperature must be 0 or at least {COLDEST}")
         if self.top_p == 0:
             raise ValueError("top_p must be above 0: no token reaches nothing")
 

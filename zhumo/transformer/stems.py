@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from zhumo.transformer.block import Config, norm_layer
+from zhumo.transformer.block import norm_layer
+from zhumo.transformer.config import Config
 from zhumo.transformer.dropout import Dropout
 from zhumo.transformer.positions import sinusoids
 

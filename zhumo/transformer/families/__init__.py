@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 from zhumo.transformer.families.bart import BART, MARIAN
 from zhumo.transformer.families.bert import BERT, XLM_ROBERTA
 from zhumo.transformer.families.family import Family, Json, check_keys, differences, numbers
@@ -28,8 +28,8 @@ __all__ = [
     "from_disk",
     "layer_names",
     "read_config",
-    "same",
     "shapes",
+    "tied_names",
     "to_disk",
     "write_config",
 ]
@@ -57,9 +57,11 @@ def read_config(hf: Json) -> Config:
     family = _family(hf.get("model_type"))
     check_keys(family, hf)
     config = Config(**(numbers(family, hf) | family.read(hf)))
-    if family.fixed["is_encoder_decoder"] == (True,) and not config.encoder_depth:
+    if family.fixed["is_encoder_decoder"] is True and not config.encoder_depth:
         raise ValueError(f"a {family.name} without an encoder is none")
-    if config.depth * config.heads * config.head_dim > 2**31:
+    # The other sizes have tensors on disk that must fit; these two are allocated before any is compared.
+    table = config.length * config.width if config.positions == "sinusoidal" else 0
+    if max(config.depth * config.heads * config.head_dim, table) > 2**31:
         raise ValueError("the sizes together are beyond any model")
     return config
 
@@ -81,7 +83,7 @@ def write_config(config: Config, family: str) -> Json:
     return hf
 
 
-def same(config: Config) -> frozenset[str]:
+def tied_names(config: Config) -> frozenset[str]:
     """The tensors of `Transformer(config)` that are the embedding once more, and are kept once."""
     tied = {"head.weight"} if config.head == "tied" else set()
     return frozenset(tied | ({"encoder.stem.tokens.weight"} if config.encoder_depth else set()))
@@ -91,7 +93,7 @@ def shapes(config: Config) -> dict[str, Shape]:
     """Name and shape of every tensor of `Transformer(config)`, none twice; nothing is allocated."""
     with torch.device("meta"):
         state = Transformer(replace(config, depth=1, encoder_depth=min(1, config.encoder_depth))).state_dict()
-    for name in same(config):
+    for name in tied_names(config):
         del state[name]
     depths = {"": config.depth, "encoder.": config.encoder_depth}
     found: dict[str, Shape] = {}
@@ -131,7 +133,7 @@ def from_disk(tensors: Mapping[str, Tensor], config: Config, family: str) -> dic
         state |= dict(zip(place.ours, (part.contiguous() for part in parts), strict=True))
     if config.head == "tied":
         _check_tied(state["stem.tokens.weight"], theirs.get("lm_head.weight"))
-    return state | dict.fromkeys(same(config), state["stem.tokens.weight"])
+    return state | dict.fromkeys(tied_names(config), state["stem.tokens.weight"])
 
 
 def to_disk(state: Mapping[str, Tensor], config: Config, family: str) -> dict[str, Tensor]:
@@ -142,7 +144,7 @@ def to_disk(state: Mapping[str, Tensor], config: Config, family: str) -> dict[st
     Raises:
         ValueError: a tensor is missing, unknown or of another shape, or the family has no place for it.
     """
-    wanted, twice = shapes(config), same(config)
+    wanted, twice = shapes(config), tied_names(config)
     given = {n: tensor.detach() for n, tensor in state.items() if not _of_task(n, config) and n not in twice}
     check_fit(given, wanted)
     result = {name: tensor.detach().contiguous() for name, tensor in state.items() if _of_task(name, config)}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 from zhumo.transformer.families.family import (
     FIXED,
     HARMLESS,
@@ -48,7 +48,7 @@ def _reader(learned: bool) -> Callable[[Json], dict[str, Any]]:
             "positions": "learned" if learned else "sinusoidal",
             "norm_first": False,
             "stem_norm": learned,
-            "activation": activation(hf, "activation_function", "gelu"),
+            "activation": activation(hf.get("activation_function"), "activation_function", "gelu"),
             "scaled_embedding": scaled,
             "head": head,
             "head_bias": head != "none",
@@ -107,13 +107,13 @@ def _family(name: str, architectures: tuple[str, str], *, learned: bool, ignored
         ),
         fixed=FIXED
         | {
-            "is_encoder_decoder": (True,),
-            "normalize_before": (False,),
-            "normalize_embedding": (learned,),
-            "static_position_embeddings": (not learned,),
-            "add_final_layer_norm": (False,),
-            "add_bias_logits": (False,),
-            "share_encoder_decoder_embeddings": (True,),
+            "is_encoder_decoder": True,
+            "normalize_before": False,
+            "normalize_embedding": learned,
+            "static_position_embeddings": not learned,
+            "add_final_layer_norm": False,
+            "add_bias_logits": False,
+            "share_encoder_decoder_embeddings": True,
         },
         harmless=HARMLESS | ONE.keys() | set(_HARMLESS.split()),
         read=_reader(learned),

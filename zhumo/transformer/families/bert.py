@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 from zhumo.transformer.families.family import (
     FIXED,
     HARMLESS,
@@ -24,7 +24,7 @@ def _read(hf: Json) -> dict[str, Any]:
     if hf.get("type_vocab_size") == 0:
         raise ValueError("type_vocab_size is 0; a BERT has at least one type")
     return {
-        "activation": activation(hf, "hidden_act", "gelu"),
+        "activation": activation(hf.get("hidden_act"), "hidden_act", "gelu"),
         "causal": False,
         "norm_first": False,
         "head": "none",
@@ -68,7 +68,7 @@ BERT = Family(
         Key("layer_norm_eps", "norm_eps", 1e-12),
         Key("hidden_dropout_prob", "dropout", 0.1),
     ),
-    fixed=FIXED | {"position_embedding_type": ("absolute",)},
+    fixed=FIXED | {"position_embedding_type": "absolute"},
     harmless=HARMLESS
     | {
         "hidden_act",
@@ -107,7 +107,7 @@ def _write_led(config: Config) -> Json:
 XLM_ROBERTA = replace(
     BERT,
     name="xlm-roberta",
-    fixed={**BERT.fixed, "pad_token_id": (LED - 1,)},
+    fixed={**BERT.fixed, "pad_token_id": LED - 1},
     read=_read_led,
     write=_write_led,
     prefix="roberta.",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 
 Json = dict[str, Any]
 
@@ -28,8 +28,8 @@ class Family:
     """One published architecture.
 
     keys: numbers that only change their name.
-    fixed: keys whose only values we can compute; a missing key means the first.
-    harmless: keys that say nothing about the maths.
+    fixed: keys of which we compute one value, which a missing key means too.
+    harmless: keys that say nothing about the maths, or that `read` looks at itself.
     read: the remaining fields of `Config`, from the checked file. write: the remaining keys, from a `Config`.
     names: our module to theirs on disk, `{}` the number of the block. Several of ours under one of theirs lie joined
         there, in this order, along the output axis. A single tensor (with `.bias`) is one with an axis of 1 before it.
@@ -43,7 +43,7 @@ class Family:
 
     name: str
     keys: tuple[Key, ...]
-    fixed: Mapping[str, tuple[object, ...]]
+    fixed: Mapping[str, object]
     harmless: frozenset[str]
     read: Callable[[Json], dict[str, Any]]
     write: Callable[[Config], Json]
@@ -85,11 +85,11 @@ LARGEST = {
 }
 """Sizes no model reaches: a hostile file is stopped before anything is made of its numbers."""
 
-FIXED: dict[str, tuple[object, ...]] = {
-    "is_decoder": (False,),
-    "is_encoder_decoder": (False,),
-    "add_cross_attention": (False,),
-    "pruned_heads": ({},),
+FIXED: dict[str, object] = {
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "add_cross_attention": False,
+    "pruned_heads": {},
 }
 
 _HARMLESS = """
@@ -111,10 +111,9 @@ def check_keys(family: Family, hf: Json) -> None:
     Raises:
         ValueError: a key that is not on the list, or a value that is not among those it may have.
     """
-    for key, values in family.fixed.items():
-        if hf.get(key) is not None and hf[key] not in values:
-            allowed = " or ".join(repr(value) for value in values)
-            raise ValueError(f"{key} is {hf[key]!r}; of {family.name} we compute only {allowed}")
+    for key, value in family.fixed.items():
+        if hf.get(key) is not None and hf[key] != value:
+            raise ValueError(f"{key} is {hf[key]!r}; of {family.name} we compute only {value!r}")
     known = {key.theirs for key in family.keys} | family.fixed.keys() | family.harmless
     unknown = [key for key, value in hf.items() if key not in known and not key.startswith("_") and value is not None]
     if unknown:
@@ -141,9 +140,9 @@ def numbers(family: Family, hf: Json) -> dict[str, Any]:
     return {key.ours: number(hf, key) for key in family.keys}
 
 
-def activation(hf: Json, key: str, default: str) -> str:
-    """Our word for the activation `hf` names."""
-    word = default if hf.get(key) is None else hf[key]
+def activation(word: object, key: str, default: str = "") -> str:
+    """Our word for an activation. key: where it was found, for the error. default: where there was none."""
+    word = default if word is None else word
     if not isinstance(word, str) or word not in ACTIVATIONS:
         raise ValueError(f"{key} is {word!r}; known are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[word]
@@ -179,8 +178,11 @@ def differences(wanted: Config, got: Config) -> str:
     return ", ".join(f"{name}={one!r} (it has {other!r})" for name, one, other in pairs if one != other)
 
 
-def listed(names: Iterable[str], most: int = 6) -> str:
+LISTED = 6  # names in an error
+
+
+def listed(names: Iterable[str]) -> str:
     """Names for an error, the rest counted."""
     every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+    more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
+    return ", ".join(every[:LISTED]) + more

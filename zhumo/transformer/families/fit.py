@@ -2,12 +2,15 @@
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 
 from torch import Tensor
 
-from zhumo.transformer.families.family import listed
+from zhumo.transformer.families.family import LISTED, listed
 
 Shape = tuple[int, ...]
+
+COMPARED = 1_000  # unknown names that a missing one is compared with: a large model has many thousands, much alike
 
 
 class Misfit(ValueError):
@@ -31,7 +34,9 @@ def check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Shape], allowe
     misshapen = [name for name in wanted if name in shapes and shapes[name] != wanted[name]]
     quantised = [name for name in wanted if name in shapes and not tensors[name].is_floating_point()]
     found = {
-        "missing": [f"{name} {wanted[name]}{_perhaps(name, unknown)}" for name in missing],
+        "missing": [
+            f"{name} {wanted[name]}{_perhaps(name, unknown) if n < LISTED else ''}" for n, name in enumerate(missing)
+        ],
         "unknown": [f"{name} {shapes[name]}" for name in unknown],
         "misshapen": [f"{name} {shapes[name]} instead of {wanted[name]}" for name in misshapen],
         "quantised": quantised,
@@ -42,5 +47,5 @@ def check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Shape], allowe
 
 
 def _perhaps(name: str, unknown: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(unknown), n=1, cutoff=0.8)
+    near = difflib.get_close_matches(name, list(islice(unknown, COMPARED)), n=1, cutoff=0.8)
     return f" (is it {near[0]}?)" if near else ""

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 from zhumo.transformer.families.family import (
     FIXED,
     HARMLESS,
@@ -22,7 +22,7 @@ def _read(hf: Json) -> dict[str, Any]:
     even_heads(hf, "n_embd", "n_head")
     return {
         "hidden": number(hf, Key("n_inner", "hidden", 0)),  # left out: four times the width
-        "activation": activation(hf, "activation_function", "gelu_new"),
+        "activation": activation(hf.get("activation_function"), "activation_function", "gelu_new"),
         "head": language_head(hf, tied=True),
     }
 
@@ -53,9 +53,9 @@ GPT2 = Family(
     ),
     fixed=FIXED
     | {
-        "scale_attn_weights": (True,),
-        "scale_attn_by_inverse_layer_idx": (False,),
-        "reorder_and_upcast_attn": (False,),
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "reorder_and_upcast_attn": False,
     },
     harmless=HARMLESS
     | {

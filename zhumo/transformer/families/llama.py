@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 from zhumo.transformer.families.family import (
     FIXED,
     HARMLESS,
@@ -23,7 +23,7 @@ from zhumo.transformer.families.family import (
 )
 from zhumo.transformer.families.rope import read_rope, write_rope
 
-SAID_BY_LAYER = "full_attention"
+FULL = "full_attention"
 WINDOW = Key("sliding_window", "window", 4096)
 
 
@@ -32,14 +32,14 @@ def _reader(bias: Literal["none", "qkv"], qk_norm: bool, even: bool, window: boo
         if even or hf.get("head_dim") is None:
             even_heads(hf, "hidden_size", "num_attention_heads")
         layers = hf.get("layer_types") or []
-        if not isinstance(layers, list) or any(layer != SAID_BY_LAYER for layer in layers):
-            raise ValueError(f"layer_types is {layers!r}; we compute only {SAID_BY_LAYER!r}")
+        if not isinstance(layers, list) or any(layer != FULL for layer in layers):
+            raise ValueError(f"layer_types is {layers!r}; we compute only {FULL!r}")
         return {
             "positions": "rotary",
             **read_rope(hf),
             "window": _window(hf) if window else 0,
             "norm": "rms",
-            "activation": activation(hf, "hidden_act", "silu"),
+            "activation": activation(hf.get("hidden_act"), "hidden_act", "silu"),
             "gated": True,
             "bias": bias,
             "qk_norm": qk_norm,
@@ -77,7 +77,7 @@ def _writer(name: str, window: bool) -> Callable[[Config], Json]:
 def _family(
     name: str,
     *,
-    fixed: Mapping[str, tuple[object, ...]] = {},
+    fixed: Mapping[str, object] = {},
     harmless: frozenset[str] = frozenset(),
     head_dim: int = 0,
     bias: Literal["none", "qkv"] = "none",
@@ -101,8 +101,8 @@ def _family(
             Key("resid_pdrop", "dropout", 0.0),  # GPT-2's word; these families have none of their own
         ),
         fixed=FIXED
-        | {"attention_bias": (False,), "mlp_bias": (False,), "partial_rotary_factor": (1.0,)}
-        | {"rope_interleaved": (False,)}
+        | {"attention_bias": False, "mlp_bias": False, "partial_rotary_factor": 1.0}
+        | {"rope_interleaved": False}
         | dict(fixed),
         harmless=HARMLESS
         | {
@@ -139,7 +139,7 @@ def _family(
     )
 
 
-NO_WINDOW: Mapping[str, tuple[object, ...]] = {"use_sliding_window": (False,)}
+NO_WINDOW: Mapping[str, object] = {"use_sliding_window": False}
 UNUSED_WINDOW = frozenset({"sliding_window", "max_window_layers"})  # the sizes of a window that is switched off
 
 LLAMA = _family("llama", even=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 from zhumo.transformer.families.family import Json, Key, number
 
 SPELLINGS = ("rope_parameters", "rope_scaling")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from zhumo.transformer.block import Config
+from zhumo.transformer.config import Config
 from zhumo.transformer.families.family import (
     FIXED,
     HARMLESS,
@@ -39,7 +39,7 @@ def _reader(own: bool) -> Callable[[Json], dict[str, Any]]:
             "depth": number(hf, Key("num_decoder_layers", "depth", hf["num_layers"])),
             "positions": "relative",
             "norm": "rms",
-            "activation": "gelu_tanh" if word == f"{GATED}gelu" else activation({"word": plain}, "word", plain),
+            "activation": "gelu_tanh" if word == f"{GATED}gelu" else activation(plain, "feed_forward_proj"),
             "gated": word.startswith(GATED),
             "bias": "none",
             "scaled_scores": False,
@@ -104,7 +104,7 @@ def _family(name: str, title: str, *, own: bool) -> Family:
             Key("layer_norm_epsilon", "norm_eps", 1e-6),
             Key("dropout_rate", "dropout", 0.1),
         ),
-        fixed=FIXED | {"is_encoder_decoder": (True,)},
+        fixed=FIXED | {"is_encoder_decoder": True},
         harmless=HARMLESS
         | {
             "num_layers",
