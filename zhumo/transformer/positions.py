@@ -23,12 +23,17 @@ def rope(positions: Tensor, config: Config) -> Rope:
 
     positions: (time,) or (batch, time) integers. The returned function turns (batch, heads, time, head_dim).
     """
-    angle = positions.unsqueeze(-1) * paces(config, positions)  # (..., time, head_dim / 2)
-    angle = torch.cat((angle, angle), dim=-1)
-    if angle.dim() == 3:
-        angle = angle.unsqueeze(1)  # one axis for the heads
+    cos, sin = (torch.cat((half, half), dim=-1) for half in turns(positions, config))
+    if cos.dim() == 3:
+        cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # one axis for the heads
+    return partial(_rotate, cos=cos, sin=sin)
+
+
+def turns(positions: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of what a rope turns each pair of numbers by at each position, (..., head_dim / 2)."""
+    angle = positions.unsqueeze(-1) * paces(config, positions)
     sharpness = 1 + 0.1 * math.log(config.rope_factor) if config.rope == "yarn" else 1.0
-    return partial(_rotate, cos=angle.cos() * sharpness, sin=angle.sin() * sharpness)
+    return angle.cos() * sharpness, angle.sin() * sharpness
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

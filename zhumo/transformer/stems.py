@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from zhumo.transformer.block import norm_layer
@@ -29,7 +28,10 @@ class TokenStem(nn.Module):
 
     def forward(self, ids: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
         """ids: (batch, time); positions: (time,) or (batch, time); types: (batch, time), all zero when absent."""
-        x: Tensor = self.tokens(ids)
+        return self.placed(self.tokens(ids), positions, types)
+
+    def placed(self, x: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
+        """Embeddings (batch, time, width), or (time, width), with what is added to them; the rest as in `forward`."""
         if self.scale != 1:
             x = x * self.scale
         if self.positions is not None:
@@ -37,6 +39,6 @@ class TokenStem(nn.Module):
         elif self.table is not None:
             x = x + self.table[positions]
         if self.types is not None:
-            x = x + self.types(torch.zeros_like(ids) if types is None else types)
+            x = x + (self.types.weight[0] if types is None else self.types(types))
         y: Tensor = self.dropout(self.norm(x))
         return y

@@ -1,0 +1,138 @@
+"""The native core beside torch: every decoder family, every kind of processor code, any cut of any number of texts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from zhumo.engine import native
+from zhumo.engine.library import PATHS, library
+from zhumo.engine.native import NativeModel, Part, computes
+from zhumo.transformer import Config, Transformer, initialise
+
+LLAMA = Config(
+    vocabulary=203, width=64, depth=3, heads=4, kv_heads=2, head_dim=32, hidden=160, length=64, positions="rotary",
+    norm="rms", activation="silu", gated=True, bias="none",
+)  # fmt: skip
+CASES = {
+    "llama": LLAMA,
+    "llama3": replace(LLAMA, rope="llama3", rope_factor=8.0, rope_length=32),
+    "yarn": replace(LLAMA, rope="yarn", rope_factor=4.0, rope_length=16),
+    "qwen2": replace(LLAMA, bias="qkv", head="own"),
+    "qwen3": replace(LLAMA, qk_norm=True, kv_heads=1),
+    "mistral": replace(LLAMA, window=5),
+    "gpt2": replace(
+        LLAMA, width=72, kv_heads=4, positions="learned", norm="layer", activation="gelu_tanh", gated=False, bias="all"
+    ),
+    "gelu": replace(LLAMA, activation="gelu", head="own", head_bias=True),
+    "relu": replace(LLAMA, activation="relu", gated=False, width=65),
+}
+IDS = torch.randint(0, 203, (1, 37), generator=torch.Generator().manual_seed(3))
+TEXT = IDS[0].tolist()
+here = pytest.mark.skipif(library() is None, reason="no compiler")
+paths = PATHS[: 1 + (core.zhumo_path() if (core := library()) else 0)]
+
+
+def model_of(name: str) -> Transformer:
+    """With weights large enough to matter and nothing left at zero or one."""
+    model = initialise(Transformer(CASES[name]), 0).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+            else:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    return model
+
+
+@here
+@pytest.mark.parametrize("path", paths)
+@pytest.mark.parametrize("name", CASES)
+def test_logits_are_those_of_torch_up_to_whole_numbers(name: str, path: str) -> None:
+    model = model_of(name)
+    core = NativeModel(model, slots=3, length=48, path=path)
+    with torch.inference_mode():
+        wanted = model(IDS)[0]
+    got = torch.cat([core.step([Part(1, place, [token])]) for place, token in enumerate(TEXT)])
+    assert got.shape == wanted.shape
+    assert (got - wanted).norm() <= 0.03 * wanted.norm()
+    assert (got.argmax(-1) == wanted.argmax(-1)).float().mean() >= 0.9
+
+
+@here
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("path", paths)
+def test_however_a_text_is_cut_and_whoever_else_is_there_it_reads_the_same(path: str, threads: int) -> None:
+    model = model_of("llama")
+    alone = NativeModel(model, slots=1, length=48)
+    wanted = torch.cat([alone.step([Part(0, place, [token])]) for place, token in enumerate(TEXT)])
+    core = NativeModel(model, slots=4, length=48, threads=threads, path=path)
+    whole = core.step([Part(2, 0, TEXT), Part(0, 0, TEXT[:9]), Part(3, 0, TEXT[:1])])
+    assert torch.allclose(whole, wanted[[36, 8, 0]], atol=1e-4)
+    cut = core.step([Part(0, 9, TEXT[9:20]), Part(1, 0, TEXT[:7]), Part(3, 1, TEXT[1:36])])
+    assert torch.allclose(cut, wanted[[19, 6, 35]], atol=1e-4)
+
+
+@here
+def test_a_call_of_many_rows_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = NativeModel(model_of("llama"), slots=2, length=48)
+    parts = [Part(0, 0, TEXT), Part(1, 0, TEXT[:30])]
+    whole = core.step(parts)
+    monkeypatch.setattr(native, "ROWS", 5)
+    assert torch.equal(core.step(parts), whole)
+
+
+@here
+def test_a_slot_is_used_again() -> None:
+    core = NativeModel(model_of("llama"), slots=1, length=48)
+    first = core.step([Part(0, 0, TEXT)])
+    core.step([Part(0, 0, TEXT[::-1])])
+    assert torch.equal(core.step([Part(0, 0, TEXT)]), first)
+    core.step([Part(0, 20, TEXT[::-1][:10])])
+    assert torch.equal(core.step([Part(0, 20, TEXT[20:])]), first), "what stood before the new tokens still stands"
+
+
+@here
+def test_four_bits_are_further_off_than_eight() -> None:
+    model = model_of("llama")
+    with torch.inference_mode():
+        wanted = model(IDS)[0, -1:]
+    eight, four = (NativeModel(model, slots=1, length=48, bits=bits).step([Part(0, 0, TEXT)]) for bits in (8, 4))
+    assert (eight - wanted).norm() < (four - wanted).norm() < 0.4 * wanted.norm()
+
+
+@here
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [Part(0, 0, [])],
+        [Part(2, 0, [1])],
+        [Part(-1, 0, [1])],
+        [Part(0, -1, [1])],
+        [Part(0, 47, [1, 1])],
+        [Part(0, 0, [203])],
+        [Part(0, 0, [-1])],
+        [Part(0, 0, [1]), Part(0, 1, [1])],
+    ],
+)
+def test_what_is_not_there_is_refused_before_the_call(parts: list[Part]) -> None:
+    core = NativeModel(model_of("llama"), slots=2, length=48)
+    with pytest.raises(ValueError):
+        core.step(parts)
+
+
+def test_other_maths_is_left_to_torch() -> None:
+    assert all(computes(config) for config in CASES.values())
+    assert not computes(replace(LLAMA, head_dim=16))
+    assert not computes(replace(LLAMA, rope="dynamic", rope_factor=2.0))
+    assert not computes(Config(vocabulary=8, width=64, depth=1, encoder_depth=1, heads=2, positions="relative"))
+
+
+@here
+@pytest.mark.parametrize("change", [{"slots": 0}, {"length": 0}, {"threads": 0}, {"path": "avx1024"}])
+def test_sizes_that_make_no_sense_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        NativeModel(model_of("llama"), **({"slots": 1, "length": 8} | change))  # type: ignore[arg-type]
+    with pytest.raises(ValueError):
+        NativeModel(model_of("gpt2"), slots=1, length=65)

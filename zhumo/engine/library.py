@@ -1,0 +1,74 @@
+"""The native core: found, loaded, and spoken to with the structures of `native/core.h`."""
+
+import ctypes
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_size_t, c_void_p
+from functools import cache
+from pathlib import Path
+
+PATHS = ("plain", "avx2", "avx512")
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
+
+
+class Matrix(Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("quants", "scales", "minima", "bias")),
+        *((name, c_int32) for name in ("tiles", "blocks", "bits", "unused")),
+    ]
+
+
+class Layer(Structure):
+    _fields_ = [
+        *(
+            (f"{where}_{what}", c_void_p)
+            for where in ("attention", "query", "key", "feed")
+            for what in ("gain", "shift")
+        ),
+        *((name, Matrix) for name in ("query", "key", "value", "out", "gate", "up", "down")),
+    ]
+
+
+class Model(Structure):
+    _fields_ = [
+        ("layers", POINTER(Layer)),
+        ("gain", c_void_p),
+        ("shift", c_void_p),
+        ("head", Matrix),
+        ("cosine", c_void_p),
+        ("sine", c_void_p),
+        *((name, c_int32) for name in ("depth", "width", "heads", "kv_heads", "head_dim", "hidden", "length", "slots")),
+        *((name, c_int32) for name in ("window", "norm_first", "centred", "activation")),
+        ("epsilon", c_float),
+        ("scale", c_float),
+        ("keys", c_void_p),
+        ("values", c_void_p),
+    ]
+
+
+class Step(Structure):
+    _fields_ = [
+        ("count", c_int32),
+        ("wanted", c_int32),
+        *((name, c_void_p) for name in ("slots", "positions", "untils", "rows", "states", "logits", "scratch")),
+    ]
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The native core; None where the package was installed without a compiler."""
+    for path in sorted(Path(__file__).parent.glob("_core*.so")):
+        try:
+            found = ctypes.CDLL(str(path))
+        except OSError:
+            continue
+        found.zhumo_path.restype = c_int
+        found.zhumo_size.argtypes, found.zhumo_size.restype = [c_int], c_size_t
+        found.zhumo_open.argtypes, found.zhumo_open.restype = [c_int], c_void_p
+        found.zhumo_close.argtypes, found.zhumo_close.restype = [c_void_p], None
+        found.zhumo_scratch.argtypes, found.zhumo_scratch.restype = [POINTER(Model), c_int, c_int], c_size_t
+        found.zhumo_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int]
+        found.zhumo_step.restype = None
+        if [found.zhumo_size(which) for which in range(4)] == [
+            ctypes.sizeof(kind) for kind in (Matrix, Layer, Model, Step)
+        ]:
+            return found
+    return None

@@ -1,0 +1,175 @@
+"""A model's forward pass by the native core: packed once, then one call for any rows of any texts."""
+
+import itertools
+import math
+import weakref
+from collections.abc import Sequence
+from ctypes import byref
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zhumo.engine.library import ACTIVATIONS, PATHS, Layer, Matrix, Model, Step, library
+from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack, vector
+from zhumo.transformer import Block, Config, Transformer
+from zhumo.transformer.positions import turns
+
+ROWS = 128  # the most rows of one call: their activations stay in a core's own cache
+
+
+class Part(NamedTuple):
+    """Tokens that go on with the text in a slot. position: of the first; those before it are already there."""
+
+    slot: int
+    position: int
+    ids: Sequence[int]
+
+
+def computes(config: Config) -> bool:
+    """Whether the native core knows this model's maths."""
+    return (
+        config.positions in ("rotary", "learned")
+        and config.rope != "dynamic"
+        and config.head_dim % BLOCK == 0
+        and not config.encoder_depth
+        and config.scaled_scores
+        and not config.scaled_states
+    )
+
+
+class NativeModel:
+    """A model in whole numbers with room for `slots` texts of `length` tokens.
+
+    bits: of the weights, 4 only where asked for or where they lose nothing. threads: that work on one call. path: the
+    kind of processor code, the best one by default.
+
+    Raises:
+        ValueError: sizes below 1, a model the core does not compute, or no core.
+    """
+
+    def __init__(
+        self, model: Transformer, *, slots: int, length: int, bits: Bits = 8, threads: int = 1, path: str | None = None
+    ) -> None:
+        config, core = model.config, library()
+        if core is None or not computes(config):
+            raise ValueError("there is no native core here, or it does not compute this model")
+        if min(slots, length, threads) < 1 or (not config.endless and length > config.length):
+            raise ValueError(f"{slots} slots of {length} tokens and {threads} threads: not for this model")
+        self.config, self.slots, self.length, self.threads = config, slots, length, threads
+        self._core = core
+        self._path = PATHS.index(path) if path else core.zhumo_path()
+        if self._path > core.zhumo_path():
+            raise ValueError(f"this processor has no {path}; it has {PATHS[core.zhumo_path()]}")
+        self._kept: list[object] = []  # whatever C points to
+        self.tokens = pack(model.stem.tokens.weight, bits=bits)
+        self.head = self._head(model, bits)
+        self._stem = model.stem
+        room = -(-length // 16) * 16
+        shape = (config.depth, slots, config.kv_heads, room, config.head_dim)
+        self.keys, self.values = (torch.zeros(shape, dtype=torch.float16) for _ in range(2))
+        self._model = self._described(model, room, bits)
+        team = core.zhumo_open(threads)
+        if not team:
+            raise MemoryError(f"no {threads} threads to be had")
+        self._team = team
+        weakref.finalize(self, core.zhumo_close, team)
+        self._scratch = torch.empty(core.zhumo_scratch(byref(self._model), ROWS, threads) + 64, dtype=torch.uint8)
+
+    @property
+    def path(self) -> str:
+        """Which kind of processor code runs."""
+        return PATHS[self._path]
+
+    @torch.inference_mode()
+    def step(self, parts: Sequence[Part]) -> Tensor:
+        """Logits after the last token of each part, (parts, vocabulary). A slot stands in one part at most.
+
+        Raises:
+            ValueError: a token, a slot or a position that is not there, an empty part, a slot asked for twice.
+        """
+        self._check(parts)
+        rows = [(part.slot, part.position + i, token) for part in parts for i, token in enumerate(part.ids)]
+        last = list(itertools.accumulate((len(part.ids) for part in parts), initial=-1))[1:]
+        logits = []
+        for start in range(0, len(rows), ROWS):
+            some = rows[start : start + ROWS]
+            logits.append(self._call(some, [place - start for place in last if 0 <= place - start < len(some)]))
+        return torch.cat(logits)[:, : self.config.vocabulary]
+
+    def _call(self, rows: list[tuple[int, int, int]], wanted: list[int]) -> Tensor:
+        slots, positions, tokens = (torch.tensor(column, dtype=torch.int32) for column in zip(*rows, strict=True))
+        untils, asked = positions + 1, torch.tensor(wanted, dtype=torch.int32)
+        states = self._embedded(tokens, positions)
+        logits = torch.empty(len(wanted), filled(self.config.vocabulary))
+        step = Step(
+            len(rows), len(wanted), slots.data_ptr(), positions.data_ptr(), untils.data_ptr(), asked.data_ptr(),
+            states.data_ptr(), logits.data_ptr(), -(-self._scratch.data_ptr() // 64) * 64,
+        )  # fmt: skip
+        self._core.zhumo_step(self._team, byref(self._model), byref(step), self._path)
+        return logits
+
+    def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        known = self.tokens.take(tokens)
+        x = self._stem.placed(known[:, : self.config.width], positions)
+        return F.pad(x, (0, known.size(1) - self.config.width)).contiguous()
+
+    def _check(self, parts: Sequence[Part]) -> None:
+        if len({part.slot for part in parts}) != len(parts):
+            raise ValueError("a slot stands in two parts")
+        for slot, position, ids in parts:
+            if not 0 <= slot < self.slots or not ids or position < 0 or position + len(ids) > self.length:
+                raise ValueError(f"{len(ids)} tokens from {position} on in slot {slot}: there is no such room")
+            if min(ids) < 0 or max(ids) >= self.config.vocabulary:
+                raise ValueError(f"a token is none of the {self.config.vocabulary}")
+
+    def _head(self, model: Transformer, bits: Bits) -> Packed:
+        head = model.head
+        if not isinstance(head, nn.Linear):
+            raise ValueError("a model without a language-model head does not write")
+        if head.weight is model.stem.tokens.weight and head.bias is None:
+            return self.tokens
+        return pack(head.weight, head.bias, bits)
+
+    def _described(self, model: Transformer, room: int, bits: Bits) -> Model:
+        config = self.config
+        layers = (Layer * config.depth)()
+        for layer, block in zip(layers, model.blocks, strict=True):
+            assert isinstance(block, Block)
+            look, feed = block.attention, block.feed_forward
+            norms = {"attention": block.attention_norm, "query": look.query_norm, "key": look.key_norm}
+            for name, norm in (norms | {"feed": block.feed_forward_norm}).items():
+                setattr(layer, f"{name}_gain", self._vector(getattr(norm, "weight", None)))
+                setattr(layer, f"{name}_shift", self._vector(getattr(norm, "bias", None)))
+            linear = {"query": look.query, "key": look.key, "value": look.value, "out": look.out}
+            for name, part in (linear | {"gate": feed.gate, "up": feed.up, "down": feed.down}).items():
+                if part is not None:
+                    setattr(layer, name, self._matrix(pack(part.weight, part.bias, bits)))
+        self._kept.append(layers)
+        cosine, sine = self._rope() if config.positions == "rotary" else (None, None)
+        return Model(
+            layers, self._vector(getattr(model.norm, "weight", None)), self._vector(getattr(model.norm, "bias", None)),
+            self._matrix(self.head), cosine, sine, config.depth, config.width, config.heads, config.kv_heads,
+            config.head_dim, config.hidden, room, self.slots, config.window, config.norm_first, config.norm == "layer",
+            ACTIVATIONS.index(config.activation), config.norm_eps, 1 / math.sqrt(config.head_dim),
+            self.keys.data_ptr(), self.values.data_ptr(),
+        )  # fmt: skip
+
+    def _rope(self) -> tuple[int, int]:
+        cosine, sine = turns(torch.arange(self.length), self.config)
+        return self._pointer(cosine), self._pointer(sine)
+
+    def _matrix(self, packed: Packed) -> Matrix:
+        self._kept.append(packed)
+        minima, bias = (None if part is None else part.data_ptr() for part in (packed.minima, packed.bias))
+        tiles, blocks = packed.quants.shape[:2]
+        return Matrix(packed.quants.data_ptr(), packed.scales.data_ptr(), minima, bias, tiles, blocks, packed.bits, 0)
+
+    def _vector(self, values: Tensor | None) -> int | None:
+        return None if values is None else self._pointer(vector(values))
+
+    def _pointer(self, values: Tensor) -> int:
+        values = values.contiguous()
+        self._kept.append(values)
+        return values.data_ptr()

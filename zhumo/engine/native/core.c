@@ -1,0 +1,312 @@
+// A Transformer's forward pass over whole numbers, for the few rows at a time that serving asks for: one call a step,
+// where an eager framework makes hundreds. Plain C11 and POSIX threads; Python loads it with ctypes.
+//
+// The same code is compiled for three kinds of processor (path.h) and the best one the machine has is taken when it runs.
+
+#include <math.h>
+#include <string.h>
+
+#include "core.h"
+#include "team.h"
+
+#define INLINE inline __attribute__((always_inline))
+
+typedef float v16 __attribute__((vector_size(64), aligned(64)));
+typedef float v16_anywhere __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t i16 __attribute__((vector_size(64), aligned(64)));
+typedef uint32_t u16 __attribute__((vector_size(64), aligned(64)));
+typedef uint16_t h16 __attribute__((vector_size(32), aligned(2), may_alias));
+typedef int32_t i4 __attribute__((may_alias, aligned(1)));
+typedef int8_t b16 __attribute__((vector_size(16), aligned(1), may_alias));
+
+#define LOAD(p) (*(const v16_anywhere *)(p))
+#define STORE(p, x) (*(v16_anywhere *)(p) = (x))
+// Unrolled, so that what belongs to each turn stays in a register.
+#define EACH(times) TEXT(GCC unroll times)
+#define TEXT(x) _Pragma(#x)
+// One or the other, number by number. A macro, since a function's vectors are cut to what its own target has.
+#define WHERE(is, yes, no) ((v16)(((is) & (i16)(yes)) | (~(is) & (i16)(no))))
+
+// Float16 to float32 by arithmetic; no infinities, which no weights and no caches hold.
+static INLINE v16 from_half(const uint16_t *p) {
+    u16 bits = __builtin_convertvector(*(const h16 *)p, u16);
+    v16 size = (v16)((bits & 0x7fff) << 13) * 0x1p112f;
+    return (v16)((u16)size | (bits & 0x8000) << 16);
+}
+
+// Float32 to float16, to the nearest; what is too large becomes the largest.
+static INLINE h16 to_half(v16 x) {
+    u16 sign = ((u16)x >> 16) & 0x8000;
+    v16 size = (v16)((u16)x & 0x7fffffff);
+    size = WHERE(size < 65504.0f, size, (v16){} + 65504.0f);  // also of a NaN
+    u16 least = (u16){} + (113u << 23), exponent = (u16)size & 0x7f800000u;
+    exponent = (u16)WHERE(exponent > least, exponent, least);  // below 2^-14 all steps are alike
+    u16 unit = exponent + (13u << 23);               // added, it leaves no bits below those of a float16
+    u16 steps = (u16)(size + (v16)unit) - unit;
+    return __builtin_convertvector(sign | ((((exponent >> 23) - 112) << 10) + steps - 1024), h16);
+}
+
+#define CAT(a, b) a##_##b
+#define NAME(a, b) CAT(a, b)
+
+// ---------------------------------------------------------------------------------------------------------- plain
+
+#define PATH(name) NAME(name, plain)
+#define HALVES from_half
+#define TILE product_plain
+
+static INLINE void product_plain(const Matrix *m, int tile, const Whole *in, int row, const int count, const int bits,
+                              const int lifted, v16 *out) {
+    size_t place = (size_t)tile * m->blocks;
+    for (int r = 0; r < count; r++) out[r] = (v16){};
+    for (int b = 0; b < m->blocks; b++, place++) {
+        const uint8_t *w = m->quants + place * 64 * bits;
+        v16 scale = from_half(m->scales + place * ROWS);
+        for (int r = 0; r < count; r++) {
+            const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
+            int32_t total[ROWS] = {0};
+            for (int g = 0; g < GROUPS; g++)
+                for (int i = 0; i < ROWS; i++)
+                    for (int c = 0; c < 4; c++) {
+                        int weight = bits == 8 ? w[g * 64 + 4 * i + c]
+                                               : w[g % 4 * 64 + 4 * i + c] >> (g < 4 ? 0 : 4) & 15;
+                        total[i] += weight * x->quants[4 * g + c];
+                    }
+            int32_t owed = lifted ? 0 : x->owed * (1 << (bits - 1));
+            for (int i = 0; i < ROWS; i++) out[r][i] += (float)(total[i] + owed) * (scale[i] * x->scale);
+            if (lifted) out[r] += from_half(m->minima + place * ROWS) * x->lift;
+        }
+    }
+}
+
+#include "path.h"
+#undef PATH
+#undef HALVES
+#undef TILE
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define X86 1
+#include <immintrin.h>
+
+
+// ----------------------------------------------------------------------------------------------------------- avx2
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+typedef struct {
+    __m256 low, high;
+} Pair;
+
+static INLINE v16 halves_avx2(const uint16_t *p) {
+    Pair pair = {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
+    v16 x;
+    memcpy(&x, &pair, sizeof x);
+    return x;
+}
+
+static INLINE void product_avx2(const Matrix *m, int tile, const Whole *in, int row, const int count, const int bits,
+                             const int lifted, v16 *out) {
+    const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15), top = _mm256_set1_epi8((char)0x80);
+    for (int half = 0; half < 2; half++) {
+        size_t place = (size_t)tile * m->blocks;
+        __m256 total[AT_ONCE];
+        for (int r = 0; r < count; r++) total[r] = _mm256_setzero_ps();
+        for (int b = 0; b < m->blocks; b++, place++) {
+            const uint8_t *w = m->quants + place * 64 * bits + half * 32;
+            __m256i weights[GROUPS];
+            for (int g = 0; g < GROUPS; g++) {
+                __m256i raw = _mm256_loadu_si256((const __m256i *)(w + (bits == 8 ? g : g % 4) * 64));
+                if (bits == 8)
+                    weights[g] = _mm256_xor_si256(raw, top);  // back to signed: two products of unsigned would not fit
+                else
+                    weights[g] = _mm256_and_si256(g < 4 ? raw : _mm256_srli_epi16(raw, 4), low);
+            }
+            __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(m->scales + place * ROWS + half * 8)));
+            for (int r = 0; r < count; r++) {
+                const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
+                const i4 *fours = (const i4 *)x->quants;
+                __m256i sum = _mm256_set1_epi32(bits == 8 || lifted ? 0 : 8 * x->owed);
+                for (int g = 0; g < GROUPS; g++) {
+                    __m256i wide = _mm256_set1_epi32(fours[g]);
+                    __m256i product = bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(weights[g]), _mm256_sign_epi8(wide, weights[g]))
+                                                : _mm256_maddubs_epi16(weights[g], wide);
+                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(product, ones));
+                }
+                __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(x->scale));
+                total[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), factor, total[r]);
+                if (lifted) {
+                    __m128i raw = _mm_loadu_si128((const __m128i *)(m->minima + place * ROWS + half * 8));
+                    total[r] = _mm256_fmadd_ps(_mm256_cvtph_ps(raw), _mm256_set1_ps(x->lift), total[r]);
+                }
+            }
+        }
+        for (int r = 0; r < count; r++) _mm256_storeu_ps((float *)(out + r) + half * 8, total[r]);
+    }
+}
+
+#define PATH(name) NAME(name, avx2)
+#define HALVES halves_avx2
+#define TILE product_avx2
+#include "path.h"
+#undef PATH
+#undef HALVES
+#undef TILE
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+// --------------------------------------------------------------------------------------------------------- avx512
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,prefer-vector-width=512")
+#endif
+
+static INLINE v16 halves_avx512(const uint16_t *p) {
+    return (v16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+static INLINE void product_avx512(const Matrix *m, int tile, const Whole *in, int row, const int count, const int bits,
+                                  const int lifted, v16 *out) {
+    const __m512i low = _mm512_set1_epi8(15);
+    size_t place = (size_t)tile * m->blocks;
+    __m512 total[AT_ONCE];
+    EACH(AT_ONCE) for (int r = 0; r < count; r++) total[r] = _mm512_setzero_ps();
+    for (int b = 0; b < m->blocks; b++, place++) {
+        const uint8_t *w = m->quants + place * 64 * bits;
+        __m512i weights[GROUPS];
+        EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
+            __m512i raw = _mm512_loadu_si512(w + (bits == 8 ? g : g % 4) * 64);
+            weights[g] = bits == 8 ? raw : _mm512_and_si512(g < 4 ? raw : _mm512_srli_epi16(raw, 4), low);
+        }
+        __m512 scale = (__m512)halves_avx512(m->scales + place * ROWS), minimum = _mm512_setzero_ps();
+        if (lifted) minimum = (__m512)halves_avx512(m->minima + place * ROWS);
+        EACH(AT_ONCE) for (int r = 0; r < count; r++) {
+            const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
+            const i4 *fours = (const i4 *)x->quants;
+            // Weights without a minimum are stored that much too large, so that they are unsigned.
+            __m512i even = _mm512_setzero_si512(), odd = even;
+            if (!lifted) even = _mm512_slli_epi32(_mm512_set1_epi32(x->owed), bits - 1);
+            EACH(GROUPS) for (int g = 0; g < GROUPS; g += 2) {  // two sums, so that one need not wait for the other
+                even = _mm512_dpbusd_epi32(even, weights[g], _mm512_set1_epi32(fours[g]));
+                odd = _mm512_dpbusd_epi32(odd, weights[g + 1], _mm512_set1_epi32(fours[g + 1]));
+            }
+            __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(x->scale));
+            total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), factor, total[r]);
+            if (lifted) total[r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x->lift), total[r]);
+        }
+    }
+    EACH(AT_ONCE) for (int r = 0; r < count; r++) out[r] = (v16)total[r];
+}
+
+#define PATH(name) NAME(name, avx512)
+#define HALVES halves_avx512
+#define TILE product_avx512
+#include "path.h"
+#undef PATH
+#undef HALVES
+#undef TILE
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+// ------------------------------------------------------------------------------------------------------- the doors
+
+static Run run_of(int path) {
+#ifdef X86
+    if (path == AVX512) return step_avx512;
+    if (path == AVX2) return step_avx2;
+#endif
+    (void)path;
+    return step_plain;
+}
+
+// The best kind of code this processor runs.
+int zhumo_path(void) {
+#ifdef X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+        return AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) return AVX2;
+#endif
+    return PLAIN;
+}
+
+// So that Python can see that both speak of the same structures.
+size_t zhumo_size(int which) {
+    return which == 0 ? sizeof(Matrix) : which == 1 ? sizeof(Layer) : which == 2 ? sizeof(Model) : sizeof(Step);
+}
+
+Team *zhumo_open(int threads) { return open_team(threads); }
+
+void zhumo_close(Team *team) { close_team(team); }
+
+static uint8_t *claim(uint8_t **place, size_t size) {
+    uint8_t *here = *place;
+    *place += (size + 63) / 64 * 64;
+    return here;
+}
+
+static Whole claim_whole(uint8_t **place, size_t rows, int32_t columns) {
+    int32_t count = (columns + BLOCK - 1) / BLOCK;
+    return (Whole){(Block *)claim(place, rows * (size_t)count * sizeof(Block)), count};
+}
+
+static size_t lay_out(Work *work, const Model *model, int rows, int threads, uint8_t *scratch) {
+    uint8_t *place = scratch;
+    size_t asked = (size_t)model->heads * model->head_dim, known = (size_t)model->kv_heads * model->head_dim;
+    work->narrow = claim_whole(&place, rows, model->width);
+    work->attended = claim_whole(&place, rows, asked);
+    work->wide = claim_whole(&place, rows, model->hidden);
+    work->query = (float *)claim(&place, rows * asked * sizeof(float));
+    work->key = (float *)claim(&place, rows * known * sizeof(float));
+    work->value = (float *)claim(&place, rows * known * sizeof(float));
+    work->scores = (float *)claim(&place, (size_t)threads * QUERIES * model->length * sizeof(float));
+    work->groups = (int32_t *)claim(&place, 2 * (size_t)rows * sizeof(int32_t));
+    return (size_t)(place - scratch);
+}
+
+// Bytes of scratch a step of so many rows needs.
+size_t zhumo_scratch(const Model *model, int rows, int threads) {
+    Work work;
+    return lay_out(&work, model, rows, threads, NULL);
+}
+
+// Rows of one slot that follow each other read the same keys and values, so they are attended to together.
+static void group(Work *work) {
+    const Step *step = work->step;
+    work->group_count = 0;
+    for (int row = 0; row < step->count; row++) {
+        int32_t *last = work->groups + 2 * (work->group_count - 1);
+        if (work->group_count && last[1] < QUERIES && step->slots[row] == step->slots[last[0]]) {
+            last[1]++;
+            continue;
+        }
+        last[2] = row;
+        last[3] = 1;
+        work->group_count++;
+    }
+}
+
+void zhumo_step(Team *team, const Model *model, const Step *step, int path) {
+    Work work = {.model = model, .step = step, .team = team};
+    lay_out(&work, model, step->count, team->threads, step->scratch);
+    group(&work);
+    run_together(team, run_of(path), &work);
+}

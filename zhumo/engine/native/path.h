@@ -1,0 +1,369 @@
+// One step of a model, for one kind of processor. `core.c` includes this once a kind, with
+//   PATH(name)    the name of a function of this kind,
+//   HALVES(p)     16 float16 numbers from p on, as float32,
+//   TILE          the product of one tile and a few rows of activations (the only other thing that differs).
+// Vectors are of the compiler's own kind, which every target has.
+
+static INLINE v16 PATH(exponential)(v16 x) {
+    x = WHERE(x < -87.0f, (v16){} - 87.0f, x);
+    x = WHERE(x > 88.0f, (v16){} + 88.0f, x);
+    v16 n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // to the nearest whole number
+    v16 r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    v16 y = 1.0f / 720.0f + r * (1.0f / 5040.0f);
+    y = 1.0f / 120.0f + r * y;
+    y = 1.0f / 24.0f + r * y;
+    y = 1.0f / 6.0f + r * y;
+    y = 0.5f + r * y;
+    y = 1.0f + r * (1.0f + r * y);
+    i16 power = (__builtin_convertvector(n, i16) + 127) << 23;
+    return y * (v16)power;
+}
+
+static INLINE float PATH(sum)(v16 x) {
+    float total = 0;
+    for (int i = 0; i < 16; i++) total += x[i];
+    return total;
+}
+
+static INLINE float PATH(largest)(v16 x) {
+    float most = x[0];
+    for (int i = 1; i < 16; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+static INLINE v16 PATH(activated)(v16 x, int kind) {
+    if (kind == RELU) return WHERE(x > 0.0f, x, (v16){});
+    if (kind == SILU) return x / (1.0f + PATH(exponential)(-x));
+    if (kind == GELU_TANH) {
+        v16 inner = 1.595769122f * (x + 0.044715f * x * x * x);  // twice sqrt(2 / pi), for tanh by one exponential
+        return x / (1.0f + PATH(exponential)(-inner));
+    }
+    v16 a = x * 0.707106781f;  // Abramowitz and Stegun 7.1.26, to 1.5e-7
+    v16 size = WHERE(a < 0.0f, -a, a);
+    v16 t = 1.0f / (1.0f + 0.3275911f * size);
+    v16 y = 0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)));
+    v16 erf = 1.0f - t * y * PATH(exponential)(-a * a);
+    return 0.5f * x * (1.0f + WHERE(a < 0.0f, -erf, erf));
+}
+
+// 32 numbers as whole ones with a scale.
+static INLINE void PATH(quantise)(const float *x, Block *out) {
+    v16 low = LOAD(x), high = LOAD(x + 16);
+    v16 a = WHERE(low < 0.0f, -low, low), b = WHERE(high < 0.0f, -high, high);
+    float most = PATH(largest)(WHERE(a > b, a, b));
+    float inverse = most > 0 ? 127.0f / most : 0;
+    // adding 1.5 * 2^23 rounds to the nearest whole number
+    i16 p = __builtin_convertvector((low * inverse + 12582912.0f) - 12582912.0f, i16);
+    i16 q = __builtin_convertvector((high * inverse + 12582912.0f) - 12582912.0f, i16);
+    *(b16 *)out->quants = __builtin_convertvector(p, b16);
+    *(b16 *)(out->quants + 16) = __builtin_convertvector(q, b16);
+    i16 both = p + q;
+    int32_t total = 0;
+    for (int i = 0; i < 16; i++) total += both[i];
+    out->scale = most / 127.0f;
+    out->lift = out->scale * (float)total;
+    out->owed = -total;
+}
+
+// out = (x - mean) / deviation * gain + shift; both of `size`, filled up with zeros as gain and shift are.
+static void PATH(normalise)(const float *x, float *out, int size, const float *gain, const float *shift,
+                            const Model *model) {
+    int filled = (size + BLOCK - 1) / BLOCK * BLOCK;
+    v16 total = {}, squares = {};
+    for (int i = 0; i < filled; i += 16) total += LOAD(x + i);
+    float mean = model->centred ? PATH(sum)(total) / size : 0;
+    for (int i = 0; i < filled; i += 16) {
+        v16 away = LOAD(x + i) - mean;
+        squares += away * away;
+    }
+    float spread = PATH(sum)(squares) - mean * mean * (filled - size);  // the zeros at the end are away by the mean
+    float inverse = 1.0f / sqrtf(spread / size + model->epsilon);
+    for (int i = 0; i < filled; i += 16) {
+        v16 y = (LOAD(x + i) - mean) * inverse * LOAD(gain + i);
+        STORE(out + i, shift ? y + LOAD(shift + i) : y);
+    }
+}
+
+// Before a linear layer: normalise, where that comes first, and turn into whole numbers. Where norms come after, x
+// itself is normalised by what came before.
+static void PATH(enter)(const Work *work, int thread, const float *gain, const float *shift) {
+    const Model *model = work->model;
+    Whole narrow = work->narrow;
+    int filled = narrow.count * BLOCK, first, end;
+    float row[filled];
+    while ((end = take(work->team, work->step->count, &first)) > first)
+        for (int r = first; r < end; r++) {
+            float *x = work->step->states + (size_t)r * filled;
+            float *y = model->norm_first ? row : x;
+            if (gain) PATH(normalise)(x, y, model->width, gain, shift, model);
+            for (int b = 0; b < narrow.count; b++) PATH(quantise)(y + b * BLOCK, narrow.blocks + (size_t)r * narrow.count + b);
+        }
+    (void)thread;
+    meet(work->team);
+}
+
+static INLINE void PATH(tile)(const Matrix *m, int tile, const Whole *in, int row, const int count, v16 *out) {
+    if (m->bits == 8)
+        TILE(m, tile, in, row, count, 8, 0, out);
+    else if (m->minima)
+        TILE(m, tile, in, row, count, 4, 1, out);
+    else
+        TILE(m, tile, in, row, count, 4, 0, out);
+    if (m->bias)
+        for (int r = 0; r < count; r++) out[r] += LOAD(m->bias + (size_t)tile * ROWS);
+}
+
+static void PATH(tile_1)(const Matrix *m, int tile, const Whole *in, int row, v16 *out) {
+    PATH(tile)(m, tile, in, row, 1, out);
+}
+
+static void PATH(tile_4)(const Matrix *m, int tile, const Whole *in, int row, v16 *out) {
+    PATH(tile)(m, tile, in, row, 4, out);
+}
+
+static void PATH(tile_8)(const Matrix *m, int tile, const Whole *in, int row, v16 *out) {
+    PATH(tile)(m, tile, in, row, 8, out);
+}
+
+// 16 outputs for as many rows as fit at once, from `row` on, before `end`; how many rows.
+static INLINE int PATH(outputs)(const Matrix *m, int tile, const Whole *in, int row, int end, v16 *out) {
+    if (end - row >= 8) return PATH(tile_8)(m, tile, in, row, out), 8;
+    if (end - row >= 4) return PATH(tile_4)(m, tile, in, row, out), 4;
+    return PATH(tile_1)(m, tile, in, row, out), 1;
+}
+
+// out = matrix * in, or added to what is there; out is rows x stride.
+static void PATH(multiply)(const Work *work, const Matrix *m, const Whole *in, int rows, float *out, size_t stride,
+                           int add, int from, int to) {
+    for (int t = from; t < to; t++)
+        for (int r = 0; r < rows;) {
+            v16 y[AT_ONCE];
+            int count = PATH(outputs)(m, t, in, r, rows, y);
+            for (int i = 0; i < count; i++, r++) {
+                float *place = out + (size_t)r * stride + (size_t)t * ROWS;
+                STORE(place, add ? y[i] + LOAD(place) : y[i]);
+            }
+        }
+    (void)work;
+}
+
+static void PATH(project)(const Work *work, const Matrix *m, const Whole *in, int rows, float *out, size_t stride,
+                          int add) {
+    int first, end;
+    while ((end = take(work->team, m->tiles, &first)) > first)
+        PATH(multiply)(work, m, in, rows, out, stride, add, first, end);
+    meet(work->team);
+}
+
+static void PATH(look_for)(const Work *work, const Layer *layer) {
+    const Matrix *parts[] = {&layer->query, &layer->key, &layer->value};
+    float *outs[] = {work->query, work->key, work->value};
+    int units = layer->query.tiles + layer->key.tiles + layer->value.tiles, first, end;
+    while ((end = take(work->team, units, &first)) > first)
+        for (int part = 0, before = 0; part < 3; before += parts[part++]->tiles) {
+            int tiles = parts[part]->tiles;
+            int from = first > before ? first - before : 0, to = end - before < tiles ? end - before : tiles;
+            PATH(multiply)(work, parts[part], &work->narrow, work->step->count, outs[part], (size_t)tiles * ROWS, 0, from, to);
+        }
+    meet(work->team);
+}
+
+static INLINE void PATH(turn)(float *x, const float *cosine, const float *sine, int half) {
+    for (int i = 0; i < half; i += 16) {
+        v16 left = LOAD(x + i), right = LOAD(x + half + i), c = LOAD(cosine + i), s = LOAD(sine + i);
+        STORE(x + i, left * c - right * s);
+        STORE(x + half + i, right * c + left * s);
+    }
+}
+
+// Norms and ropes of queries and keys; keys and values go where later steps find them.
+static void PATH(remember)(const Work *work, const Layer *layer, size_t place) {
+    const Model *model = work->model;
+    int size = model->head_dim, shared = model->heads / model->kv_heads, first, end;
+    while ((end = take(work->team, work->step->count * model->kv_heads, &first)) > first)
+        for (int unit = first; unit < end; unit++) {
+            size_t row = unit / model->kv_heads, head = unit % model->kv_heads;
+            size_t position = work->step->positions[row], slot = work->step->slots[row];
+            const float *cosine = model->cosine ? model->cosine + position * (size / 2) : NULL;
+            const float *sine = model->sine ? model->sine + position * (size / 2) : NULL;
+            float *query = work->query + (row * model->heads + head * shared) * size;
+            float *key = work->key + (row * model->kv_heads + head) * size;
+            const float *value = work->value + (row * model->kv_heads + head) * size;
+            for (int i = 0; i < shared; i++) {
+                if (layer->query_gain)
+                    PATH(normalise)(query + i * size, query + i * size, size, layer->query_gain, layer->query_shift, model);
+                if (cosine) PATH(turn)(query + i * size, cosine, sine, size / 2);
+            }
+            if (layer->key_gain) PATH(normalise)(key, key, size, layer->key_gain, layer->key_shift, model);
+            if (cosine) PATH(turn)(key, cosine, sine, size / 2);
+            size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length * size;
+            uint16_t *keys = model->keys + start + position / 16 * 16 * size + position % 16;
+            uint16_t *values = model->values + start + position * size;
+            for (int i = 0; i < size; i += 16) {
+                h16 half = to_half(LOAD(key + i));
+                for (int j = 0; j < 16; j++) keys[(size_t)(i + j) * 16] = half[j];
+                *(h16 *)(values + i) = to_half(LOAD(value + i));
+            }
+        }
+    meet(work->team);
+}
+
+// Up to `count` (1 or QUERIES) queries of one head at the keys and values they share.
+static INLINE void PATH(attend)(const Model *model, const uint16_t *keys, const uint16_t *values, const int count,
+                                const float *const *queries, const int32_t *starts, const int32_t *untils,
+                                float *scores, float *const *outs) {
+    int size = model->head_dim, low = starts[0], high = untils[0];
+    for (int q = 1; q < count; q++) {
+        low = starts[q] < low ? starts[q] : low;
+        high = untils[q] > high ? untils[q] : high;
+    }
+    size_t stride = (size_t)model->length;
+    for (int block = low / 16 * 16; block < high; block += 16) {
+        v16 found[QUERIES];
+        for (int q = 0; q < count; q++) found[q] = (v16){};
+        for (int d = 0; d < size; d++) {
+            v16 key = HALVES(keys + (size_t)block * size + d * 16);
+            for (int q = 0; q < count; q++) found[q] += queries[q][d] * key;
+        }
+        for (int q = 0; q < count; q++) STORE(scores + q * stride + block, found[q] * model->scale);
+    }
+    float inverse[QUERIES];
+    for (int q = 0; q < count; q++) {
+        float *score = scores + q * stride, most = -INFINITY;
+        int from = low / 16 * 16, to = (high + 15) / 16 * 16;
+        for (int p = from; p < starts[q]; p++) score[p] = -INFINITY;
+        for (int p = untils[q]; p < to; p++) score[p] = -INFINITY;
+        for (int p = from; p < to; p += 16) {
+            float here = PATH(largest)(LOAD(score + p));
+            most = here > most ? here : most;
+        }
+        v16 total = {};
+        for (int p = from; p < to; p += 16) {
+            v16 x = LOAD(score + p);
+            v16 chance = WHERE(x > -INFINITY, PATH(exponential)(x - most), (v16){});
+            STORE(score + p, chance);
+            total += chance;
+        }
+        inverse[q] = 1.0f / PATH(sum)(total);
+    }
+    for (int d = 0; d < size; d += 32) {
+        v16 left[QUERIES], right[QUERIES];
+        for (int q = 0; q < count; q++) left[q] = right[q] = (v16){};
+        for (int p = low; p < high; p++) {
+            v16 a = HALVES(values + (size_t)p * size + d), b = HALVES(values + (size_t)p * size + d + 16);
+            for (int q = 0; q < count; q++) {
+                left[q] += scores[q * stride + p] * a;
+                right[q] += scores[q * stride + p] * b;
+            }
+        }
+        for (int q = 0; q < count; q++) {
+            STORE(outs[q] + d, left[q] * inverse[q]);
+            STORE(outs[q] + d + 16, right[q] * inverse[q]);
+        }
+    }
+}
+
+static void PATH(attend_all)(const Work *work, int thread, size_t place) {
+    const Model *model = work->model;
+    const Step *step = work->step;
+    int size = model->head_dim, shared = model->heads / model->kv_heads, first, end;
+    float *scores = work->scores + (size_t)thread * QUERIES * model->length;
+    float out[QUERIES * size];
+    while ((end = take(work->team, work->group_count * model->kv_heads, &first)) > first)
+        for (int unit = first; unit < end; unit++) {
+            int group = unit / model->kv_heads, head = unit % model->kv_heads;
+            int row = work->groups[2 * group], queries = work->groups[2 * group + 1] * shared;
+            size_t slot = step->slots[row];
+            size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length * size;
+            for (int q = 0; q < queries; q += QUERIES) {
+                const float *asked[QUERIES];
+                float *outs[QUERIES];
+                int32_t starts[QUERIES], untils[QUERIES], count = queries - q < QUERIES ? queries - q : QUERIES;
+                for (int i = 0; i < QUERIES; i++) {  // where fewer are left, the last one again and again
+                    int j = q + (i < count ? i : count - 1), r = row + j / shared;
+                    asked[i] = work->query + ((size_t)r * model->heads + head * shared + j % shared) * size;
+                    outs[i] = out + i * size;
+                    untils[i] = step->untils[r];
+                    starts[i] = model->window && untils[i] > model->window ? untils[i] - model->window : 0;
+                }
+                if (count == 1)
+                    PATH(attend)(model, model->keys + start, model->values + start, 1, asked, starts, untils, scores, outs);
+                else
+                    PATH(attend)(model, model->keys + start, model->values + start, QUERIES, asked, starts, untils, scores, outs);
+                for (int i = 0; i < count; i++) {
+                    int j = q + i;
+                    Block *to = work->attended.blocks + (size_t)(row + j / shared) * work->attended.count;
+                    to += (head * shared + j % shared) * size / BLOCK;
+                    for (int b = 0; b < size / BLOCK; b++) PATH(quantise)(outs[i] + b * BLOCK, to + b);
+                }
+            }
+        }
+    meet(work->team);
+}
+
+// The wide half of a feed-forward, a block of 32 at a time, which is then whole numbers at once.
+static void PATH(widen)(const Work *work, const Layer *layer) {
+    int rows = work->step->count, kind = work->model->activation, first, end;
+    Whole wide = work->wide;
+    while ((end = take(work->team, wide.count, &first)) > first)
+        for (int b = first; b < end; b++)
+            for (int r = 0; r < rows;) {
+                v16 up[2][AT_ONCE], gate[2][AT_ONCE];
+                int count = 0;
+                for (int half = 0; half < 2; half++) {
+                    count = PATH(outputs)(&layer->up, 2 * b + half, &work->narrow, r, rows, up[half]);
+                    if (layer->gate.quants) PATH(outputs)(&layer->gate, 2 * b + half, &work->narrow, r, rows, gate[half]);
+                }
+                for (int i = 0; i < count; i++, r++) {
+                    float row[BLOCK];
+                    for (int half = 0; half < 2; half++)
+                        STORE(row + 16 * half, layer->gate.quants
+                                                   ? PATH(activated)(gate[half][i], kind) * up[half][i]
+                                                   : PATH(activated)(up[half][i], kind));
+                    PATH(quantise)(row, wide.blocks + (size_t)r * wide.count + b);
+                }
+            }
+    meet(work->team);
+}
+
+// The last norm, and the head for the rows that are wanted.
+static void PATH(leave)(const Work *work) {
+    const Model *model = work->model;
+    const Step *step = work->step;
+    Whole narrow = work->narrow;
+    int filled = narrow.count * BLOCK, first, end;
+    while ((end = take(work->team, step->wanted, &first)) > first)
+        for (int i = first; i < end; i++) {
+            float *x = step->states + (size_t)step->rows[i] * filled;
+            if (model->gain) PATH(normalise)(x, x, model->width, model->gain, model->shift, model);
+            for (int b = 0; b < narrow.count; b++) PATH(quantise)(x + b * BLOCK, narrow.blocks + (size_t)i * narrow.count + b);
+        }
+    meet(work->team);
+    if (model->head.quants)
+        PATH(project)(work, &model->head, &narrow, step->wanted, step->logits, (size_t)model->head.tiles * ROWS, 0);
+}
+
+static void PATH(step)(const Work *work, int thread) {
+    const Model *model = work->model;
+    int rows = work->step->count, filled = work->narrow.count * BLOCK;
+    float *states = work->step->states;
+    for (int l = 0; l < model->depth; l++) {
+        const Layer *layer = model->layers + l;
+        const Layer *before = l ? layer - 1 : NULL;
+        if (model->norm_first)
+            PATH(enter)(work, thread, layer->attention_gain, layer->attention_shift);
+        else
+            PATH(enter)(work, thread, before ? before->feed_gain : NULL, before ? before->feed_shift : NULL);
+        PATH(look_for)(work, layer);
+        PATH(remember)(work, layer, l);
+        PATH(attend_all)(work, thread, l);
+        PATH(project)(work, &layer->out, &work->attended, rows, states, filled, 1);
+        if (model->norm_first)
+            PATH(enter)(work, thread, layer->feed_gain, layer->feed_shift);
+        else
+            PATH(enter)(work, thread, layer->attention_gain, layer->attention_shift);
+        PATH(widen)(work, layer);
+        PATH(project)(work, &layer->down, &work->wide, rows, states, filled, 1);
+    }
+    PATH(leave)(work);
+}
