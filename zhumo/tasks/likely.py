@@ -1,30 +1,33 @@
 """A text token by token, with how likely the model found each: what OpenAI calls `logprobs`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from zhumo.tokenizer import Tokenizer
-from zhumo.transformer import Transformer
-from zhumo.transformer.sample import Token
+from zhumo.transformer.sample import Read, Token
 
-AT_ONCE = 2**25  # logits held at once: 128 MiB in float32
+AT_ONCE = 512  # tokens whose logits are held at once: 100 MB for a vocabulary of 50,000
 
 
-def read_tokens(model: Transformer, ids: Sequence[int], top: int) -> Iterator[Token]:
+def read_tokens(ids: Sequence[int], top: int, room: int) -> Generator[Read, Tensor | None, list[Token]]:
     """The tokens of a text after its first, each with its log probability after those before it and the `top` likeliest
-    at its place."""
-    place = torch.tensor([list(ids)], device=model.stem.tokens.weight.device)
-    states = model.hidden(place)[0, :-1]
-    assert model.head is not None
-    part = max(1, AT_ONCE // model.config.vocabulary)
-    for some, wanted in zip(torch.split(states, part), torch.split(place[0, 1:], part), strict=True):
-        chances = model.head(some).float().log_softmax(-1)
+    at its place. Read are all but the last."""
+    found: list[Token] = []
+    for start in range(0, len(ids) - 1, AT_ONCE):
+        end = min(start + AT_ONCE, len(ids) - 1)
+        logits = yield Read(ids[start:end], room, every=True)
+        assert logits is not None
+        chances = logits.float().log_softmax(-1)
         best = chances.topk(top, dim=-1)
-        told = zip(wanted.tolist(), chances, best.indices.tolist(), best.values.tolist(), strict=True)
-        for token, line, others, values in told:
-            yield Token(token, float(line[token]), tuple(zip(others, values, strict=True)))
+        wanted = ids[start + 1 : end + 1]
+        told = zip(wanted, chances, best.indices.tolist(), best.values.tolist(), strict=True)
+        found += [
+            Token(token, float(line[token]), tuple(zip(others, values, strict=True)))
+            for token, line, others, values in told
+        ]
+    return found
 
 
 def logprobs(tokenizer: Tokenizer, first: int | None, tokens: Iterable[Token]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from zhumo.tasks.pieces import Decoder, Stops
 from zhumo.tasks.taught import taught
 from zhumo.tokenizer import Message, Tokenizer
 from zhumo.transformer import Transformer, linear_cross_entropy
-from zhumo.transformer.sample import Sampling, Token, generate
+from zhumo.transformer.sample import Read, Sampling, Token, read_by, write
 
 MAX_TOKENS = 256  # of an answer whose row asks for no other length
 OPTIONS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
@@ -180,10 +180,15 @@ class Write(Task):
         return [("", row), ("rejected_", _with_rejected(row))] if "rejected" in row else [("", row)]
 
     def stream(self, model: Transformer, row: Row) -> Generator[str, None, Answer]:
-        """Write piece by piece; returns the answer, whose `text` is all pieces together.
+        """Write piece by piece with a model of its own; see `write`."""
+        return read_by(model, self.write(row, model.config.length))
 
-        No piece ends inside a character and none holds any part of a stop string. Of a prompt that fills the model only
-        the newest tokens are read, so that there is room to answer; `prompt_dropped` says how many were not.
+    def write(self, row: Row, length: int) -> Generator[Read | str, Tensor | None, Answer]:
+        """Write piece by piece; yields the pieces, and what a model is to read between them; returns the answer, whose
+        `text` is all pieces together.
+
+        No piece ends inside a character and none holds any part of a stop string. Of a prompt that leaves no room in
+        `length` tokens only the newest tokens are read; `prompt_dropped` says how many were not.
 
         Raises:
             DataError: the row's options make no sense, or there is nothing to begin with.
@@ -194,24 +199,38 @@ class Write(Task):
         if not prompt:
             raise DataError("data.empty_prompt")
         dropped = 0
-        if len(prompt) >= model.config.length:
+        if len(prompt) >= length:
             if row.get("echo"):
-                raise DataError("data.long_prompt", tokens=len(prompt), limit=model.config.length - 1)
-            dropped = len(prompt) - model.config.length + min(max_tokens, model.config.length // 2)
+                raise DataError("data.long_prompt", tokens=len(prompt), limit=length - 1)
+            dropped = len(prompt) - length + min(max_tokens, length // 2)
             prompt = prompt[dropped:]
+        room = min(length, len(prompt) + max_tokens)
+        echoed: list[Token] | None = None
+        if row.get("echo") and row.get("logprobs") is not None:
+            echoed = yield from read_tokens(prompt, row["logprobs"], room)
         decoder = Decoder(self._tokenizer)
         told: list[str] = []
         written: list[Token] = []
         ended = False
-        for token in generate(model, prompt, sampling=sampling, max_tokens=max_tokens, stop_ids=self._stop_ids):
+        writing = write(
+            prompt, prompt if echoed is None else prompt[-1:], room=room, sampling=sampling, stop_ids=self._stop_ids
+        )
+        reply: Tensor | None = None
+        while room > len(prompt) and not stops.found:
+            try:
+                token = writing.send(reply)
+            except StopIteration:
+                break
+            if isinstance(token, Read):
+                reply = yield token
+                continue
+            reply = None
             written.append(token)
             ended = token.id in self._stop_ids
             piece = "" if ended else stops.add(decoder.add(token.id))
             if piece:
                 told.append(piece)
                 yield piece
-            if stops.found:
-                break
         if rest := stops.add(decoder.rest()) + stops.rest():
             told.append(rest)
             yield rest
@@ -221,7 +240,7 @@ class Write(Task):
             "prompt_tokens": len(prompt),
             "completion_tokens": len(written),
             **({"prompt_dropped": dropped} if dropped else {}),
-            **({"logprobs": self._likely(model, row, prompt, written)} if row.get("logprobs") is not None else {}),
+            **({"logprobs": self._likely(row, prompt, echoed, written)} if row.get("logprobs") is not None else {}),
         }
 
     def _echoed(self, row: Row) -> str:
@@ -230,13 +249,14 @@ class Write(Task):
             return ""
         return row["prompt"] if isinstance(row["prompt"], str) else self._tokenizer.decode(row["prompt"])
 
-    def _likely(self, model: Transformer, row: Row, prompt: Sequence[int], written: Sequence[Token]) -> dict[str, Any]:
+    def _likely(
+        self, row: Row, prompt: Sequence[int], echoed: Sequence[Token] | None, written: Sequence[Token]
+    ) -> dict[str, Any]:
         """How likely each token of the answer is, and with `echo` of the prompt, but for what we put before it."""
-        if not row.get("echo"):
+        if echoed is None:
             return logprobs(self._tokenizer, None, written)
-        read = list(read_tokens(model, prompt, row["logprobs"]))
         ours = len(self._start()) if isinstance(row["prompt"], str) else 0
-        return logprobs(self._tokenizer, None if ours else prompt[0], [*read[max(0, ours - 1) :], *written])
+        return logprobs(self._tokenizer, None if ours else prompt[0], [*echoed[max(0, ours - 1) :], *written])
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
         """How likely the references are; and for chats, how near what was written is to them."""

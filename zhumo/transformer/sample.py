@@ -4,9 +4,9 @@ The order is the published one: repetition penalty, temperature, top-k, top-p, m
 does nothing, and temperature 0 takes the likeliest token.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -122,40 +122,95 @@ def choose(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Ge
     return Token(index, float(logprobs[index]), alternatives)
 
 
+class Read(NamedTuple):
+    """What whoever writes a text wants a model to read next; the model's logits are the reply.
+
+    ids: the next tokens of the text. room: how many tokens the whole text may come to.
+    every: logits after each of `ids`, (ids, vocabulary); else after the last, (vocabulary,).
+    """
+
+    ids: Sequence[int]
+    room: int
+    every: bool = False
+
+
+def write(
+    ids: Sequence[int], unread: Sequence[int], *, room: int, sampling: Sampling, stop_ids: Collection[int] = ()
+) -> Generator[Read | Token, Tensor | None, None]:
+    """Continue `ids` token by token, up to `room` tokens in all or a token of `stop_ids`, which is yielded too.
+
+    It yields the tokens, and between them what is to be read: whoever runs it may have one model read for many texts.
+    unread: those at the end of `ids` that the model has not read yet.
+    """
+    logits = yield Read(unread, room)
+    assert logits is not None
+    generator = torch.Generator(logits.device).manual_seed(sampling.seed)
+    seen = torch.tensor(ids, device=logits.device)
+    while True:
+        token = choose(logits, seen, sampling, generator)
+        yield token
+        if token.id in stop_ids or len(seen) + 1 >= room:
+            return
+        logits = yield Read([token.id], room)
+        assert logits is not None
+        seen = torch.cat((seen, torch.tensor([token.id], device=logits.device)))
+
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+def read_by(
+    model: Transformer, writing: Generator[Read | Piece, Tensor | None, Result]
+) -> Generator[Piece, None, Result]:
+    """Run one text's `writing` with a model that reads for it alone; what is no `Read` is passed on.
+
+    model: causal, with a language-model head, in eval mode.
+
+    Raises:
+        ValueError: a model that cannot write.
+    """
+    if not model.config.causal or model.head is None:
+        raise ValueError("only a causal model with a language-model head can write")
+    weight = model.stem.tokens.weight
+    cache: Cache | None = None
+    reply: Tensor | None = None
+    while True:
+        try:
+            piece = writing.send(reply)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        reply = None
+        if isinstance(piece, Read):
+            cache = cache or Cache(model.config, length=piece.room, dtype=weight.dtype, device=weight.device)
+            reply = _read(model, piece, cache)
+        else:
+            yield piece
+
+
 def generate(
     model: Transformer, ids: Sequence[int], *, sampling: Sampling, max_tokens: int, stop_ids: Collection[int] = ()
 ) -> Iterator[Token]:
-    """Continue `ids` token by token: the prompt is read once, then each token costs one step over the cache.
+    """Continue `ids` with one model: the prompt is read once, then each token costs one step over the cache.
 
     Ends after a token of `stop_ids`, which is yielded too, after `max_tokens`, or where the model's positions end.
-    model: causal, with a language-model head, in eval mode.
 
     Raises:
         ValueError: an empty prompt, one that fills the model, or a model that cannot write.
     """
     length = model.config.length
-    if not model.config.causal or model.head is None:
-        raise ValueError("only a causal model with a language-model head can write")
     if not 1 <= len(ids) < length:
         raise ValueError(f"a prompt must have 1 to {length - 1} tokens, not {len(ids)}")
-    weight = model.stem.tokens.weight
-    room = min(max_tokens, length - len(ids))
-    cache = Cache(model.config, length=len(ids) + room, dtype=weight.dtype, device=weight.device)
-    generator = torch.Generator(weight.device).manual_seed(sampling.seed)
-    seen = torch.tensor(ids, device=weight.device)
-    new = seen
-    for _ in range(room):
-        token = choose(_next(model, new, cache), seen, sampling, generator)
-        yield token
-        if token.id in stop_ids:
-            return
-        new = torch.tensor([token.id], device=weight.device)
-        seen = torch.cat((seen, new))
+    room = min(length, len(ids) + max_tokens)
+    return read_by(model, write(ids, ids, room=room, sampling=sampling, stop_ids=stop_ids))
 
 
 @torch.inference_mode()
-def _next(model: Transformer, ids: Tensor, cache: Cache) -> Tensor:
-    """Logits after `ids`, (vocabulary,). Only the last position meets the head, a small model's dearest layer."""
+def _read(model: Transformer, read: Read, cache: Cache) -> Tensor:
+    """Only positions that are asked for meet the head, a small model's dearest layer."""
     assert model.head is not None
-    logits: Tensor = model.head(model.hidden(ids.unsqueeze(0), cache=cache)[0, -1])
+    ids = torch.tensor([list(read.ids)], device=model.stem.tokens.weight.device)
+    states = model.hidden(ids, cache=cache)[0]
+    logits: Tensor = model.head(states if read.every else states[-1])
     return logits
