@@ -54,7 +54,7 @@ def test_logits_are_those_of_torch_up_to_whole_numbers(name: str, path: str) -> 
     core = NativeModel(model, slots=3, length=48, path=path)
     with torch.inference_mode():
         wanted = model(IDS)[0]
-    got = torch.cat([core.step([Part(1, place, [token])]) for place, token in enumerate(TEXT)])
+    got = torch.cat([core.step([Part(1, place, [token])])[0] for place, token in enumerate(TEXT)])
     assert got.shape == wanted.shape
     assert (got - wanted).norm() <= 0.03 * wanted.norm()
     assert (got.argmax(-1) == wanted.argmax(-1)).float().mean() >= 0.9
@@ -66,31 +66,41 @@ def test_logits_are_those_of_torch_up_to_whole_numbers(name: str, path: str) -> 
 def test_however_a_text_is_cut_and_whoever_else_is_there_it_reads_the_same(path: str, threads: int) -> None:
     model = model_of("llama")
     alone = NativeModel(model, slots=1, length=48)
-    wanted = torch.cat([alone.step([Part(0, place, [token])]) for place, token in enumerate(TEXT)])
+    wanted = torch.cat([alone.step([Part(0, place, [token])])[0] for place, token in enumerate(TEXT)])
     core = NativeModel(model, slots=4, length=48, threads=threads, path=path)
-    whole = core.step([Part(2, 0, TEXT), Part(0, 0, TEXT[:9]), Part(3, 0, TEXT[:1])])
+    whole = torch.cat(core.step([Part(2, 0, TEXT), Part(0, 0, TEXT[:9]), Part(3, 0, TEXT[:1])]))
     assert torch.allclose(whole, wanted[[36, 8, 0]], atol=1e-4)
-    cut = core.step([Part(0, 9, TEXT[9:20]), Part(1, 0, TEXT[:7]), Part(3, 1, TEXT[1:36])])
-    assert torch.allclose(cut, wanted[[19, 6, 35]], atol=1e-4)
+    cut = core.step([Part(0, 9, TEXT[9:20]), Part(1, 0, TEXT[:7]), Part(3, 1, TEXT[1:36], every=True)])
+    assert torch.allclose(torch.cat(cut), wanted[[19, 6, *range(1, 36)]], atol=1e-4)
 
 
 @here
 def test_a_call_of_many_rows_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     core = NativeModel(model_of("llama"), slots=2, length=48)
-    parts = [Part(0, 0, TEXT), Part(1, 0, TEXT[:30])]
-    whole = core.step(parts)
+    parts = [Part(0, 0, TEXT), Part(1, 0, TEXT[:30], every=True)]
+    whole = torch.cat(core.step(parts))
     monkeypatch.setattr(native, "ROWS", 5)
-    assert torch.equal(core.step(parts), whole)
+    assert torch.equal(torch.cat(core.step(parts)), whole)
 
 
 @here
 def test_a_slot_is_used_again() -> None:
     core = NativeModel(model_of("llama"), slots=1, length=48)
-    first = core.step([Part(0, 0, TEXT)])
+    first = core.step([Part(0, 0, TEXT)])[0]
     core.step([Part(0, 0, TEXT[::-1])])
-    assert torch.equal(core.step([Part(0, 0, TEXT)]), first)
+    assert torch.equal(core.step([Part(0, 0, TEXT)])[0], first)
     core.step([Part(0, 20, TEXT[::-1][:10])])
-    assert torch.equal(core.step([Part(0, 20, TEXT[20:])]), first), "what stood before the new tokens still stands"
+    assert torch.equal(core.step([Part(0, 20, TEXT[20:])])[0], first), "what stood before the new tokens still stands"
+
+
+@here
+@pytest.mark.parametrize("count", [1, 15, 16, 36])
+def test_a_text_goes_on_from_what_another_has_read(count: int) -> None:
+    core = NativeModel(model_of("llama"), slots=3, length=48)
+    wanted = core.step([Part(2, 0, TEXT)])[0]
+    core.step([Part(0, 0, TEXT[::-1])])
+    core.copy(2, 0, count)
+    assert torch.equal(core.step([Part(0, count, TEXT[count:])])[0], wanted)
 
 
 @here
@@ -98,7 +108,7 @@ def test_four_bits_are_further_off_than_eight() -> None:
     model = model_of("llama")
     with torch.inference_mode():
         wanted = model(IDS)[0, -1:]
-    eight, four = (NativeModel(model, slots=1, length=48, bits=bits).step([Part(0, 0, TEXT)]) for bits in (8, 4))
+    eight, four = (NativeModel(model, slots=1, length=48, bits=bits).step([Part(0, 0, TEXT)])[0] for bits in (8, 4))
     assert (eight - wanted).norm() < (four - wanted).norm() < 0.4 * wanted.norm()
 
 

@@ -20,11 +20,15 @@ ROWS = 128  # the most rows of one call: their activations stay in a core's own 
 
 
 class Part(NamedTuple):
-    """Tokens that go on with the text in a slot. position: of the first; those before it are already there."""
+    """Tokens that go on with the text in a slot.
+
+    position: of the first; those before it are already there. every: logits after each, not only after the last.
+    """
 
     slot: int
     position: int
     ids: Sequence[int]
+    every: bool = False
 
 
 def computes(config: Config) -> bool:
@@ -67,8 +71,10 @@ class NativeModel:
         self.head = self._head(model, bits)
         self._stem = model.stem
         room = -(-length // 16) * 16
-        shape = (config.depth, slots, config.kv_heads, room, config.head_dim)
-        self.keys, self.values = (torch.zeros(shape, dtype=torch.float16) for _ in range(2))
+        shape = (config.depth, slots, config.kv_heads)
+        # Keys lie 16 tokens side by side, so that one instruction compares a number of a query with 16 of them.
+        self.keys = torch.zeros(*shape, room // 16, config.head_dim, 16, dtype=torch.float16)
+        self.values = torch.zeros(*shape, room, config.head_dim, dtype=torch.float16)
         self._model = self._described(model, room, bits)
         team = core.zhumo_open(threads)
         if not team:
@@ -83,20 +89,30 @@ class NativeModel:
         return PATHS[self._path]
 
     @torch.inference_mode()
-    def step(self, parts: Sequence[Part]) -> Tensor:
-        """Logits after the last token of each part, (parts, vocabulary). A slot stands in one part at most.
+    def step(self, parts: Sequence[Part]) -> list[Tensor]:
+        """Logits of each part, (tokens asked for, vocabulary): those after its last token, or after every one. A slot
+        stands in one part at most.
 
         Raises:
             ValueError: a token, a slot or a position that is not there, an empty part, a slot asked for twice.
         """
         self._check(parts)
         rows = [(part.slot, part.position + i, token) for part in parts for i, token in enumerate(part.ids)]
-        last = list(itertools.accumulate((len(part.ids) for part in parts), initial=-1))[1:]
-        logits = []
-        for start in range(0, len(rows), ROWS):
-            some = rows[start : start + ROWS]
-            logits.append(self._call(some, [place - start for place in last if 0 <= place - start < len(some)]))
-        return torch.cat(logits)[:, : self.config.vocabulary]
+        asked = [part.every or i == len(part.ids) - 1 for part in parts for i in range(len(part.ids))]
+        found = [
+            self._call(
+                rows[start : start + ROWS], [i for i, wanted in enumerate(asked[start : start + ROWS]) if wanted]
+            )
+            for start in range(0, len(rows), ROWS)
+        ]
+        logits = torch.cat(found)[:, : self.config.vocabulary]
+        return list(torch.split(logits, [len(part.ids) if part.every else 1 for part in parts]))
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """The first `count` tokens of one slot's text are now those of another's too."""
+        blocks = -(-count // 16)
+        self.keys[:, target, :, :blocks] = self.keys[:, source, :, :blocks]
+        self.values[:, target, :, :count] = self.values[:, source, :, :count]
 
     def _call(self, rows: list[tuple[int, int, int]], wanted: list[int]) -> Tensor:
         slots, positions, tokens = (torch.tensor(column, dtype=torch.int32) for column in zip(*rows, strict=True))
@@ -118,7 +134,7 @@ class NativeModel:
     def _check(self, parts: Sequence[Part]) -> None:
         if len({part.slot for part in parts}) != len(parts):
             raise ValueError("a slot stands in two parts")
-        for slot, position, ids in parts:
+        for slot, position, ids, _ in parts:
             if not 0 <= slot < self.slots or not ids or position < 0 or position + len(ids) > self.length:
                 raise ValueError(f"{len(ids)} tokens from {position} on in slot {slot}: there is no such room")
             if min(ids) < 0 or max(ids) >= self.config.vocabulary:

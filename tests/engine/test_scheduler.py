@@ -1,0 +1,148 @@
+"""Many texts at once say what each says alone, whatever comes and goes between them."""
+
+from collections.abc import Generator
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.engine.test_native import here, model_of
+from zhumo.engine.native import NativeModel
+from zhumo.engine.scheduler import End, Scheduler
+from zhumo.transformer.sample import Read, Sampling, Token, write
+
+LENGTH = 48
+Said = dict[str, list[int]]
+
+
+@pytest.fixture(scope="module")
+def model() -> NativeModel:
+    return NativeModel(model_of("llama"), slots=3, length=LENGTH)
+
+
+def text(ids: list[int], room: int = LENGTH, seed: int = 0, temperature: float = 0.8) -> Writing:
+    yield from write(ids, ids, room=room, sampling=Sampling(temperature=temperature, seed=seed))
+    return "done"
+
+
+def prompt(seed: int, count: int) -> list[int]:
+    return torch.randint(0, 203, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def run(scheduler: Scheduler[str, Token, str], said: Said | None = None) -> Said:
+    said = {} if said is None else said
+    while len(scheduler):
+        for key, piece in scheduler.step():
+            if isinstance(piece, End):
+                assert piece.error is None and piece.result == "done"
+            else:
+                said.setdefault(key, []).append(piece.id)
+    return said
+
+
+def alone(model: NativeModel, ids: list[int], **options: float) -> list[int]:
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    scheduler.add("one", text(ids, **options))  # type: ignore[arg-type]
+    return run(scheduler)["one"]
+
+
+@here
+def test_ten_texts_in_three_slots_say_what_each_says_alone(model: NativeModel) -> None:
+    asked = {f"text {i}": (prompt(i, 1 + 4 * i % 30), {"seed": i, "room": 40 + i % 9}) for i in range(10)}
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    said: Said = {}
+    for key, (ids, options) in asked.items():
+        scheduler.add(key, text(ids, **options))
+        for other, piece in scheduler.step():
+            if not isinstance(piece, End):
+                said.setdefault(other, []).append(piece.id)
+    run(scheduler, said)
+    assert said == {key: alone(model, ids, **options) for key, (ids, options) in asked.items()}
+
+
+@here
+def test_a_text_goes_on_where_an_earlier_one_was_alike(model: NativeModel) -> None:
+    ids = prompt(1, 40)
+    wanted = alone(model, [*ids, 7])
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    scheduler.add("first", text([*ids, 3]))
+    run(scheduler)
+    read = scheduler.read
+    scheduler.add("second", text([*ids, 7]))
+    assert run(scheduler)["second"] == wanted
+    assert scheduler.saved == 40 and scheduler.read - read == len(wanted)  # the new token and all but the last written
+
+
+@here
+def test_what_another_is_still_writing_after_is_copied(model: NativeModel) -> None:
+    ids = prompt(2, 40)
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    scheduler.add("first", text([*ids, 3]))
+    said: Said = {}
+    for _ in range(2):
+        for key, piece in scheduler.step():
+            if not isinstance(piece, End):
+                said.setdefault(key, []).append(piece.id)
+    scheduler.add("second", text([*ids, 7]))
+    run(scheduler, said)
+    assert scheduler.saved == 40
+    assert said == {"first": alone(model, [*ids, 3]), "second": alone(model, [*ids, 7])}
+
+
+@here
+def test_a_text_that_fails_or_is_dropped_takes_nobody_with_it(model: NativeModel) -> None:
+    def failing() -> Writing:
+        yield Read([1, 2], 10)
+        raise RuntimeError("of its own making")
+
+    def greedy() -> Writing:
+        yield Read([1], LENGTH + 1)
+        return "never"
+
+    ids = prompt(3, 9)
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    scheduler.add("good", text(ids))
+    scheduler.add("bad", failing())
+    scheduler.add("long", greedy())
+    scheduler.add("gone", text(prompt(4, 5)))
+    said: list[int] = []
+    errors: dict[str, str] = {}
+    while len(scheduler):
+        for key, piece in scheduler.step():
+            if isinstance(piece, End):
+                errors |= {key: str(piece.error)} if piece.error else {}
+            elif key == "good":
+                said.append(piece.id)
+            elif key == "gone":
+                scheduler.drop("gone")
+    assert said == alone(model, ids)
+    assert errors.keys() == {"bad", "long"} and "own making" in errors["bad"] and "room for 48" in errors["long"]
+
+
+@here
+def test_a_long_prompt_does_not_keep_a_text_under_way_waiting(
+    model: NativeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zhumo.engine.scheduler.ROWS", 8)
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    scheduler.add("short", text([5], room=30))
+    list(scheduler.step())
+    scheduler.add("long", text(prompt(5, 40)))
+    steps = [[key for key, piece in scheduler.step() if not isinstance(piece, End)] for _ in range(5)]
+    assert steps == [["short"]] * 5, "while the prompt is read, 7 tokens at a time"
+    assert "long" in [key for _ in range(3) for key, _ in scheduler.step()]
+
+
+@here
+def test_all_logits_are_to_be_had(model: NativeModel) -> None:
+    ids = prompt(6, 20)
+
+    def scoring() -> Writing:
+        logits = yield Read(ids, 20, every=True)
+        assert logits is not None and logits.shape == (20, 203)
+        yield Token(int(logits[-1].argmax()), 0.0)
+        return "done"
+
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    scheduler.add("score", scoring())
+    assert run(scheduler)["score"] == alone(model, ids, temperature=0)[:1]

@@ -1,0 +1,163 @@
+"""Many texts written at once by one model: continuous batching (Yu et al. 2022, Orca).
+
+A text is a generator that yields what it has to say and, between, a `Read` of what the model is to read next. Every
+step the model reads for all texts that wait; one that ends leaves its place to the next at once. A new text begins
+where one that was read before it was alike: what they share is not read again.
+"""
+
+from collections import deque
+from collections.abc import Generator, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from zhumo.engine.native import ROWS, NativeModel, Part
+from zhumo.transformer.sample import Read
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+Key = TypeVar("Key", bound=Hashable)
+
+SHARED = 32  # tokens two texts must share before it pays to copy them from one that is still being written
+
+
+@dataclass(frozen=True)
+class End(Generic[Result]):
+    """How a text ended: what it returned, or what it raised."""
+
+    result: Result | None = None
+    error: Exception | None = None
+
+
+@dataclass(eq=False)
+class _Slot:
+    index: int
+    held: list[int] = field(default_factory=list)  # the tokens whose keys and values it holds
+    taken: int = 0  # when it was last taken, in texts begun
+
+
+@dataclass(eq=False)
+class _Text(Generic[Piece, Result]):
+    writing: Generator[Read | Piece, Tensor | None, Result]
+    slot: _Slot | None = None
+    unread: deque[int] = field(default_factory=deque)
+    every: bool = False
+    logits: list[Tensor] = field(default_factory=list)
+
+
+class Scheduler(Generic[Key, Piece, Result]):
+    """Texts under way, by key, and those that wait for a slot. Not for several threads."""
+
+    def __init__(self, model: NativeModel) -> None:
+        self.model = model
+        self.read = self.saved = 0  # tokens read, and those that were known from an earlier text
+        self._slots = [_Slot(index) for index in range(model.slots)]
+        self._texts: dict[Key, _Text[Piece, Result]] = {}
+        self._begun = 0
+
+    def __len__(self) -> int:
+        """Texts under way and waiting."""
+        return len(self._texts)
+
+    @property
+    def held(self) -> int:
+        """Tokens whose keys and values are in memory for texts under way."""
+        return sum(len(text.slot.held) for text in self._texts.values() if text.slot)
+
+    def add(self, key: Key, writing: Generator[Read | Piece, Tensor | None, Result]) -> None:
+        """A text to be written; `step` tells of it under `key`."""
+        self._texts[key] = _Text(writing)
+
+    def drop(self, key: Key) -> None:
+        """Nobody waits for this text any more."""
+        if text := self._texts.pop(key, None):
+            text.writing.close()
+
+    def step(self) -> Iterator[tuple[Key, Piece | End[Result]]]:
+        """Let the model read once for all texts that may; yields what each then says, and last how it ended."""
+        for key in [key for key, text in self._texts.items() if text.slot is None][: self._free()]:
+            yield from self._go_on(key, None)
+        chosen = self._chosen()
+        if not chosen:
+            return
+        found = self.model.step([part for _, part in chosen])
+        for (key, part), logits in zip(chosen, found, strict=True):
+            text = self._texts[key]
+            assert text.slot is not None
+            text.slot.held[part.position :] = part.ids
+            self.read += len(part.ids)
+            for _ in part.ids:
+                text.unread.popleft()
+            if text.every:
+                text.logits.append(logits)
+            if not text.unread:
+                yield from self._go_on(key, torch.cat(text.logits) if text.every else logits[0])
+
+    def _free(self) -> int:
+        return len(self._slots) - sum(text.slot is not None for text in self._texts.values())
+
+    def _chosen(self) -> list[tuple[Key, Part]]:
+        """Whose tokens are read in this step: those that are written before those that are only read, and of these no
+        more than a step holds, so that a long prompt does not keep everybody waiting."""
+        left, chosen = ROWS, []
+        for key, text in sorted(self._texts.items(), key=lambda item: len(item[1].unread) > 1):
+            if text.slot is None or not left:
+                continue
+            ids = [text.unread[i] for i in range(min(left, len(text.unread)))]
+            left -= len(ids)
+            chosen.append((key, Part(text.slot.index, len(text.slot.held), ids, text.every)))
+        return chosen
+
+    def _go_on(self, key: Key, reply: Tensor | None) -> Iterator[tuple[Key, Piece | End[Result]]]:
+        """Whatever a text says until it wants something read, or ends."""
+        text = self._texts[key]
+        while True:
+            try:
+                piece = text.writing.send(reply)
+                if isinstance(piece, Read) and piece.room > self.model.length:
+                    raise ValueError(f"a text of {piece.room} tokens; there is room for {self.model.length}")
+            except StopIteration as end:
+                del self._texts[key]
+                yield key, End(result=end.value)
+                return
+            except Exception as error:  # of this text alone; the others go on
+                del self._texts[key]
+                yield key, End(error=error)
+                return
+            if isinstance(piece, Read):
+                break
+            reply = None
+            yield key, piece
+            if key not in self._texts:  # dropped by whoever was told
+                return
+        text.unread, text.every, text.logits = deque(piece.ids), piece.every, []
+        if text.slot is None:
+            self._seat(text, piece)
+
+    def _seat(self, text: _Text[Piece, Result], first: Read) -> None:
+        """Give a text the free slot whose last text began like it, or a copy of what another text shares with it."""
+        taken = {other.slot for other in self._texts.values()}
+        free = [slot for slot in self._slots if slot not in taken]
+        most = 0 if first.every else len(first.ids) - 1  # the last token is read in any case, for what comes after it
+        shared = {slot: min(most, _alike(slot.held, first.ids)) for slot in self._slots}
+        slot = max(free, key=lambda slot: (shared[slot], -slot.taken))
+        other = max(self._slots, key=lambda slot: shared[slot])
+        known = shared[slot]
+        if shared[other] >= known + SHARED:
+            slot, known = min(free, key=lambda slot: slot.taken), shared[other]
+            self.model.copy(other.index, slot.index, known)
+        for _ in range(known):
+            text.unread.popleft()
+        self.saved += known
+        self._begun += 1
+        slot.held, slot.taken, text.slot = list(first.ids[:known]), self._begun, slot
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens at the beginning are the same."""
+    for place, (mine, yours) in enumerate(zip(one, other, strict=False)):
+        if mine != yours:
+            return place
+    return min(len(one), len(other))
