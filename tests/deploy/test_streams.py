@@ -1,5 +1,6 @@
 """Streams end when nobody reads them, a full queue says so, and a server told to stop finishes what it began."""
 
+import asyncio
 import http.client
 import json
 import re
@@ -9,15 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from zhumo.deploy.meters import Meters
 from zhumo.deploy.parity import Server
 from zhumo.deploy.refusals import Refusal
 from zhumo.deploy.worker import Worker
+from zhumo.deploy.writer import Told, Writer, Writing
+from zhumo.engine import Part
+from zhumo.transformer.sample import Read
 
 LONG = {
     "model": "write-small",
@@ -108,19 +114,38 @@ def test_what_was_given_up_before_it_began_never_begins() -> None:
     assert done == [] and until(lambda: worker.taken == 0)
 
 
-def test_a_stream_waits_for_its_reader_no_longer_than_the_reader_reads() -> None:
-    import asyncio
+class Slow:
+    """A model of one token that takes its time."""
 
-    worker, made = Worker("w"), list[int]()
+    slots, length, vocabulary, token_bytes = 2, 10_000, 2, 1
 
-    def pieces() -> Generator[int, None, None]:
-        for number in range(10_000):
-            made.append(number)
-            time.sleep(0.001)
-            yield number
+    def __init__(self, fails: bool = False) -> None:
+        self.steps, self.fails = 0, fails
 
-    async def read_three() -> list[int]:
-        stream, found = worker.stream(pieces), []
+    def step(self, parts: Sequence[Part]) -> list[Tensor]:
+        if self.fails:
+            raise RuntimeError("the model broke")
+        self.steps += 1
+        time.sleep(0.001)
+        return [torch.zeros(1, 2) for _ in parts]
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        raise AssertionError("no two texts here are alike")
+
+
+def counting(most: int) -> Writing:
+    for number in range(most):
+        yield Read([0], 10_000)
+        yield f"{number} "
+    return {"text": "all"}
+
+
+def test_a_stream_is_written_no_longer_than_somebody_reads() -> None:
+    model = Slow()
+    writer = Writer("w", model)
+
+    async def read_three() -> list[object]:
+        stream, found = writer.stream([counting(9_000)]), []
         async for piece in stream:
             found.append(piece)
             if len(found) == 3:
@@ -128,9 +153,52 @@ def test_a_stream_waits_for_its_reader_no_longer_than_the_reader_reads() -> None
         await stream.aclose()  # type: ignore[attr-defined]
         return found
 
-    assert asyncio.run(read_three()) == [0, 1, 2]
-    assert until(lambda: worker.taken == 0)
-    assert len(made) < 1_000
+    assert asyncio.run(read_three()) == [(0, "0 "), (0, "1 "), (0, "2 ")]
+    assert until(lambda: writer.taken == 0)
+    assert model.steps < 1_000
+    writer.close()
+
+
+def test_texts_are_told_with_their_places_and_a_full_queue_says_so() -> None:
+    writer = Writer("w", Slow(), places=2)
+
+    async def read() -> tuple[list[Told], list[Told]]:
+        first, second = (writer.stream([counting(2), counting(1)]), writer.stream([counting(1)]))
+        with pytest.raises(Refusal) as refused:
+            writer.stream([counting(1)])
+        assert refused.value.status == 503 and refused.value.headers["Retry-After"] == "1"
+        said = [piece async for piece in first], [piece async for piece in second]
+        writer.close()
+        with pytest.raises(Refusal):
+            writer.stream([counting(1)])
+        return said
+
+    both, one = asyncio.run(read())
+    assert sorted(map(str, both)) == [
+        "(0, '0 ')",
+        "(0, '1 ')",
+        "(0, {'text': 'all'})",
+        "(1, '0 ')",
+        "(1, {'text': 'all'})",
+    ]
+    assert one == [(0, "0 "), (0, {"text": "all"})]
+    writer.close()
+    with pytest.raises(Refusal):
+        writer.stream([counting(1)])
+
+
+def test_a_model_that_breaks_ends_every_text_with_its_error_and_the_next_one_is_tried() -> None:
+    model = Slow(fails=True)
+    writer = Writer("w", model)
+
+    async def read() -> list[object]:
+        return [piece async for piece in writer.stream([counting(1)])]
+
+    with pytest.raises(RuntimeError, match="the model broke"):
+        asyncio.run(read())
+    model.fails = False
+    assert asyncio.run(read()) == [(0, "0 "), (0, {"text": "all"})]
+    writer.close()
 
 
 def test_the_meters_speak_prometheus(server: Server) -> None:

@@ -7,7 +7,8 @@ import torch
 
 from zhumo.engine import native
 from zhumo.engine.library import PATHS, library
-from zhumo.engine.native import NativeModel, Part, computes
+from zhumo.engine.native import NativeModel, computes
+from zhumo.engine.parts import Part
 from zhumo.transformer import Config, Transformer, initialise
 
 LLAMA = Config(

@@ -6,17 +6,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.test_native import here, model_of
+from tests.engine.test_native import model_of
+from zhumo.engine.library import library
 from zhumo.engine.native import NativeModel
+from zhumo.engine.parts import Reader
 from zhumo.engine.scheduler import End, Scheduler
+from zhumo.engine.torch_model import TorchModel
 from zhumo.transformer.sample import Read, Sampling, Token, write
 
 LENGTH = 48
 Said = dict[str, list[int]]
+Writing = Generator[Read | Token, Tensor | None, str]
 
 
-@pytest.fixture(scope="module")
-def model() -> NativeModel:
+@pytest.fixture(scope="module", params=["native", "torch"])
+def model(request: pytest.FixtureRequest) -> Reader:
+    if request.param == "torch":
+        return TorchModel(model_of("llama"), slots=3, length=LENGTH)
+    if library() is None:
+        pytest.skip("no compiler")
     return NativeModel(model_of("llama"), slots=3, length=LENGTH)
 
 
@@ -40,14 +48,13 @@ def run(scheduler: Scheduler[str, Token, str], said: Said | None = None) -> Said
     return said
 
 
-def alone(model: NativeModel, ids: list[int], **options: float) -> list[int]:
+def alone(model: Reader, ids: list[int], **options: float) -> list[int]:
     scheduler: Scheduler[str, Token, str] = Scheduler(model)
     scheduler.add("one", text(ids, **options))  # type: ignore[arg-type]
     return run(scheduler)["one"]
 
 
-@here
-def test_ten_texts_in_three_slots_say_what_each_says_alone(model: NativeModel) -> None:
+def test_ten_texts_in_three_slots_say_what_each_says_alone(model: Reader) -> None:
     asked = {f"text {i}": (prompt(i, 1 + 4 * i % 30), {"seed": i, "room": 40 + i % 9}) for i in range(10)}
     scheduler: Scheduler[str, Token, str] = Scheduler(model)
     said: Said = {}
@@ -60,8 +67,7 @@ def test_ten_texts_in_three_slots_say_what_each_says_alone(model: NativeModel) -
     assert said == {key: alone(model, ids, **options) for key, (ids, options) in asked.items()}
 
 
-@here
-def test_a_text_goes_on_where_an_earlier_one_was_alike(model: NativeModel) -> None:
+def test_a_text_goes_on_where_an_earlier_one_was_alike(model: Reader) -> None:
     ids = prompt(1, 40)
     wanted = alone(model, [*ids, 7])
     scheduler: Scheduler[str, Token, str] = Scheduler(model)
@@ -73,8 +79,7 @@ def test_a_text_goes_on_where_an_earlier_one_was_alike(model: NativeModel) -> No
     assert scheduler.saved == 40 and scheduler.read - read == len(wanted)  # the new token and all but the last written
 
 
-@here
-def test_what_another_is_still_writing_after_is_copied(model: NativeModel) -> None:
+def test_what_another_is_still_writing_after_is_copied(model: Reader) -> None:
     ids = prompt(2, 40)
     scheduler: Scheduler[str, Token, str] = Scheduler(model)
     scheduler.add("first", text([*ids, 3]))
@@ -89,8 +94,7 @@ def test_what_another_is_still_writing_after_is_copied(model: NativeModel) -> No
     assert said == {"first": alone(model, [*ids, 3]), "second": alone(model, [*ids, 7])}
 
 
-@here
-def test_a_text_that_fails_or_is_dropped_takes_nobody_with_it(model: NativeModel) -> None:
+def test_a_text_that_fails_or_is_dropped_takes_nobody_with_it(model: Reader) -> None:
     def failing() -> Writing:
         yield Read([1, 2], 10)
         raise RuntimeError("of its own making")
@@ -119,10 +123,7 @@ def test_a_text_that_fails_or_is_dropped_takes_nobody_with_it(model: NativeModel
     assert errors.keys() == {"bad", "long"} and "own making" in errors["bad"] and "room for 48" in errors["long"]
 
 
-@here
-def test_a_long_prompt_does_not_keep_a_text_under_way_waiting(
-    model: NativeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_prompt_does_not_keep_a_text_under_way_waiting(model: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zhumo.engine.scheduler.ROWS", 8)
     scheduler: Scheduler[str, Token, str] = Scheduler(model)
     scheduler.add("short", text([5], room=30))
@@ -133,8 +134,7 @@ def test_a_long_prompt_does_not_keep_a_text_under_way_waiting(
     assert "long" in [key for _ in range(3) for key, _ in scheduler.step()]
 
 
-@here
-def test_all_logits_are_to_be_had(model: NativeModel) -> None:
+def test_all_logits_are_to_be_had(model: Reader) -> None:
     ids = prompt(6, 20)
 
     def scoring() -> Writing:

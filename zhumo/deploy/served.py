@@ -1,37 +1,33 @@
 """A bundle behind the server: its name, its worker, and what of its folder is told."""
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
-
-import torch
-from torch import nn
 
 from zhumo.bundle import Bundle
 from zhumo.deploy.meters import Meters
 from zhumo.deploy.worker import Worker
+from zhumo.deploy.writer import Told, Writer, Writing
+from zhumo.engine import NativeModel, Reader, TorchModel, computes, library
 from zhumo.errors import ModelError
 from zhumo.run import read_json
 from zhumo.tasks import Answer, Row
 from zhumo.tasks.recommend import Recommend
 from zhumo.tasks.shelf import Facet
-from zhumo.transformer import Transformer
-from zhumo.transformer.cache import LayerCache
-
-Piece = str | Answer
-"""A stream's pieces are text, and the last is the whole answer."""
 
 MOST_VALUES = 50  # of one column that are told
+SLOTS, LONGEST = 8, 2**15  # texts written at once, and the most tokens of one
+FULL = 32  # bits of weights that are as they were learned
 UNIQUE = frozenset(("title", "text", "picture"))  # columns whose values name an item and no group of them
 
 
 @runtime_checkable
-class Streams(Protocol):
-    """A task that can show its answer while it makes it."""
+class Writes(Protocol):
+    """A task whose answer is a text."""
 
-    def stream(self, model: Transformer, row: Row) -> Generator[str, None, Answer]:
-        """The text of a row in pieces; returns the whole answer."""
+    def write(self, row: Row, length: int) -> Writing:
+        """A row's text in pieces, and what a model is to read between them; returns the whole answer."""
 
 
 class Served:
@@ -46,13 +42,17 @@ class Served:
             raise ModelError("model.no_task", folder=bundle.folder)
         self.name, self.bundle, self.task, self.meters = name, bundle, bundle.task, meters
         facts = bundle.folder / "run.json"
-        self.chat = bool(facts.is_file() and read_json(facts).get("chat"))  # whether it has learned from chats
+        self.facts: dict[str, Any] = read_json(facts) if facts.is_file() else {}
+        self.chat = bool(self.facts.get("chat"))  # whether it has learned from chats
         self.worker = Worker(name)
-        self.cached = 0  # bytes of keys and values of the text being written
-        if isinstance(self.task, Streams):
-            bundle.model.blocks[0].register_forward_pre_hook(self._measure_cache, with_kwargs=True)
-        meters.watch(name, lambda: self.worker.taken - self.worker.running, lambda: self.worker.running)
-        meters.cache.labels(name).set_function(lambda: self.cached)
+        self.writer = Writer(name, self._reader()) if isinstance(self.task, Writes) else None
+        busy = (self.worker, self.writer) if self.writer else (self.worker,)
+        meters.watch(
+            name,
+            waiting=lambda: sum(one.taken - one.running for one in busy),
+            running=lambda: sum(one.running for one in busy),
+        )
+        meters.cache.labels(name).set_function(lambda: self.writer.scheduler.cached if self.writer else 0)
 
     def describe(self) -> dict[str, Any]:
         """Its entry in /v1/models."""
@@ -85,37 +85,35 @@ class Served:
         """
         if not written:
             return await self.worker.run(lambda: ([self.bundle.answer([row])[0] for row in rows], self._read(rows)))
-        pieces = self.worker.stream(lambda: self.pieces(rows))
-        answers = [piece async for _, piece in pieces if not isinstance(piece, str)]
+        told = {place: piece async for place, piece in self.stream(rows) if not isinstance(piece, str)}
+        answers = [told[place] for place in range(len(rows))]
         return answers, sum(answer["prompt_tokens"] for answer in answers)
+
+    def stream(self, rows: list[Row]) -> AsyncIterator[Told]:
+        """Each row's text as it is written, then its whole answer; with the row's place.
+
+        Raises:
+            Refusal: 503, no place is free.
+        """
+        assert isinstance(self.task, Writes) and self.writer is not None
+        return self.writer.stream([self.task.write(row, self.writer.scheduler.model.length) for row in rows])
+
+    def close(self) -> None:
+        """Finish what is in hand and take no more."""
+        self.worker.close()
+        if self.writer is not None:
+            self.writer.close()
+
+    def _reader(self) -> Reader:
+        model, bits = self.bundle.model, self.facts.get("bits", FULL)
+        length = min(model.config.length, LONGEST)
+        if bits == FULL or library() is None or not computes(model.config):
+            return TorchModel(model, slots=SLOTS, length=length)
+        return NativeModel(model, slots=SLOTS, length=length, bits=bits)
 
     def _read(self, rows: list[Row]) -> int:
         texts = [row[name] for row in rows for name in ("text", "source") if name in row]
         return 0 if self.task.tokenizer is None else sum(len(self.task.tokenizer.encode(text)) for text in texts)
-
-    def pieces(self, rows: list[Row]) -> Generator[tuple[int, Piece], None, None]:
-        """Each row's text as it is written, then its whole answer; with the row's place. Runs on the worker."""
-        assert isinstance(self.task, Streams)
-        try:
-            for index, row in enumerate(rows):
-                pieces = self.task.stream(self.bundle.model, row)
-                while True:
-                    with torch.inference_mode():
-                        try:
-                            piece: Piece = next(pieces)
-                        except StopIteration as end:
-                            piece = end.value
-                    yield index, piece
-                    if not isinstance(piece, str):
-                        break
-        finally:
-            self.cached = 0
-
-    def _measure_cache(self, _module: nn.Module, _ids: object, options: Mapping[str, Any]) -> None:
-        """A block is about to run: what its cache and those of its like hold in memory."""
-        cache: LayerCache | None = options.get("cache")
-        if cache is not None:
-            self.cached = (cache.keys.nbytes + cache.values.nbytes) * self.bundle.model.config.depth
 
     async def similar(self, item: str, k: int, kind: str) -> Answer:
         """What a recommender finds like an item, or taken with it."""

@@ -67,7 +67,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         for one in served.values():
-            one.worker.close()
+            one.close()
         if events is not None:
             events.close()
 
@@ -95,7 +95,7 @@ def _endpoint(
         one = find(served, ask.model, task)
         rows = route.rows(ask)
         if route.stream is not None and isinstance(ask, Sampling) and ask.stream:
-            pieces = timed(one.worker.stream(lambda: one.pieces(rows)), one)
+            pieces = timed(one.stream(rows), one)
             first = await _unless_gone(request, anext(pieces))  # what is wrong with a row is still a status
             return StreamingResponse(events(ask, route.stream, first, pieces, one), media_type="text/event-stream")
         answers, read = await _unless_gone(request, one.answer(rows, written=route.stream is not None))

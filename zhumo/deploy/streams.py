@@ -8,16 +8,16 @@ import orjson
 
 from zhumo.deploy.requests import Sampling
 from zhumo.deploy.routes import Json, Stream, envelope
-from zhumo.deploy.served import Piece, Served
+from zhumo.deploy.served import Served
+from zhumo.deploy.writer import Told
 from zhumo.tasks import Answer
 from zhumo.words import say
 
-Numbered = tuple[int, Piece]
 DONE = b"data: [DONE]\n\n"
 
 
 async def events(
-    ask: Sampling, stream: Stream, first: Numbered, rest: AsyncIterator[Numbered], served: Served
+    ask: Sampling, stream: Stream, first: Told, rest: AsyncIterator[Told], served: Served
 ) -> AsyncIterator[bytes]:
     """OpenAI's chunks: the text of each choice in pieces, why it ended, the usage where it was asked for, [DONE].
 
@@ -43,7 +43,7 @@ async def events(
     yield DONE
 
 
-async def timed(pieces: AsyncIterator[Numbered], served: Served) -> AsyncIterator[Numbered]:
+async def timed(pieces: AsyncIterator[Told], served: Served) -> AsyncIterator[Told]:
     """The same pieces, with the seconds before each observed."""
     last, meter = time.perf_counter(), served.meters.first_token.labels(served.name)
     async for piece in pieces:
@@ -53,7 +53,7 @@ async def timed(pieces: AsyncIterator[Numbered], served: Served) -> AsyncIterato
         yield piece
 
 
-async def _chain(first: Numbered, rest: AsyncIterator[Numbered]) -> AsyncIterator[Numbered]:
+async def _chain(first: Told, rest: AsyncIterator[Told]) -> AsyncIterator[Told]:
     yield first
     async for piece in rest:
         yield piece

@@ -5,7 +5,7 @@ The event loop never waits for a model, a model never runs twice at once, and wh
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -35,40 +35,8 @@ class Worker:
         """
         return await asyncio.wrap_future(self._submit(work))
 
-    def stream(self, pieces: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:
-        """What `pieces()` yields, made on the thread and stopped when nobody reads it any more.
-
-        Raises:
-            Refusal: 503, no place is free; at once, not at the first piece.
-        """
-        loop, queue, gone = asyncio.get_running_loop(), asyncio.Queue[T | None](), threading.Event()
-
-        def work() -> None:
-            generator = pieces()
-            try:
-                for piece in generator:
-                    if gone.is_set() or self._closing.is_set():
-                        break
-                    loop.call_soon_threadsafe(queue.put_nowait, piece)
-            finally:
-                generator.close()
-
-        future = self._submit(work)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, None))
-
-        async def read() -> AsyncIterator[T]:
-            try:
-                while (piece := await queue.get()) is not None:
-                    yield piece
-                future.result()
-            finally:
-                gone.set()
-                future.cancel()
-
-        return read()
-
     def close(self) -> None:
-        """Finish the piece in hand and take no more."""
+        """Finish the work in hand and take no more."""
         self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -2,10 +2,11 @@
 
 import itertools
 import math
+import os
+import time
 import weakref
 from collections.abc import Sequence
 from ctypes import byref
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,22 +14,12 @@ from torch import Tensor, nn
 
 from zhumo.engine.library import ACTIVATIONS, PATHS, Layer, Matrix, Model, Step, library
 from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack, vector
+from zhumo.engine.parts import ROWS, Part, check
 from zhumo.transformer import Block, Config, Transformer
 from zhumo.transformer.positions import turns
 
-ROWS = 128  # the most rows of one call: their activations stay in a core's own cache
-
-
-class Part(NamedTuple):
-    """Tokens that go on with the text in a slot.
-
-    position: of the first; those before it are already there. every: logits after each, not only after the last.
-    """
-
-    slot: int
-    position: int
-    ids: Sequence[int]
-    every: bool = False
+ALIGNED = 64  # bytes
+TRIALS = 8  # steps that a number of threads is tried with
 
 
 def computes(config: Config) -> bool:
@@ -46,22 +37,30 @@ def computes(config: Config) -> bool:
 class NativeModel:
     """A model in whole numbers with room for `slots` texts of `length` tokens.
 
-    bits: of the weights, 4 only where asked for or where they lose nothing. threads: that work on one call. path: the
-    kind of processor code, the best one by default.
+    bits: of the weights, 4 only where asked for or where they lose nothing. threads: that work on one
+        call; None: as many as are fastest now. path: the kind of processor code, by default the best one.
 
     Raises:
         ValueError: sizes below 1, a model the core does not compute, or no core.
     """
 
     def __init__(
-        self, model: Transformer, *, slots: int, length: int, bits: Bits = 8, threads: int = 1, path: str | None = None
+        self,
+        model: Transformer,
+        *,
+        slots: int,
+        length: int,
+        bits: Bits = 8,
+        threads: int | None = None,
+        path: str | None = None,
     ) -> None:
         config, core = model.config, library()
         if core is None or not computes(config):
             raise ValueError("there is no native core here, or it does not compute this model")
-        if min(slots, length, threads) < 1 or (not config.endless and length > config.length):
+        if min(slots, length, 1 if threads is None else threads) < 1 or (not config.endless and length > config.length):
             raise ValueError(f"{slots} slots of {length} tokens and {threads} threads: not for this model")
-        self.config, self.slots, self.length, self.threads = config, slots, length, threads
+        self.config, self.vocabulary = config, config.vocabulary
+        self.slots, self.length = slots, length
         self._core = core
         self._path = PATHS.index(path) if path else core.zhumo_path()
         if self._path > core.zhumo_path():
@@ -73,20 +72,22 @@ class NativeModel:
         room = -(-length // 16) * 16
         shape = (config.depth, slots, config.kv_heads)
         # Keys lie 16 tokens side by side, so that one instruction compares a number of a query with 16 of them.
-        self.keys = torch.zeros(*shape, room // 16, config.head_dim, 16, dtype=torch.float16)
-        self.values = torch.zeros(*shape, room, config.head_dim, dtype=torch.float16)
+        self.keys = torch.empty(*shape, room // 16, config.head_dim, 16, dtype=torch.float16)
+        self.values = torch.empty(*shape, room, config.head_dim, dtype=torch.float16)
         self._model = self._described(model, room, bits)
-        team = core.zhumo_open(threads)
-        if not team:
-            raise MemoryError(f"no {threads} threads to be had")
-        self._team = team
-        weakref.finalize(self, core.zhumo_close, team)
-        self._scratch = torch.empty(core.zhumo_scratch(byref(self._model), ROWS, threads) + 64, dtype=torch.uint8)
+        self._open(threads or 1)
+        if threads is None:
+            self._try_threads()
 
     @property
     def path(self) -> str:
         """Which kind of processor code runs."""
         return PATHS[self._path]
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of keys and values a token takes."""
+        return (self.keys.nbytes + self.values.nbytes) // (self.slots * self.values.size(3))
 
     @torch.inference_mode()
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
@@ -96,13 +97,11 @@ class NativeModel:
         Raises:
             ValueError: a token, a slot or a position that is not there, an empty part, a slot asked for twice.
         """
-        self._check(parts)
+        check(self, parts)
         rows = [(part.slot, part.position + i, token) for part in parts for i, token in enumerate(part.ids)]
         asked = [part.every or i == len(part.ids) - 1 for part in parts for i in range(len(part.ids))]
         found = [
-            self._call(
-                rows[start : start + ROWS], [i for i, wanted in enumerate(asked[start : start + ROWS]) if wanted]
-            )
+            self._call(rows[start : start + ROWS], list(itertools.compress(range(ROWS), asked[start : start + ROWS])))
             for start in range(0, len(rows), ROWS)
         ]
         logits = torch.cat(found)[:, : self.config.vocabulary]
@@ -114,6 +113,30 @@ class NativeModel:
         self.keys[:, target, :, :blocks] = self.keys[:, source, :, :blocks]
         self.values[:, target, :, :count] = self.values[:, source, :, :count]
 
+    def _open(self, threads: int) -> None:
+        """Begin to work with so many threads."""
+        team = self._core.zhumo_open(threads)
+        if not team:
+            raise MemoryError(f"no {threads} threads to be had")
+        self._team, self.threads = team, threads
+        self._close = weakref.finalize(self, self._core.zhumo_close, team)
+        size = self._core.zhumo_scratch(byref(self._model), ROWS, threads)
+        self._scratch = torch.empty(size + ALIGNED, dtype=torch.uint8)
+
+    def _try_threads(self) -> None:
+        """Take as many threads as write fastest: a core somebody else is using makes all wait for it."""
+        rates = {}
+        for threads in sorted({1, len(os.sched_getaffinity(0))}):
+            self._close()
+            self._open(threads)
+            self.step([Part(0, 0, [0])])
+            begun = time.perf_counter()
+            for _ in range(TRIALS):
+                self.step([Part(0, 0, [0])])
+            rates[threads] = TRIALS / (time.perf_counter() - begun)
+        self._close()
+        self._open(max(rates, key=lambda threads: rates[threads]))
+
     def _call(self, rows: list[tuple[int, int, int]], wanted: list[int]) -> Tensor:
         slots, positions, tokens = (torch.tensor(column, dtype=torch.int32) for column in zip(*rows, strict=True))
         untils, asked = positions + 1, torch.tensor(wanted, dtype=torch.int32)
@@ -121,7 +144,7 @@ class NativeModel:
         logits = torch.empty(len(wanted), filled(self.config.vocabulary))
         step = Step(
             len(rows), len(wanted), slots.data_ptr(), positions.data_ptr(), untils.data_ptr(), asked.data_ptr(),
-            states.data_ptr(), logits.data_ptr(), -(-self._scratch.data_ptr() // 64) * 64,
+            states.data_ptr(), logits.data_ptr(), -(-self._scratch.data_ptr() // ALIGNED) * ALIGNED,
         )  # fmt: skip
         self._core.zhumo_step(self._team, byref(self._model), byref(step), self._path)
         return logits
@@ -130,15 +153,6 @@ class NativeModel:
         known = self.tokens.take(tokens)
         x = self._stem.placed(known[:, : self.config.width], positions)
         return F.pad(x, (0, known.size(1) - self.config.width)).contiguous()
-
-    def _check(self, parts: Sequence[Part]) -> None:
-        if len({part.slot for part in parts}) != len(parts):
-            raise ValueError("a slot stands in two parts")
-        for slot, position, ids, _ in parts:
-            if not 0 <= slot < self.slots or not ids or position < 0 or position + len(ids) > self.length:
-                raise ValueError(f"{len(ids)} tokens from {position} on in slot {slot}: there is no such room")
-            if min(ids) < 0 or max(ids) >= self.config.vocabulary:
-                raise ValueError(f"a token is none of the {self.config.vocabulary}")
 
     def _head(self, model: Transformer, bits: Bits) -> Packed:
         head = model.head

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from zhumo.engine.native import ROWS, NativeModel, Part
+from zhumo.engine.parts import ROWS, Part, Reader
 from zhumo.transformer.sample import Read
 
 Piece = TypeVar("Piece")
@@ -50,7 +50,7 @@ class _Text(Generic[Piece, Result]):
 class Scheduler(Generic[Key, Piece, Result]):
     """Texts under way, by key, and those that wait for a slot. Not for several threads."""
 
-    def __init__(self, model: NativeModel) -> None:
+    def __init__(self, model: Reader) -> None:
         self.model = model
         self.read = self.saved = 0  # tokens read, and those that were known from an earlier text
         self._slots = [_Slot(index) for index in range(model.slots)]
@@ -62,9 +62,10 @@ class Scheduler(Generic[Key, Piece, Result]):
         return len(self._texts)
 
     @property
-    def held(self) -> int:
-        """Tokens whose keys and values are in memory for texts under way."""
-        return sum(len(text.slot.held) for text in self._texts.values() if text.slot)
+    def cached(self) -> int:
+        """Bytes of keys and values in memory for texts under way."""
+        held = sum(len(text.slot.held) for text in tuple(self._texts.values()) if text.slot)
+        return held * self.model.token_bytes
 
     def add(self, key: Key, writing: Generator[Read | Piece, Tensor | None, Result]) -> None:
         """A text to be written; `step` tells of it under `key`."""

@@ -40,14 +40,20 @@ class Cache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        """length: how many positions there is room for."""
+        """length: how many positions there is room for; what is not filled takes no memory where the system gives it
+        page by page."""
         shape = (2, batch, config.kv_heads, length, config.head_dim)
-        self.layers = [LayerCache(torch.zeros(shape, dtype=dtype, device=device)) for _ in range(config.depth)]
+        self.layers = [LayerCache(torch.empty(shape, dtype=dtype, device=device)) for _ in range(config.depth)]
 
     @property
     def used(self) -> int:
         """Positions filled so far."""
         return self.layers[0].used
+
+    def keep(self, count: int) -> None:
+        """Forget all but the first `count` positions."""
+        for layer in self.layers:
+            layer.used = count
 
     def take(self, rows: Tensor) -> None:
         """Go on with these sequences of the batch, in this order, each as often as it is named. rows: (batch,)"""
