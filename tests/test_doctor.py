@@ -20,7 +20,7 @@ def test_this_machine_is_looked_at_all_over_and_can_work(tmp_path: Path, monkeyp
     monkeypatch.delenv("ZHUMO_DATA", raising=False)
     found = {one.name: one for one in doctor.examine(tmp_path / "runs")}
     assert found.keys() == {"python", "packages", "torch", "threads", "memory", "disk", "cache", "data", "compiler",
-                            "fonts", "screen", "extras", "port"}  # fmt: skip
+                            "core", "fonts", "screen", "extras", "port"}  # fmt: skip
     assert not [one for one in found.values() if one.state == "broken"]
     assert found["data"].state == "note" and not (tmp_path / "runs").exists() and not (tmp_path / "cache").exists()
     assert found["threads"].facts["best"] <= found["threads"].facts["cores"]

@@ -47,7 +47,7 @@ class Finding:
 def examine(runs: Path = Path("runs"), port: int = PORT) -> Iterator[Finding]:
     """Look at everything, one after the other; runs: where runs would be made."""
     checks: tuple[Callable[[], Finding], ...] = (
-        python, packages, torch_build, threads, memory, lambda: disk(runs), cache, data, compiler, fonts, screen,
+        python, packages, torch_build, threads, memory, lambda: disk(runs), cache, data, compiler, core, fonts, screen,
         extras, lambda: ports(port),
     )  # fmt: skip
     for check in checks:
@@ -150,6 +150,16 @@ def compiler() -> Finding:
     found = next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
     headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
     return Finding("compiler", "fine" if found and headers else "note", {"path": found or "-"})
+
+
+def core() -> Finding:
+    """The native core that writes in 8 bits, and which kind of processor code it runs."""
+    try:
+        engine: Any = importlib.import_module("zhumo.engine.library")
+    except (ImportError, OSError):
+        return Finding("core", "note", {"path": "-"})
+    found = engine.library()
+    return Finding("core", "fine" if found else "note", {"path": engine.PATHS[found.zhumo_path()] if found else "-"})
 
 
 def fonts() -> Finding:

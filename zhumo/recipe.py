@@ -250,6 +250,9 @@ class Deploy(Section):
     """Step 5: make the bundle and prove that it serves what was measured."""
 
     parity: int = Field(200, ge=1, description="Evaluated rows that are asked again over HTTP.")
+    bits: Literal[8, 32] = Field(
+        32, description="Of the weights that texts are written with; 8 is several times faster, and is measured."
+    )
 
 
 class Recipe(Section):

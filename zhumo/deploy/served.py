@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from zhumo.bundle import Bundle
 from zhumo.deploy.meters import Meters
+from zhumo.deploy.reader import FULL, reader_of
 from zhumo.deploy.worker import Worker
 from zhumo.deploy.writer import Told, Writer, Writing
-from zhumo.engine import NativeModel, Reader, TorchModel, computes, library
 from zhumo.errors import ModelError
 from zhumo.run import read_json
 from zhumo.tasks import Answer, Row
@@ -17,8 +17,6 @@ from zhumo.tasks.recommend import Recommend
 from zhumo.tasks.shelf import Facet
 
 MOST_VALUES = 50  # of one column that are told
-SLOTS, LONGEST = 8, 2**15  # texts written at once, and the most tokens of one
-FULL = 32  # bits of weights that are as they were learned
 UNIQUE = frozenset(("title", "text", "picture"))  # columns whose values name an item and no group of them
 
 
@@ -45,7 +43,11 @@ class Served:
         self.facts: dict[str, Any] = read_json(facts) if facts.is_file() else {}
         self.chat = bool(self.facts.get("chat"))  # whether it has learned from chats
         self.worker = Worker(name)
-        self.writer = Writer(name, self._reader()) if isinstance(self.task, Writes) else None
+        self.writer = (
+            Writer(name, reader_of(bundle.model, self.facts.get("bits", FULL)))
+            if isinstance(self.task, Writes)
+            else None
+        )
         busy = (self.worker, self.writer) if self.writer else (self.worker,)
         meters.watch(
             name,
@@ -66,6 +68,7 @@ class Served:
             "family": self.bundle.family,
             "parameters": self.bundle.model.parameter_count(),
             "chat": self.chat,
+            "bits": self.writer.scheduler.model.bits if self.writer else FULL,
         }
 
     def report(self) -> Any:
@@ -103,13 +106,6 @@ class Served:
         self.worker.close()
         if self.writer is not None:
             self.writer.close()
-
-    def _reader(self) -> Reader:
-        model, bits = self.bundle.model, self.facts.get("bits", FULL)
-        length = min(model.config.length, LONGEST)
-        if bits == FULL or library() is None or not computes(model.config):
-            return TorchModel(model, slots=SLOTS, length=length)
-        return NativeModel(model, slots=SLOTS, length=length, bits=bits)
 
     def _read(self, rows: list[Row]) -> int:
         texts = [row[name] for row in rows for name in ("text", "source") if name in row]

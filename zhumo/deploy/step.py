@@ -1,22 +1,29 @@
 """Step 5, deploy: the bundle, complete and held to its sums, and the proof that it serves what was measured."""
 
 import platform
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from zhumo.bundle import load_task
+from zhumo.bundle import load, load_task
 from zhumo.deploy import parity
+from zhumo.deploy.reader import FULL, narrows, reader_of, written
 from zhumo.deploy.sums import write_sums
+from zhumo.engine.agreement import agree
+from zhumo.errors import GateError
 from zhumo.prepare import read_rows
 from zhumo.recipe import STEPS, Recipe
 from zhumo.run import Run, link, read_json, write_json, write_text
-from zhumo.tasks import Task
+from zhumo.tasks import Answer, Row, Task
 from zhumo.tasks.write import Write
 from zhumo.words import LANGUAGES, say
 
 FORMAT = 1
+TOP, WORSE = 0.95, 1.01  # how often weights in fewer bits must say the same, and how much worse they may know a text
+COMPARED = 8_192  # tokens they are compared over
 MODEL = (
     "config.json", "model*.safetensors", "model.safetensors.index.json", "generation_config.json", "tokenizer.json",
     "tokenizer_config.json",
@@ -39,7 +46,8 @@ def deploy(recipe: Recipe, run: Run) -> None:
         return
     _gather(recipe, run, step.folder)
     write_sums(step.folder)
-    found = ask_again(run, recipe.deploy.parity)
+    narrowed = {} if recipe.deploy.bits == FULL else {"bits": _narrowed(run, recipe.deploy.bits)}
+    found = ask_again(run, recipe.deploy.parity) | narrowed
     write_json(step.folder / "parity.json", found)
     write_sums(step.folder)
     size = sum(path.stat().st_size for path in step.folder.rglob("*"))
@@ -54,7 +62,41 @@ def ask_again(run: Run, limit: int) -> dict[str, Any]:
         GateError: a served answer is not the evaluated one.
     """
     rows, answers = (read_rows(run.step("evaluate") / f"{name}.jsonl") for name in ("rows", "answers"))
-    return parity.check(run.step("deploy"), load_task(run.step("deploy")).name, rows, answers, limit)
+    folder = run.step("deploy")
+    task, bits = load_task(folder), read_json(folder / "run.json").get("bits", FULL)
+    if bits != FULL and isinstance(task, Write):
+        answers = _in_fewer_bits(folder, task, bits, rows, answers)
+    return parity.check(folder, task.name, rows, answers, limit)
+
+
+def _in_fewer_bits(folder: Path, task: Write, bits: int, rows: list[Row], answers: list[Answer]) -> list[Answer]:
+    """The answers with the texts that weights in fewer bits write; likelihoods are always those of the weights."""
+    asked = [place for place, answer in enumerate(answers) if "text" in answer]
+    reader = reader_of(load(folder).model, bits)
+    texts = written(reader, [task.write(rows[place], reader.length) for place in asked])
+    return [answers[place] | dict(zip(asked, texts, strict=True)).get(place, {}) for place in range(len(rows))]
+
+
+def _narrowed(run: Run, bits: int) -> dict[str, Any]:
+    """How far the weights in fewer bits are from those that were evaluated, over evaluated texts.
+
+    Raises:
+        GateError: this machine cannot compute them; too far; or there is no text to compare them by.
+    """
+    bundle, rows = load(run.step("deploy")), read_rows(run.step("evaluate") / "rows.jsonl")
+    if not isinstance(bundle.task, Write) or not narrows(bundle.model):
+        raise GateError("bits.unknown", bits=bits, family=bundle.family)
+    texts = [example["ids"] for row in rows for example in bundle.task.reference(row)]
+    texts = [text for text in texts if len(text) > 1]
+    if not texts:
+        raise GateError("bits.no_texts", bits=bits)
+    lengths = accumulate(len(text) for text in texts)
+    texts = [text for text, so_far in zip(texts, lengths, strict=True) if so_far <= COMPARED] or texts[:1]
+    found = agree(bundle.model, reader_of(bundle.model, bits), texts)
+    if found.top < TOP or found.perplexity > WORSE:
+        raise GateError("bits.apart", bits=bits, top=f"{found.top:.3f}", perplexity=f"{found.perplexity - 1:+.2%}",
+                        least=TOP, most=f"{WORSE - 1:.0%}")  # fmt: skip
+    return {"bits": bits, **asdict(found)}
 
 
 def _gather(recipe: Recipe, run: Run, folder: Path) -> None:
@@ -88,6 +130,7 @@ def _facts(recipe: Recipe, run: Run) -> dict[str, Any]:
         "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "bits": recipe.deploy.bits,
         "chat": recipe.task == "write" and (bool(card["forms"]) or recipe.build.start is not None),
         "data": card["sources"],
         "start": {"source": recipe.build.start, "licence": built.get("licence")},

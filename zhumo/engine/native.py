@@ -60,6 +60,7 @@ class NativeModel:
         if min(slots, length, 1 if threads is None else threads) < 1 or (not config.endless and length > config.length):
             raise ValueError(f"{slots} slots of {length} tokens and {threads} threads: not for this model")
         self.config, self.vocabulary = config, config.vocabulary
+        self.bits: int = bits
         self.slots, self.length = slots, length
         self._core = core
         self._path = PATHS.index(path) if path else core.zhumo_path()

@@ -21,8 +21,9 @@ class Part(NamedTuple):
 
 
 class Reader(Protocol):
-    """A model with room for `slots` texts of `length` tokens."""
+    """A model with room for `slots` texts of `length` tokens, and the bits of its weights."""
 
+    bits: int
     slots: int
     length: int
     vocabulary: int

@@ -20,6 +20,7 @@ class TorchModel:
         if not model.config.causal or model.head is None:
             raise ValueError("only a causal model with a language-model head can write")
         self.model, self.slots, self.length = model, slots, length
+        self.bits = 8 * model.stem.tokens.weight.element_size()
         self.vocabulary = model.config.vocabulary
         weight = model.stem.tokens.weight
         self._caches = [

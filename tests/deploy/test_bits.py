@@ -1,0 +1,76 @@
+"""A bundle that writes in 8 bits: measured against its weights, served as measured, refused where it is too far off."""
+
+import json
+import shutil
+
+import pytest
+
+from zhumo.deploy import step
+from zhumo.deploy.parity import served
+from zhumo.engine import library
+from zhumo.errors import GateError
+from zhumo.make import make
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+
+Made = tuple[Recipe, Run]
+pytestmark = pytest.mark.skipif(library() is None, reason="no compiler")
+
+RECIPE = """
+task: write
+prepare: {source: DATA, length: 64, vocabulary: 400, split: {test: 0.2, valid: 0.1}}
+build: {width: 64, depth: 2, heads: 2}
+train: {steps: 120, batch: 16, threads: 1, lr: 0.003}
+deploy: {bits: 8}
+"""
+ASKED = ["soft?", "does it fit?", "布料如何？"]
+REPLIES = ["soft and warm", "yes, it fits well", "布料很好"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root = tmp_path_factory.mktemp("bits")
+    lines = [
+        json.dumps({"prompt": f"{number} {asked}", "response": reply})
+        for number in range(30)
+        for asked, reply in zip(ASKED, REPLIES, strict=True)
+    ]
+    (root / "chats.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (root / "recipe.yaml").write_text(RECIPE.replace("DATA", str(root / "chats.jsonl")), encoding="utf-8")
+    recipe = Recipe.read(root / "recipe.yaml")
+    return recipe, make(recipe, Run.of(recipe, root / "runs"))
+
+
+def test_the_gate_says_how_far_the_bits_are_from_the_weights(made: Made) -> None:
+    found = json.loads((made[1].step("deploy") / "parity.json").read_text(encoding="utf-8"))
+    assert found["bits"]["bits"] == 8 and found["bits"]["tokens"] > 100
+    assert found["bits"]["top"] >= 0.95 and 0.99 <= found["bits"]["perplexity"] <= 1.01
+    assert 0 <= found["bits"]["divergence"] < 0.01
+    assert found["rows"] > 10 and found["largest_difference"] <= found["tolerance"]
+
+
+def test_the_server_says_in_how_many_bits_it_writes(made: Made) -> None:
+    with served([made[1].step("deploy")]) as server:
+        model = server.get("/v1/models")["data"][0]
+        assert model["bits"] == 8
+        body = {"model": model["id"], "messages": [{"role": "user", "content": "31 soft?"}]}
+        choice = server.post("/v1/chat/completions", body, 0)["choices"][0]
+        assert choice["finish_reason"] == "stop" and choice["message"]["content"] in REPLIES
+
+
+def again(made: Made) -> None:
+    """The last step once more."""
+    shutil.rmtree(made[1].step("deploy"))
+    step.deploy(*made)
+
+
+def test_bits_that_are_too_far_apart_make_no_bundle(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "TOP", 1.01)
+    with pytest.raises(GateError, match=r"deploy\.bits: 32"):
+        again(made)
+
+
+def test_a_machine_without_the_core_makes_no_such_bundle(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "narrows", lambda model: False)
+    with pytest.raises(GateError, match="native core"):
+        again(made)

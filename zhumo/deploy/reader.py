@@ -1,0 +1,45 @@
+"""Who reads for the texts of a bundle: torch in the weights as they were learned, or the native core in fewer bits."""
+
+from collections.abc import Sequence
+
+from zhumo.deploy.writer import Writing
+from zhumo.engine import NativeModel, Reader, Scheduler, TorchModel, computes, library
+from zhumo.engine.scheduler import End
+from zhumo.tasks import Answer
+from zhumo.transformer import Transformer
+
+FULL = 32  # bits of weights that are as they were learned
+SLOTS, LONGEST = 8, 2**15  # texts written at once, and the most tokens of one
+
+
+def reader_of(model: Transformer, bits: int) -> Reader:
+    """With weights in so many bits where this machine can; else as they were learned."""
+    length = min(model.config.length, LONGEST)
+    if bits == FULL or not narrows(model):
+        return TorchModel(model, slots=SLOTS, length=length)
+    return NativeModel(model, slots=SLOTS, length=length)
+
+
+def narrows(model: Transformer) -> bool:
+    """Whether this machine can compute the model in whole numbers."""
+    return library() is not None and computes(model.config)
+
+
+def written(reader: Reader, writings: Sequence[Writing]) -> list[Answer]:
+    """The whole answers of texts, written to their ends.
+
+    Raises:
+        Exception: what the first text that fails raised.
+    """
+    scheduler: Scheduler[int, str, Answer] = Scheduler(reader)
+    answers: dict[int, Answer] = {}
+    for place, writing in enumerate(writings):
+        scheduler.add(place, writing)
+    while len(scheduler):
+        for place, piece in scheduler.step():
+            if isinstance(piece, End):
+                if piece.error is not None:
+                    raise piece.error
+                assert piece.result is not None
+                answers[place] = piece.result
+    return [answers[place] for place in range(len(writings))]
