@@ -17,7 +17,7 @@ from zhumo.errors import ModelError
 from zhumo.run import read_json, write_json
 from zhumo.tasks import TASKS, Answer, Row, Task, task_class
 from zhumo.tokenizer import Tokenizer
-from zhumo.transformer import Transformer
+from zhumo.transformer import Transformer, Unset
 from zhumo.transformer.families import to_disk, write_config
 from zhumo.weights import Weights, read_weights, write_tensors
 
@@ -62,7 +62,8 @@ def load(folder: str | Path) -> Bundle:
 
 def assemble(weights: Weights, task: Task | None) -> Transformer:
     """The model of read weights, with the task's own head where the weights bring one."""
-    model = Transformer(weights.config)
+    with Unset():
+        model = Transformer(weights.config)
     tensors = dict(weights.tensors)
     own = task.head(weights.config.width) if task else None
     if own is not None:

@@ -11,7 +11,7 @@ from zhumo.transformer.cache import Cache
 from zhumo.transformer.config import Config
 from zhumo.transformer.dropout import Dropout, key_dropout
 from zhumo.transformer.loss import linear_cross_entropy
-from zhumo.transformer.model import Transformer, initialise
+from zhumo.transformer.model import Transformer, Unset, initialise
 
 __all__ = [
     "Block",
@@ -20,6 +20,7 @@ __all__ = [
     "Dropout",
     "Source",
     "Transformer",
+    "Unset",
     "initialise",
     "key_dropout",
     "linear_cross_entropy",

@@ -1,10 +1,12 @@
 """A whole model: stem, blocks, last norm, head; and before a decoder with a source, its encoder."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from zhumo.transformer.block import Block, Source, norm_layer
 from zhumo.transformer.cache import Cache
@@ -117,6 +119,17 @@ class Transformer(nn.Module):
     def parameter_count(self) -> int:
         """Numbers that can be learned, a tied head counted once."""
         return sum(p.numel() for p in self.parameters())
+
+
+class Unset(TorchFunctionMode):
+    """A context: modules made in it begin with whatever is in memory, since their weights are about to be read."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return (*args, *(kwargs or {}).values())[0]
+        return func(*args, **(kwargs or {}))
 
 
 def initialise(model: Transformer, seed: int) -> Transformer:

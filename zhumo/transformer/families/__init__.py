@@ -19,7 +19,7 @@ from zhumo.transformer.families.fit import Misfit, Shape, check_fit
 from zhumo.transformer.families.gpt2 import GPT2
 from zhumo.transformer.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from zhumo.transformer.families.t5 import MT5, T5
-from zhumo.transformer.model import Transformer
+from zhumo.transformer.model import Transformer, Unset
 
 __all__ = [
     "FAMILIES",
@@ -91,7 +91,7 @@ def tied_names(config: Config) -> frozenset[str]:
 
 def shapes(config: Config) -> dict[str, Shape]:
     """Name and shape of every tensor of `Transformer(config)`, none twice; nothing is allocated."""
-    with torch.device("meta"):
+    with torch.device("meta"), Unset():
         state = Transformer(replace(config, depth=1, encoder_depth=min(1, config.encoder_depth))).state_dict()
     for name in tied_names(config):
         del state[name]
