@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tests.engine.test_native import model_of
 from zhumo.engine.library import library
+from zhumo.engine.lookup import Lookup
 from zhumo.engine.native import NativeModel
 from zhumo.engine.parts import Reader
 from zhumo.engine.scheduler import End, Scheduler
@@ -146,3 +147,43 @@ def test_all_logits_are_to_be_had(model: Reader) -> None:
     scheduler: Scheduler[str, Token, str] = Scheduler(model)
     scheduler.add("score", scoring())
     assert run(scheduler)["score"] == alone(model, ids, temperature=0)[:1]
+
+
+def echoing(ids: list[int], said: list[int]) -> Writing:
+    """A text that will say `said` whatever the model thinks, and tells what the model thought."""
+    logits = yield Read(ids, LENGTH)
+    for token in said:
+        assert logits is not None
+        yield Token(int(logits.argmax()), float(logits.sum()))
+        logits = yield Read([token], LENGTH)
+    return "done"
+
+
+def test_a_text_that_repeats_itself_takes_fewer_steps_and_reads_the_same(model: Reader) -> None:
+    ids = prompt(7, 16)
+    said = ids[3:] + prompt(8, 6)
+    found = []
+    for guesses in (0, 7):
+        scheduler: Scheduler[str, Token, str] = Scheduler(model)
+        scheduler.add("one", echoing(ids, said))
+        if not guesses:
+            scheduler._guessed = lambda text: []  # type: ignore[method-assign]
+        steps, told = 0, []
+        while len(scheduler):
+            steps += 1
+            told += [piece for _, piece in scheduler.step() if not isinstance(piece, End)]
+        found.append((steps, told))
+    (plain, wanted), (quick, got) = found
+    assert got == wanted, "bit for bit"
+    assert plain == 1 + len(said)
+    assert quick <= plain - 6 if model.steady else quick == plain
+
+
+def test_guesses_come_from_where_the_text_stood_last() -> None:
+    lookup = Lookup()
+    lookup.add([1, 2, 3, 4, 5, 1, 2, 3, 6, 7, 1, 2])
+    assert lookup.guess(3) == []
+    lookup.add([3])
+    assert lookup.guess(3) == [6, 7, 1] and lookup.guess(1) == [6] and lookup.guess(0) == []
+    lookup.add([9])
+    assert lookup.guess(3) == []

@@ -44,6 +44,8 @@ class NativeModel:
         ValueError: sizes below 1, a model the core does not compute, or no core.
     """
 
+    steady = True
+
     def __init__(
         self,
         model: Transformer,

@@ -21,9 +21,13 @@ class Part(NamedTuple):
 
 
 class Reader(Protocol):
-    """A model with room for `slots` texts of `length` tokens, and the bits of its weights."""
+    """A model with room for `slots` texts of `length` tokens, and the bits of its weights.
+
+    steady: whether logits are the same, bit for bit, however many tokens one call reads.
+    """
 
     bits: int
+    steady: bool
     slots: int
     length: int
     vocabulary: int

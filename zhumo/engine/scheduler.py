@@ -2,7 +2,9 @@
 
 A text is a generator that yields what it has to say and, between, a `Read` of what the model is to read next. Every
 step the model reads for all texts that wait; one that ends leaves its place to the next at once. A new text begins
-where one that was read before it was alike: what they share is not read again.
+where one that was read before it was alike: what they share is not read again. Where few are under way, the model also
+reads what a text will probably say next, and a right guess saves a step (speculation, Leviathan et al. 2023): logits
+are those of the model either way.
 """
 
 from collections import deque
@@ -13,6 +15,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from zhumo.engine.lookup import Lookup
 from zhumo.engine.parts import ROWS, Part, Reader
 from zhumo.transformer.sample import Read
 
@@ -20,6 +23,8 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=Hashable)
 
+GUESSES, MOST_GUESSES = 3, 7  # tokens guessed at first, and after a guess that was right to its end
+AT_ONCE = 8  # tokens of a step that guesses may fill: a few rows cost little more than one
 SHARED = 32  # tokens two texts must share before it pays to copy them from one that is still being written
 
 
@@ -45,6 +50,11 @@ class _Text(Generic[Piece, Result]):
     unread: deque[int] = field(default_factory=deque)
     every: bool = False
     logits: list[Tensor] = field(default_factory=list)
+    lookup: Lookup = field(default_factory=Lookup)
+    ahead: deque[tuple[int, Tensor]] = field(
+        default_factory=deque
+    )  # tokens guessed and read, and what comes after each
+    guesses: int = GUESSES  # tokens to guess next time
 
 
 class Scheduler(Generic[Key, Piece, Result]):
@@ -52,7 +62,7 @@ class Scheduler(Generic[Key, Piece, Result]):
 
     def __init__(self, model: Reader) -> None:
         self.model = model
-        self.read = self.saved = 0  # tokens read, and those that were known from an earlier text
+        self.read = self.saved = self.guessed = 0  # tokens read, known from an earlier text, and guessed right
         self._slots = [_Slot(index) for index in range(model.slots)]
         self._texts: dict[Key, _Text[Piece, Result]] = {}
         self._begun = 0
@@ -89,8 +99,10 @@ class Scheduler(Generic[Key, Piece, Result]):
             assert text.slot is not None
             text.slot.held[part.position :] = part.ids
             self.read += len(part.ids)
-            for _ in part.ids:
+            asked = min(len(part.ids), len(text.unread))
+            for _ in range(asked):
                 text.unread.popleft()
+            text.ahead.extend(zip(part.ids[asked:], logits[1:], strict=False))
             if text.every:
                 text.logits.append(logits)
             if not text.unread:
@@ -107,9 +119,18 @@ class Scheduler(Generic[Key, Piece, Result]):
             if text.slot is None or not left:
                 continue
             ids = [text.unread[i] for i in range(min(left, len(text.unread)))]
-            left -= len(ids)
-            chosen.append((key, Part(text.slot.index, len(text.slot.held), ids, text.every)))
+            guessed = self._guessed(text)
+            left -= len(ids) + len(guessed)
+            part = Part(text.slot.index, len(text.slot.held), [*ids, *guessed], text.every or bool(guessed))
+            chosen.append((key, part))
         return chosen
+
+    def _guessed(self, text: _Text[Piece, Result]) -> list[int]:
+        """What a text will probably want read after the one token it waits for."""
+        if not self.model.steady or text.every or len(text.unread) != 1 or text.slot is None:
+            return []
+        room = self.model.length - len(text.slot.held) - 1
+        return text.lookup.guess(min(text.guesses, AT_ONCE // len(self._texts) - 1, room))
 
     def _go_on(self, key: Key, reply: Tensor | None) -> Iterator[tuple[Key, Piece | End[Result]]]:
         """Whatever a text says until it wants something read, or ends."""
@@ -127,15 +148,30 @@ class Scheduler(Generic[Key, Piece, Result]):
                 del self._texts[key]
                 yield key, End(error=error)
                 return
-            if isinstance(piece, Read):
+            if not isinstance(piece, Read):
+                reply = None
+                yield key, piece
+                if key not in self._texts:  # dropped by whoever was told
+                    return
+                continue
+            text.lookup.add(piece.ids)
+            if not self._guessed_right(text, piece):
                 break
-            reply = None
-            yield key, piece
-            if key not in self._texts:  # dropped by whoever was told
-                return
+            reply = text.ahead.popleft()[1]
         text.unread, text.every, text.logits = deque(piece.ids), piece.every, []
         if text.slot is None:
             self._seat(text, piece)
+
+    def _guessed_right(self, text: _Text[Piece, Result], wanted: Read) -> bool:
+        """Whether what a text wants read was guessed and read already; if not, what else was guessed is forgotten."""
+        right = bool(text.ahead) and not wanted.every and list(wanted.ids) == [text.ahead[0][0]]
+        if text.slot is not None and text.ahead:
+            text.guesses = MOST_GUESSES if right and len(text.ahead) == 1 else text.guesses if right else GUESSES
+        if not right and text.slot is not None:
+            del text.slot.held[len(text.slot.held) - len(text.ahead) :]
+            text.ahead.clear()
+        self.guessed += right
+        return right
 
     def _seat(self, text: _Text[Piece, Result], first: Read) -> None:
         """Give a text the free slot whose last text began like it, or a copy of what another text shares with it."""

@@ -16,6 +16,8 @@ class TorchModel:
         ValueError: a model that cannot write.
     """
 
+    steady = False
+
     def __init__(self, model: Transformer, *, slots: int, length: int) -> None:
         if not model.config.causal or model.head is None:
             raise ValueError("only a causal model with a language-model head can write")
