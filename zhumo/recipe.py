@@ -17,6 +17,7 @@ from zhumo.errors import RecipeError, nearest
 
 TaskName = Literal["recommend", "classify", "tag", "write", "embed", "translate"]
 FamilyName = Literal["bert", "gpt2", "llama", "qwen2", "qwen3", "t5", "bart", "marian"]
+Precision = Literal["fp32", "bf16"]
 MAX_BYTES = 1_000_000
 
 
@@ -201,7 +202,7 @@ class Train(Section):
     ema: float | None = Field(
         None, ge=0, lt=1, description="Decay of an average of the weights over updates; the average is what is kept."
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = Field("fp32", description="bf16 where this processor is faster in it, else fp32 after all.")
     recompute: bool = Field(
         False, description="Compute each block again on the way back instead of keeping it: less memory, more time."
     )

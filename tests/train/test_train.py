@@ -101,6 +101,20 @@ def test_it_learns_and_leaves_a_model_folder(tmp_path: Path, capfd: pytest.Captu
     assert (run.step("train") / "step.json").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.parametrize(("pays", "used"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_taken_where_it_pays(
+    tmp_path: Path, pays: bool, used: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("zhumo.train.pace.bf16_pays", lambda: pays)
+    recipe, run = make_run(tmp_path, {"precision": "bf16", "epochs": 1}, rows=lines(20))
+    train(recipe, run, progress=False)
+    assert run.facts("train")["precision"] == used
+    assert ("in fp32" in caplog.text) == (not pays)
+    recipe, plain = make_run(tmp_path / "fp32", {"epochs": 1}, rows=lines(20))
+    train(recipe, plain, progress=False)
+    assert same(weights(run), weights(plain)) == (not pays)
+
+
 MATRIX: dict[str, dict[str, Any]] = {
     "plain": {},
     "dropout": {"dropout": 0.2},
@@ -117,8 +131,9 @@ MATRIX: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", MATRIX)
-def test_exact_resume(tmp_path: Path, eventful: type[Eventful], case: str) -> None:
+def test_exact_resume(tmp_path: Path, eventful: type[Eventful], case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted by a signal at one step and by a crash soon after: the same bits, and no line of metrics twice."""
+    monkeypatch.setattr("zhumo.train.pace.bf16_pays", lambda: True)  # whatever this processor is good at
     settings = {**MATRIX[case], "epochs": 2.2, "save_every": 0.001}
     given = ("dropout", "family", "lora", "packed")
     model: dict[str, Any] = {name: settings.pop(name) for name in given if name in settings}

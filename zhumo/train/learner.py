@@ -43,7 +43,7 @@ class Learner:
         self, model: Transformer, task: Task, examples: Examples, train: Train, elder: Transformer | None = None
     ) -> None:
         self.model, self.task, self.examples, self.train, self.elder = model, task, examples, train, elder
-        self.device = torch.device(train.device)
+        self.device, self.precision = torch.device(train.device), train.precision
         self.model.to(self.device).train()
         if elder is not None:
             elder.to(self.device).eval()
@@ -135,7 +135,7 @@ class Learner:
 
     @property
     def _bf16(self) -> bool:
-        return self.train.precision == "bf16"
+        return self.precision == "bf16"
 
     def _attention(self) -> AbstractContextManager[object]:
         return Float32Attention() if self._bf16 and self.device.type == "cpu" else nullcontext()

@@ -1,5 +1,5 @@
-"""How fast this machine learns: threads, steps, compiled code or not, and the learning rate where it is looked for; all
-measured once on the real first batches, then kept for good.
+"""How fast this machine learns: threads, precision, steps, compiled code or not, and the learning rate where it is
+looked for; all measured once on the real first batches, then kept for good.
 
 Another number of threads sums in another order, and another number of steps is another schedule: so all of it is
 written to the run before the first update, and a run that goes on keeps it.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from zhumo.recipe import Precision, Train
 from zhumo.run import read_json, write_json
 from zhumo.tasks import Row
 from zhumo.tasks.examples import Examples
@@ -29,6 +30,7 @@ from zhumo.words import say
 log = logging.getLogger(__name__)
 TRIAL = 1.0  # seconds a trial of one thread count should take at most
 GAIN = 0.9  # more threads must take less than this share of the time; on a shared machine they can be far slower
+PRODUCT = 512  # rows and columns of the matrices that are multiplied to compare two precisions
 ANSWERED = 64  # rows answered to see how long a look takes
 COMPILED_FROM = 1_800.0  # seconds of training; compiling takes one or two minutes
 RESERVE = 0.05  # share of a time budget kept for saving and calibrating
@@ -40,6 +42,7 @@ class Pace:
 
     threads: int
     steps: int
+    precision: Precision = "fp32"
     rate: float = 0.0
     compiled: bool = False
     step_seconds: float | None = None
@@ -74,12 +77,14 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
     train = learner.train
     rate = train.lr if isinstance(train.lr, float) else 0.0
     if path.is_file():
-        pace = Pace(**{"rate": rate, **read_json(path)})
+        pace = Pace(**{"rate": rate, "precision": train.precision, **read_json(path)})
         torch.set_num_threads(pace.threads)
+        learner.precision = pace.precision
         if pace.compiled:
             _compiles(learner, order)
         return pace
     steps = steps_asked(train, order.epoch_steps)
+    learner.precision = _precision(train)
     if train.threads is None and train.device == "cpu" and steps != 0:
         torch.set_num_threads(_choose_threads(learner, order.after(0)))
     elif train.threads is not None:
@@ -100,9 +105,33 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
             steps = max(1, int((left - looks.extra * look) / each))
         predicted = (steps or 0) * each
     learner.renew()
-    pace = Pace(torch.get_num_threads(), steps or 0, rate, compiled, step_seconds, predicted)
+    pace = Pace(torch.get_num_threads(), steps or 0, learner.precision, rate, compiled, step_seconds, predicted)
     write_json(path, asdict(pace))
     return pace
+
+
+def _precision(train: Train) -> Precision:
+    """What is asked for, but no bf16 where it would only cost."""
+    if train.precision == "bf16" and train.device == "cpu" and not bf16_pays():
+        log.warning(say("cli.train.no_bf16"))
+        return "fp32"
+    return train.precision
+
+
+def bf16_pays() -> bool:
+    """Whether this processor multiplies in bf16 faster than in fp32: one without instructions for it does so a hundred
+    times slower."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(PRODUCT, PRODUCT, dtype=dtype)
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)
 
 
 def _found(picture: Path, learner: Learner, order: Order) -> float:
