@@ -177,7 +177,7 @@ def test_what_is_taken_away_moves_others_and_can_be_put_back(page: Page) -> None
     page.until(lambda: page.texts(".stand h2") == ["Bestsellers"], "the bestsellers again")
 
 
-def test_the_shop_is_filtered_and_varied(page: Page) -> None:
+def test_the_shop_is_filtered_and_varied(page: Page, bundles: dict[str, Path]) -> None:
     page.open("/recommend-small/try", ".item")
     assert page.texts(".pick") == ["drama", "silent", "动作"]
     page.all(".pick")[2].click()
@@ -188,10 +188,18 @@ def test_the_shop_is_filtered_and_varied(page: Page) -> None:
     page.until(lambda: "Nothing fits" in page.find(".shelf").text, "an empty shelf")
     page.find(".whole button").click()
     page.until(lambda: len(page.all(".item")) == 10, "everything again")
+    lead = {"name": "ndcg@10", "value": 0.5}
+    settings = [
+        {"value": value, "lead": {**lead, "value": 0.5 - loss}} for value, loss in ((0, 0), (0.5, 0.01), (1, 0.06))
+    ]
+    report = bundles["recommend"] / "report.json"
+    report.write_text(json.dumps({"dials": [{"name": "diversity", "settings": settings}]}), encoding="utf-8")
     code = "arguments[0].value = 0.6; arguments[0].dispatchEvent(new Event('input'))"
     page.browser.execute_script(code, page.find("#variety"))
     code = "document.querySelector('.code pre').textContent"
     page.until(lambda: '"diversity": 0.6' in str(page.js(code)), "the question")
+    page.until(lambda: "0.0200 of NDCG@10 0.500" in page.find(".cost").text, "what it costs")
+    report.unlink()
 
 
 def test_an_item_is_looked_at_and_so_is_what_is_like_it(page: Page) -> None:
@@ -223,7 +231,10 @@ def test_a_shop_is_walked_by_keyboard(page: Page) -> None:
     active.active_element.send_keys(keys.ARROW_DOWN)
     active.active_element.send_keys(keys.ENTER)
     page.until(lambda: page.texts(".taken .who") == [second], "it is taken")
+    search.click()
     active.active_element.send_keys(keys.ESCAPE)
+    page.still()
+    assert search.get_attribute("value") == "o"  # emptied, it would open again
     page.until(lambda: not page.find(".found").is_displayed(), "the search is closed")
     page.until(lambda: page.texts(".stand h2") == ["What to show next"], "the shelf")
     page.js("document.querySelector('.face').focus()")

@@ -13,8 +13,9 @@ from zhumo.build import build
 from zhumo.bundle import load
 from zhumo.evaluate import Report, evaluate, read_report
 from zhumo.evaluate.card import card
-from zhumo.evaluate.page import page
+from zhumo.evaluate.page import blend, page
 from zhumo.evaluate.slices import BANDS, looks, slices, weakness
+from zhumo.evaluate.voice import Voice
 from zhumo.metrics.measure import Measure
 from zhumo.prepare import prepare, read_rows
 from zhumo.recipe import Recipe
@@ -69,6 +70,38 @@ def test_the_leading_way_is_what_was_asked_and_every_way_has_its_numbers(run: Ru
     assert lead["contenders"][0]["measures"][0] == report["measures"][0]
     asked = read_rows(run.step("evaluate") / "rows.jsonl")
     assert all(row["k"] == 20 and len(row["next"]) > 0 for row in asked)
+
+
+def test_what_variety_costs_is_what_its_own_answers_lose(run: Run, report: Report) -> None:
+    [dial] = report["dials"]
+    assert dial["name"] == "diversity" and [one["value"] for one in dial["settings"]] == [0, 0.25, 0.5, 0.75, 1]
+    bundle = load(run.step("train"))
+    assert bundle.task is not None
+    asked = [
+        {key: value for key, value in row.items() if key != "k"}
+        for row in read_rows(run.step("evaluate") / "rows.jsonl")
+    ]
+    plain, varied = (
+        {measure.name: measure for measure in bundle.task.score(bundle.answer(rows), rows)}
+        for rows in (asked, [{**row, "diversity": 0.5} for row in asked])
+    )
+    first, half = dial["settings"][0], dial["settings"][2]
+    assert first["lead"]["value"] == pytest.approx(plain["ndcg@10"].value) and first["low"] == first["high"] == 0
+    assert half["lead"]["value"] == pytest.approx(varied["ndcg@10"].value)
+    assert (half["low"], half["high"]) == pytest.approx(varied["ndcg@10"].ahead(plain["ndcg@10"]))
+    assert half["gain"]["name"] == "diversity_company@10"
+    gains = [one["gain"]["value"] or 0.0 for one in dial["settings"]]
+    assert gains[0] < gains[2] < gains[4]
+    apart = (half["lead"]["value"] or 0.0) - (first["lead"]["value"] or 0.0)
+    for language in LANGUAGES:
+        assert all(f"{apart:+.4f}" in text for text in (page(report, language), card(report, language)))
+
+
+def test_every_learned_weight_is_told(report: Report) -> None:
+    model = {**report["model"], "weight": 0.55, "trend": 0.75, "again": 0.6}
+    for language in LANGUAGES:
+        told = "".join(blend({**report, "model": model}, Voice(language)))
+        assert all(number in told for number in ("55%", "0.75", "60%"))
 
 
 def test_lists_are_measured_down_to_twenty_and_for_what_they_are_like(report: Report) -> None:

@@ -32,11 +32,13 @@ from zhumo.evaluate.report import (
     FORMAT,
     SURE,
     Contender,
+    Dial,
     Kind,
     Protocol,
     Report,
     Rival,
     Said,
+    Setting,
     Worst,
     best,
     calibration,
@@ -51,6 +53,7 @@ from zhumo.evaluate.report import (
 from zhumo.evaluate.slices import looks, named, slices, weakness, words, worst
 from zhumo.evaluate.summary import summary
 from zhumo.evaluate.voice import Voice, figure
+from zhumo.metrics.measure import Measure
 from zhumo.prepare import read_rows
 from zhumo.recipe import Recipe
 from zhumo.run import Run, file_digest, read_json, write_json, write_text
@@ -65,6 +68,7 @@ OLD = "old"  # the bundle that is to be replaced
 K = 20  # items a recommender is asked for, so that its lists can be measured so far down
 AT_ONCE = 128  # rows answered between two steps of the progress bar
 PATIENCE = 2.0  # seconds of work that need no progress bar
+DIALLED = 1_000  # rows that are asked again for each value of a dial
 FEW = 300  # test rows below which the report warns
 
 
@@ -161,7 +165,8 @@ def _measure(recipe: Recipe, run: Run, folder: Path) -> Report:
         otherwise = [_asked(recipe, options, row) for row in chosen]
         again = _contenders(bundle, train, otherwise, answered(bundle.answer, otherwise), all_[0].name)
         protocols.append(_protocol(task, name, again))
-    return {**report, "protocols": protocols, "cost": _cost(run, bundle, seconds / len(rows))}
+    dials = [_dial(bundle, name, settings, _chosen(rows, DIALLED)) for name, settings in task.dials.items()]
+    return {**report, "protocols": protocols, "dials": dials, "cost": _cost(run, bundle, seconds / len(rows))}
 
 
 def _ways(task: Task) -> dict[str, Row]:
@@ -200,6 +205,24 @@ def _protocol(task: Task, name: str, all_: Sequence[Contender]) -> Protocol:
     return {"name": name, "said": said(f"candidates.{name}") if name else {}, "contenders": found}
 
 
+def _dial(bundle: Bundle, name: str, settings: Sequence[Row], rows: Sequence[Row]) -> Dial:
+    """What it costs to turn an option away from its usual value, and what for."""
+    task = bundle.task
+    assert task is not None
+    found = []
+    for options in settings:
+        asked = [{**row, **options} for row in rows]
+        found.append({measure.name: measure for measure in task.score(answered(bundle.answer, asked), asked)})
+    gain = next(measure for measure in found[0] if measure.startswith(name))
+    return {"name": name, "settings": [_setting(options[name], one, found[0], task.metric, gain)
+                                       for options, one in zip(settings, found, strict=True)]}  # fmt: skip
+
+
+def _setting(value: float, found: Mapping[str, Measure], usual: Mapping[str, Measure], lead: str, gain: str) -> Setting:
+    low, high = found[lead].ahead(usual[lead])
+    return {"value": value, "lead": value_of(found[lead]), "low": low, "high": high, "gain": value_of(found[gain])}
+
+
 def _takers(train: Sequence[Row]) -> Counter[str]:
     """How many training rows hold each item; none where rows hold no items."""
     if "items" not in next(iter(train), {}):
@@ -233,6 +256,7 @@ def _report(
         "lead": task.metric,
         "protocol": _how(recipe, task, _data(run, rows)),
         "protocols": [],
+        "dials": [],
         "served": served.name,
         "measures": served.values(task.metric),
         "rivals": [_rival(one, task.metric, found[served.name]) for one in (*variants, *before, *baselines)],
@@ -349,6 +373,8 @@ def _model(recipe: Recipe, run: Run, task: Task) -> dict[str, Any]:
         "start": recipe.build.start,
         "licence": facts.get("licence"),
         "weight": task.state.get("weight"),
+        "trend": task.state.get("trend"),
+        "again": task.state["again"] if task.state.get("protocol") == "again" else None,
         "lora": lora.rank if lora else None,
         "chosen": chosen,
         "search": trained.get("search", []),

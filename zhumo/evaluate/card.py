@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from zhumo.evaluate.page import blend, digests, everyone, measure_of, not_asked, rule, spread, values, winner
+from zhumo.evaluate.page import blend, cost, digests, everyone, measure_of, not_asked, rule, spread, values, winner
 from zhumo.evaluate.report import Report, Rival
 from zhumo.evaluate.slices import called
 from zhumo.evaluate.voice import Voice, chance, figure
@@ -33,6 +33,7 @@ def card(report: Report, language: str) -> str:
         report["protocol"][language],
         _section("measures", _measures(report, voice), voice),
         _section("protocols", _protocols(report, voice), voice) if len(report["protocols"]) > 1 else "",
+        _section("dials", _dials(report, voice), voice) if report["dials"] else "",
         _section("worst", _worst(report, voice), voice) if report["worst"]["looked"] else "",
         _section("slices", _slices(report, voice), voice) if report["slices"] else "",
         _section("asked", _data(report, voice), voice),
@@ -108,6 +109,19 @@ def _protocols(report: Report, voice: Voice) -> str:
     names = [voice(f"way.{way['name']}") for way in ways]
     about = listed(f"{name}: {way['said'][voice.language]}" for name, way in zip(names, ways, strict=True))
     return f"{table(['', *names], rows)}\n\n{about}"
+
+
+def _dials(report: Report, voice: Voice) -> str:
+    tables = []
+    for dial in report["dials"]:
+        gain = voice.metric(dial["settings"][0]["gain"]["name"])
+        head = [voice(f"dial.{dial['name']}"), voice.metric(report["lead"]), voice("dial.cost"), gain]
+        rows = [
+            [f"{one['value']:g}", figure(one["lead"]["value"]), cost(one, dial), figure(one["gain"]["value"])]
+            for one in dial["settings"]
+        ]
+        tables.append(table(head, rows))
+    return "\n\n".join(tables)
 
 
 def _way(one: Rival | None) -> str:

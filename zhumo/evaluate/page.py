@@ -6,7 +6,7 @@ from typing import Any
 
 from zhumo.evaluate import plots
 from zhumo.evaluate.markup import Markup, joined, tag
-from zhumo.evaluate.report import Gate, Report, Rival, Slice, Value, Weakest
+from zhumo.evaluate.report import Dial, Gate, Report, Rival, Setting, Slice, Value, Weakest
 from zhumo.evaluate.slices import called
 from zhumo.evaluate.voice import Voice, chance, figure
 
@@ -26,7 +26,7 @@ MARK = tag(
 def page(report: Report, language: str) -> str:
     """The whole page in one language."""
     voice = Voice(language)
-    parts = (_contenders, _protocols, _measures, _worst, _slices, _calibration, _data, _cost, _repeat, _limits)
+    parts = (_contenders, _protocols, _dials, _measures, _worst, _slices, _calibration, _data, _cost, _repeat, _limits)
     told = (_head(report, voice), _first(report, voice), *(part(report, voice) for part in parts), _foot(voice))
     return document(f"{report['name']} · {voice('title')}", language, *told)
 
@@ -111,7 +111,13 @@ def blend(report: Report, voice: Voice) -> list[str]:
     weight = report["model"]["weight"]
     if weight is None:
         return []
-    return [voice("blend", part=f"{weight:.0%}") if 0 < weight < 1 else voice(f"blend.{'all' if weight else 'none'}")]
+    mixed = voice("blend", part=f"{weight:.0%}") if 0 < weight < 1 else voice(f"blend.{'all' if weight else 'none'}")
+    trend, again = (report["model"].get(name) for name in ("trend", "again"))
+    return [
+        mixed,
+        *([voice("blend.trend", power=f"{trend:g}")] if trend else []),
+        *([voice("blend.again", part=f"{again:.0%}")] if again else []),
+    ]
 
 
 def section(name: str, voice: Voice, *content: Markup | None) -> Markup:
@@ -167,6 +173,39 @@ def _asked(one: Rival | None, best: float) -> Markup:
     p = tag("small", f"p {chance(one['p_better'])}") if one["p_better"] is not None else None
     bold = "b" if value["value"] == best else "span"
     return tag("td", tag(bold, figure(value["value"])), tag("small", spread(value)), p, class_="number")
+
+
+def _dials(report: Report, voice: Voice) -> Markup | None:
+    """What each dial costs."""
+    if not report["dials"]:
+        return None
+    return section("dials", voice, *(_dial(dial, report["lead"], voice) for dial in report["dials"]))
+
+
+def _dial(dial: Dial, lead: str, voice: Voice) -> Markup:
+    names = (voice(f"dial.{dial['name']}"), voice.metric(lead), voice("dial.cost"),
+             voice.metric(dial["settings"][0]["gain"]["name"]))  # fmt: skip
+    rows = (
+        tag(
+            "tr",
+            tag("th", f"{one['value']:g}", scope="row"),
+            _cell(one["lead"]),
+            tag("td", tag("span", cost(one, dial)), class_="number"),
+            _cell(one["gain"]),
+        )
+        for one in dial["settings"]
+    )
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names)))
+    return tag("div", tag("table", head, tag("tbody", *rows), class_="measures"), class_="wide")
+
+
+def cost(one: Setting, dial: Dial) -> str:
+    """How far the leading measure is from where the dial is at its usual value, with the interval."""
+    usual = dial["settings"][0]
+    if one is usual or one["lead"]["value"] is None or usual["lead"]["value"] is None:
+        return "–"
+    apart = one["lead"]["value"] - usual["lead"]["value"]
+    return f"{apart:+.4f} ({one['low']:+.4f} – {one['high']:+.4f})"
 
 
 def scale_row(along: plots.Axis) -> Markup:

@@ -106,6 +106,24 @@ class Protocol(TypedDict):
     contenders: list[Rival]
 
 
+class Setting(TypedDict):
+    """A dial at a value: the leading measure, how far it is from where the dial is at its usual value (95%, paired),
+    and what the dial is turned for."""
+
+    value: float
+    lead: Value
+    low: float
+    high: float
+    gain: Value
+
+
+class Dial(TypedDict):
+    """What an option of the request costs: some of its values, the usual one first."""
+
+    name: str
+    settings: list[Setting]
+
+
 class Bin(TypedDict):
     """Answers of about the same confidence, and how often they were right."""
 
@@ -135,7 +153,8 @@ class Gate(TypedDict):
 class Report(TypedDict):
     """All of it.
 
-    protocol: how everything was measured; protocols: the same question asked in several ways, the leading one first.
+    protocol: how everything was measured; protocols: the same question asked in several ways, the leading one first;
+    dials: what is given up for what.
     served: the name of what answers; measures: its own, the leading one first; parts: a sentence for each variant;
     winner, tied: the best of all, and those it does not surely beat; chances: for each contender the p of "not better
     on the leading measure" than each of the others.
@@ -148,6 +167,7 @@ class Report(TypedDict):
     lead: str
     protocol: Said
     protocols: list[Protocol]
+    dials: list[Dial]
     served: str
     measures: list[Value]
     rivals: list[Rival]

@@ -66,6 +66,7 @@ class Task(ABC):
     metric: ClassVar[str]  # the measure that decides
     protocol: ClassVar[str]  # the sentence of the word list that says how it is measured
     protocols: ClassVar[Mapping[str, Row]] = {}  # ways to be asked: what each adds to a row; one of them leads
+    dials: ClassVar[Mapping[str, Sequence[Row]]] = {}  # by option: what is added to a row, from its usual value upwards
     baselines: ClassVar[Mapping[str, Baseline]] = {}
     histories: ClassVar[bool] = False  # a row is all one user took, gathered from single interactions
     packed: ClassVar[bool] = False  # short examples share a row of `length`

@@ -92,6 +92,9 @@ class Recommend(Task):
     metric: ClassVar[str] = "ndcg@10"
     protocol: ClassVar[str] = "report.protocol.recommend"
     protocols: ClassVar[Mapping[str, Row]] = {"new": {}, "again": {"seen": True}}
+    dials: ClassVar[Mapping[str, Sequence[Row]]] = {
+        "diversity": [{"k": SHOWN, "diversity": share} for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    }
     baselines: ClassVar[Mapping[str, Baseline]] = {
         "popularity": bestsellers,
         "lately": lately,

@@ -2,7 +2,7 @@
 
 import { Failure, get, hasKey, setKey, takeKey } from "./api.js";
 import { el, problem, show } from "./dom.js";
-import { drawCard, drawReport } from "./report.js";
+import { drawCard, drawReport, reportOf } from "./report.js";
 import { drawClassify } from "./classify.js";
 import { drawEmbed } from "./embed.js";
 import { drawRecommend } from "./recommend.js";
@@ -48,11 +48,6 @@ function askKey(wrong) {
   show(main, form);
   field.focus();
 }
-
-const reportOf = (name) => get(`v1/reports/${encodeURIComponent(name)}`).catch((error) => {
-  if (error.status === 404) return null;
-  throw error;
-});
 
 async function drawHome(models, mine) {
   document.title = `${say("page.models")} · 铸模 Zhumo`;

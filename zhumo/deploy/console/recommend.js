@@ -6,7 +6,8 @@ import { codeFor } from "./code.js";
 import { el, problem, settled, show, styled } from "./dom.js";
 import { look } from "./look.js";
 import { glide, moves, places } from "./moves.js";
-import { percent, say } from "./words.js";
+import { reportOf } from "./report.js";
+import { figure, named, percent, say } from "./words.js";
 
 const SHOWN = 12, FOUND = 8, KINDS = 12;
 
@@ -14,20 +15,20 @@ export async function drawRecommend(place, model) {
   const { data: columns, pictures } = await get(`v1/columns?model=${encodeURIComponent(model.id)}`);
   const catalogue = new Catalogue(model.id, pictures);
   const history = [], kinds = new Set(), priced = columns.price?.high !== undefined;
-  let asked = 0, before = null;
+  let asked = 0, before = null, report = null;
 
   const search = el("input", { type: "search", id: "search", placeholder: say("page.recommend.hint"), autocomplete: "off" });
   const found = el("ul", { class: "found", hidden: true }), taken = el("ol", { class: "taken" });
   const clear = el("button", { type: "button", class: "quiet", onclick: () => change(null, () => history.splice(0)) }, say("page.recommend.clear"));
   const shelf = el("ol", { class: "shelf" }), heading = el("h2", {}), moved = el("p", { class: "moved soft", "aria-live": "polite" }), code = el("div");
-  const variety = el("input", { type: "range", id: "variety", min: "0", max: "1", step: "0.05", value: "0" });
+  const variety = el("input", { type: "range", id: "variety", min: "0", max: "1", step: "0.05", value: "0" }), cost = el("p", { class: "cost soft small" });
   const seen = el("input", { type: "checkbox" });
   const [low, high] = ["low", "high"].map((end) => el("input", { type: "number", min: "0", step: "any", "aria-label": say(`page.recommend.${end}`), placeholder: priced ? money(columns.price[end]) : "" }));
   const chips = Object.keys(columns.category?.values ?? {}).slice(0, KINDS).map((kind) =>
     el("button", { type: "button", class: "pick", "aria-pressed": "false", onclick: () => { pick(kind); recommend(); } }, kind));
 
   const dials = el("details", { class: "filters panel", open: innerWidth > 760 }, el("summary", {}, say("page.recommend.dials")),
-    el("div", {}, el("label", { for: "variety" }, say("page.recommend.variety")), variety, el("p", { class: "ends soft small" }, el("span", {}, say("page.recommend.likeliest")), el("span", {}, say("page.recommend.varied")))),
+    el("div", {}, el("label", { for: "variety" }, say("page.recommend.variety")), variety, el("p", { class: "ends soft small" }, el("span", {}, say("page.recommend.likeliest")), el("span", {}, say("page.recommend.varied"))), cost),
     chips.length > 0 && el("div", { role: "group", "aria-label": say("page.recommend.category") }, el("p", { class: "label" }, say("page.recommend.category")), el("p", { class: "picks" }, chips)),
     priced && el("div", {}, el("p", { class: "label" }, say("page.recommend.price")), el("div", { class: "line" }, low, el("span", { class: "soft" }, "–"), high)),
     el("label", { class: "check" }, seen, say("page.recommend.seen")));
@@ -83,7 +84,8 @@ export async function drawRecommend(place, model) {
   search.parentNode.addEventListener("keydown", (event) => {
     const stops = [search, ...found.querySelectorAll("button")], here = stops.indexOf(document.activeElement);
     const next = { ArrowDown: here + 1, ArrowUp: here - 1 }[event.key];
-    if (event.key === "Escape") { search.focus(); found.hidden = true; }
+    // By itself a browser would empty the field, which opens the list again.
+    if (event.key === "Escape") { event.preventDefault(); search.focus(); found.hidden = true; }
     else if (stops[next]) { event.preventDefault(); stops[next].focus(); }
   });
 
@@ -161,6 +163,18 @@ export async function drawRecommend(place, model) {
     for (const line of taken.children) line.classList.toggle("cause", on && ids.has(line.dataset.id));
   }
 
+  // What is lost where the dial stands, by the report: between two values that were measured, on a straight line.
+  async function tell() {
+    const dial = (await (report ??= reportOf(model.id)))?.dials?.find(({ name }) => name === "diversity");
+    if (!dial) return;
+    const { settings } = dial, at = Number(variety.value), next = Math.max(1, settings.findIndex(({ value }) => value >= at));
+    const [one, other] = [settings[next - 1], settings[next]], way = (at - one.value) / (other.value - one.value);
+    const usual = settings[0].lead, loss = usual.value - one.lead.value - way * (other.lead.value - one.lead.value);
+    const facts = { loss: figure(Math.max(0, loss)), metric: named("metric", usual.name), value: figure(usual.value) };
+    cost.textContent = at ? say("page.recommend.cost", facts) : "";
+  }
+
+  variety.addEventListener("input", tell);
   variety.addEventListener("input", settled(() => recommend()));
   for (const end of [low, high]) end.addEventListener("input", settled(() => recommend(), 400));
   seen.addEventListener("change", () => recommend());

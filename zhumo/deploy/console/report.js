@@ -1,6 +1,6 @@
 // The report card of a bundle, drawn from report.json.
 
-import { text } from "./api.js";
+import { get, text } from "./api.js";
 import { el, show, styled } from "./dom.js";
 import { figure, language, named, say } from "./words.js";
 
@@ -8,6 +8,12 @@ const everyone = (report) => [{ name: report.served, kind: "model", measures: re
 const valueOf = (one, name) => one.measures.find((value) => value.name === name);
 const measureName = (name) => named("metric", name);
 const interval = (value) => say("page.report.interval", { low: figure(value.low), high: figure(value.high) });
+
+// The report of a bundle; null where it brings none.
+export const reportOf = (name) => get(`v1/reports/${encodeURIComponent(name)}`).catch((error) => {
+  if (error.status === 404) return null;
+  throw error;
+});
 
 // What stands on the first page: the number that decides, beside its rivals, and the sentence.
 export function drawCard(report) {
