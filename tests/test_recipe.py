@@ -1,6 +1,7 @@
 """The recipe: strict, with errors that say where and what was meant."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,54 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: lis
     for word in words:
         assert word in str(caught.value)
     assert caught.value.say("zh") != caught.value.say("en")
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "wanted"),
+    [
+        ("train: {lr: fast}", "train.lr", "a number or find"),
+        ("train: {lr: -1}", "train.lr", "above 0 or find"),
+        ("train: {batch: 1.5}", "train.batch", "a whole number"),
+        ("train: {batch: 0}", "train.batch", "at least 1"),
+        ("train: {ema: 1}", "train.ema", "below 1"),
+        ("train: {recompute: maybe}", "train.recompute", "true or false"),
+        ("train: {optimizer: adam}", "train.optimizer", "adamw, muon"),
+        ("train: {search: {train.lr: 3}}", "train.search.train.lr", "a list"),
+        ("train: {search: {train.lr: []}}", "train.search.train.lr", "a list of 1 and more"),
+        ("build: {lora: yes}", "build.lora", "keys of its own"),
+        ("build: {lora: 0}", "build.lora", "at least 1"),
+        ("evaluate: {gate: {accuracy: 3}}", "evaluate.gate.accuracy", "a text"),
+        ("deploy: {bits: 4}", "deploy.bits", "8, 32"),
+        ("name: a b", "name", "up to 64 letters"),
+    ],
+)
+def test_a_value_that_cannot_stand_is_told_with_what_can(tmp_path: Path, line: str, name: str, wanted: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read(tmp_path, f"task: embed\nprepare: {{source: a}}\n{line}\n")
+    english, chinese = caught.value.say("en"), caught.value.say("zh")
+    assert "shop.yaml:3:" in english and f"{name} cannot be" in english and f"it can be {wanted}" in english
+    assert len(english.splitlines()) == 1  # of all that pydantic tried, one finding
+    words = re.findall(r"[A-Za-z]{3,}", chinese.split(f"{name} 不能为")[1])
+    assert set(words) <= set(re.findall(r"[A-Za-z]+", f"{line} {wanted}")), chinese
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("prepare: {source: a, split: {valid: 2}}", "比例不小于 0"),
+        ("prepare: {source: a, split: {by: time, valid: soon}}", "比例不小于 0"),
+        ("prepare: {source: a, split: {test: 2011-11-01}}", "按时间划分"),
+        ("prepare: {source: a, split: {by: time, valid: 2011-12-01, test: 2011-11-01}}", "早于测试"),
+        ("prepare: {source: a, split: {by: last, near: 0.8}}", "按 last 划分"),
+        ("prepare: {source: a}\ntrain: {epochs: 1, minutes: 2}", "epochs, minutes 不能同时成立"),
+        ("prepare: {source: a, keep: {text: {at_leest: 1}}}", "at_least, at_most"),
+    ],
+)
+def test_what_does_not_go_together_is_told_in_both_languages(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read(tmp_path, f"task: embed\n{line}\n")
+    assert said in caught.value.say("zh") and re.search(r"shop\.yaml:[23]:", caught.value.say("zh"))
+    assert "{" not in caught.value.say("en").replace("{'at_leest': 1}", "")
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def _asked() -> set[str]:
         text = path.read_text(encoding="utf-8")
         keys |= {
             f"error.{key}"
-            for key in re.findall(r"(?:Error|Interrupted|Refusal)\(\s*\"([a-z_0-9]+\.[a-z_.0-9]+)\"", text)
+            for key in re.findall(r"(?:Error|Interrupted|Refusal|Unfit)\(\s*\"([a-z_0-9]+\.[a-z_.0-9]+)\"", text)
         }
         keys |= set(re.findall(r"\bsay\(\s*\"([a-z_0-9]+\.[a-z_.0-9]+)\"", text))
     return keys

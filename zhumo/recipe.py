@@ -5,20 +5,29 @@ filled in, is what runs, what is hashed and what travels in the bundle.
 """
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from zhumo.errors import RecipeError, nearest
+from zhumo.words import say
 
 TaskName = Literal["recommend", "classify", "tag", "write", "embed", "translate"]
 FamilyName = Literal["bert", "gpt2", "llama", "qwen2", "qwen3", "t5", "bart", "marian"]
 Precision = Literal["fp32", "bf16"]
 MAX_BYTES = 1_000_000
+
+
+class Unfit(ValueError):
+    """What has the right kind and still cannot stand. key, facts: as of an error; `_explain` adds where."""
+
+    def __init__(self, key: str, /, **facts: object) -> None:
+        super().__init__(key)
+        self.key, self.facts = key, facts
 
 
 class Section(BaseModel):
@@ -28,10 +37,12 @@ class Section(BaseModel):
 
 
 def _share_or_day(value: float | str) -> float | str:
-    if isinstance(value, str):
-        date.fromisoformat(value)
-    elif not 0 <= value < 1:
-        raise ValueError("a share is at least 0 and below 1; a day is written 2011-11-01")
+    try:
+        fits = date.fromisoformat(value) if isinstance(value, str) else 0 <= value < 1
+    except ValueError:
+        fits = False
+    if not fits:
+        raise Unfit("recipe.share")
     return value
 
 
@@ -62,16 +73,16 @@ class Split(Section):
     @model_validator(mode="after")
     def _near_is_not_dealt_by_time(self) -> Self:
         if self.near is not None and self.by in ("time", "last"):
-            raise ValueError(f"near keeps like texts together, which a split by {self.by} cannot")
+            raise Unfit("recipe.near", by=self.by)
         return self
 
     @model_validator(mode="after")
     def _days_are_times(self) -> Self:
         days = [value for value in (self.valid, self.test) if isinstance(value, str)]
         if days and self.by != "time":
-            raise ValueError(f"a day ({days[0]}) divides by time only")
+            raise Unfit("recipe.day", day=days[0])
         if len(days) == 2 and days[0] >= days[1]:
-            raise ValueError("the validation begins before the test")
+            raise Unfit("recipe.days")
         return self
 
 
@@ -227,8 +238,9 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _one_horizon(self) -> Self:
-        if sum(value is not None for value in (self.epochs, self.steps, self.minutes)) > 1:
-            raise ValueError("give only one of epochs, steps, minutes")
+        given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise Unfit("recipe.horizon", given=", ".join(given))
         return self
 
 
@@ -346,7 +358,7 @@ class Recipe(Section):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise _explain(error, where, lines or {}) from error
+            raise _explain(error, data, where, lines or {}) from error
 
     def dump(self) -> str:
         """The resolved recipe as YAML."""
@@ -455,29 +467,67 @@ def _put(data: dict[str, Any], keys: list[str], value: Any, override: str) -> No
     data[keys[-1]] = value
 
 
-def _explain(error: ValidationError, where: str, lines: Lines) -> RecipeError:
+WANTED = {
+    "bool_parsing": "truth", "bool_type": "truth", "dict_type": "keys", "float_parsing": "number",
+    "float_type": "number", "greater_than": "above", "greater_than_equal": "at_least", "int_from_float": "whole",
+    "int_parsing": "whole", "int_type": "whole", "less_than": "below", "less_than_equal": "at_most",
+    "list_type": "list", "literal_error": "of", "model_type": "keys", "string_pattern_mismatch": "name",
+    "string_type": "text", "too_short": "entries",
+}  # fmt: skip
+"""What pydantic finds, and what could stand there instead, by its word in the word list."""
+
+
+def _explain(error: ValidationError, data: dict[str, Any], where: str, lines: Lines) -> RecipeError:
     """Pydantic's findings as one error in the words of the recipe, the first finding first."""
-    found = []
+    found: dict[Path_, RecipeError] = {}
     for problem in error.errors():
-        path = tuple(part for part in problem["loc"] if part not in ("str", "list[str]"))
+        path = problem["loc"] if problem["type"] == "missing" else _path(data, problem["loc"])
         place = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
         spot = f"{where}:{place[0]}:{place[1]}" if place else where
-        name = ".".join(map(str, path))
+        name, value, facts = ".".join(map(str, path)), repr(problem["input"])[:80], problem.get("ctx", {})
         if problem["type"] == "extra_forbidden":
             known = _known(path[:-1])
             near = nearest(str(path[-1]), known)
             key = "recipe.unknown_near" if near else "recipe.unknown"
-            found.append(RecipeError(key, spot=spot, name=name, near=near, known=", ".join(known)))
+            found[path] = RecipeError(key, spot=spot, name=name, near=near, known=", ".join(known))
         elif problem["type"] == "missing":
-            found.append(RecipeError("recipe.needed", spot=spot, name=name))
+            found[path] = RecipeError("recipe.needed", spot=spot, name=name)
+        elif isinstance(unfit := facts.get("error"), Unfit):
+            found[path] = RecipeError(unfit.key, spot=spot, name=name, value=value, **unfit.facts)
         else:
-            message = problem["msg"].removeprefix("Value error, ")
-            found.append(
-                RecipeError(
-                    "recipe.bad_value", spot=spot, name=name, value=repr(problem["input"])[:80], problem=message
-                )
-            )
-    return found[0] if len(found) == 1 else _RecipeErrors(found)
+            bad = found.setdefault(path, _BadValue("recipe.bad_value", spot=spot, name=name, value=value))
+            if isinstance(bad, _BadValue):
+                bad.add(WANTED.get(problem["type"], "other"), {"message": problem["msg"], **facts})
+    errors = list(found.values())
+    return errors[0] if len(errors) == 1 else _RecipeErrors(errors)
+
+
+def _path(data: Any, loc: Path_) -> Path_:
+    """Where in a recipe something was found: pydantic also names the kinds it tried, which nobody wrote."""
+    path: list[str | int] = []
+    for part in loc:
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int)):
+            data = data[part]  # type: ignore[index]  # a whole number, where it is a list
+            path.append(part)
+    return tuple(path)
+
+
+class _BadValue(RecipeError):
+    """A value that cannot stand where it stands, and what could."""
+
+    def __init__(self, key: str, /, **facts: object) -> None:
+        super().__init__(key, **facts)
+        self.wanted: list[tuple[str, Mapping[str, Any]]] = []
+
+    def add(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """One more kind of value that could."""
+        if "expected" in facts:
+            facts = {"expected": str(facts["expected"]).replace(" or ", ", ").replace("'", "")}
+        self.wanted.append((kind, facts))
+
+    def say(self, language: str | None = None) -> str:
+        kinds = dict.fromkeys(say(f"recipe.wanted.{kind}", language, **facts) for kind, facts in self.wanted)
+        return say(self.key, language, wanted=say("recipe.or", language).join(kinds), **self.facts)
 
 
 class _RecipeErrors(RecipeError):
@@ -494,13 +544,23 @@ class _RecipeErrors(RecipeError):
 def _known(path: Iterable[str | int]) -> list[str]:
     """The keys a recipe knows below `path`."""
     model: type[BaseModel] = Recipe
-    for part in path:
+    parts = iter(path)
+    for part in parts:
         if part not in model.model_fields:
             return []
         annotation: Any = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        inner = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        inner = next(_sections(annotation), None)
         if inner is None:
             return []
+        if get_origin(annotation) is dict:
+            next(parts, None)  # a name of the user's own
         model = inner
     return list(model.model_fields)
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
