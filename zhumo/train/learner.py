@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from zhumo.metrics.measure import Measure
-from zhumo.recipe import Train
+from zhumo.recipe import Precision, Train
 from zhumo.tasks import Answer, Loss, Row, Task
 from zhumo.tasks.examples import Examples, batches, collate
 from zhumo.train.attention import Float32Attention
@@ -43,18 +43,21 @@ class Learner:
         self, model: Transformer, task: Task, examples: Examples, train: Train, elder: Transformer | None = None
     ) -> None:
         self.model, self.task, self.examples, self.train, self.elder = model, task, examples, train, elder
-        self.device, self.precision = torch.device(train.device), train.precision
+        self.device = torch.device(train.device)
         self.model.to(self.device).train()
         if elder is not None:
             elder.to(self.device).eval()
         # torch's own stream; seeding it here is far cheaper than torch.manual_seed, which looks at every device
         self.generator = torch.cuda.default_generators[0] if train.device == "cuda" else torch.default_generator
         self.parameters = learning(model)
+        self.bf16_pays = True
         self.renew()
 
-    def renew(self) -> None:
-        """Fresh optimisers."""
-        self.optimizers = make_optimizers(self.model, self.train)
+    def renew(self, bf16_pays: bool | None = None) -> None:
+        """Fresh optimisers. bf16_pays: whether this machine multiplies faster in it, once that is known."""
+        if bf16_pays is not None:
+            self.bf16_pays = bf16_pays
+        self.optimizers = make_optimizers(self.model, self.train, self.bf16_pays)
 
     def weights(self) -> dict[str, Tensor]:
         """What training changes, by name, not copied."""
@@ -128,17 +131,18 @@ class Learner:
         return total, count
 
     def _loss(self, batch: dict[str, Tensor]) -> Loss:
-        with self._attention(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+        with self._attention(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             if self.elder is None:
                 return self.task.loss(self.model, batch)
             return self.task.loss_beside(self.model, self.elder, batch)
 
     @property
-    def _bf16(self) -> bool:
-        return self.precision == "bf16"
+    def precision(self) -> Precision:
+        """The one asked for, but not bf16 where that would only cost."""
+        return self.train.precision if self.bf16_pays else "fp32"
 
     def _attention(self) -> AbstractContextManager[object]:
-        return Float32Attention() if self._bf16 and self.device.type == "cpu" else nullcontext()
+        return Float32Attention() if self.precision == "bf16" and self.device.type == "cpu" else nullcontext()
 
     def update(
         self, samples: Samples, learning_rate: float, fine: Callable[[Outcome], bool] = lambda outcome: outcome.finite

@@ -259,7 +259,7 @@ class Training:
             "seconds": state.seconds,
             "predicted_seconds": self.pace.predicted_seconds,
             "threads": self.pace.threads,
-            "precision": self.pace.precision,
+            "precision": self.learner.precision,
             "tokens_per_second": state.tokens / state.seconds if state.seconds else None,
             "best": abs(state.best) if state.best is not None and self.asked else None,
             "best_loss": state.best_loss,

@@ -1,9 +1,11 @@
 """AdamW (Loshchilov and Hutter 2019), and Muon for the matrices of the blocks: what learns, and what of it decays."""
 
+import torch
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from zhumo.recipe import Train
+from zhumo.train.muon import Muon
 
 
 def learning(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -11,11 +13,11 @@ def learning(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def make_optimizers(model: nn.Module, train: Train) -> list[Optimizer]:
+def make_optimizers(model: nn.Module, train: Train, bf16: bool = True) -> list[Optimizer]:
     """The optimisers that share the parameters. Norms, biases and other vectors are not decayed.
 
-    With Muon (Jordan et al. 2024) the matrices of the blocks take steps of the size AdamW's would have (Liu et al.
-    2025), so one learning rate serves both; embeddings and heads stay with AdamW.
+    With Muon the matrices of the blocks are its own; embeddings and heads stay with AdamW. bf16: whether it multiplies
+    in that.
     """
     parameters = learning(model)
     blocks = [
@@ -33,5 +35,5 @@ def make_optimizers(model: nn.Module, train: Train) -> list[Optimizer]:
     if rest:
         found.append(AdamW([group for group in groups if group["params"]], fused=True))
     if blocks:
-        found.append(Muon(blocks, weight_decay=train.weight_decay, adjust_lr_fn="match_rms_adamw"))
+        found.append(Muon(blocks, weight_decay=train.weight_decay, dtype=torch.bfloat16 if bf16 else torch.float32))
     return found

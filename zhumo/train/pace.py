@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from zhumo.recipe import Precision, Train
 from zhumo.run import read_json, write_json
 from zhumo.tasks import Row
 from zhumo.tasks.examples import Examples
@@ -30,7 +29,7 @@ from zhumo.words import say
 log = logging.getLogger(__name__)
 TRIAL = 1.0  # seconds a trial of one thread count should take at most
 GAIN = 0.9  # more threads must take less than this share of the time; on a shared machine they can be far slower
-PRODUCT = 512  # rows and columns of the matrices that are multiplied to compare two precisions
+PRODUCT = 256  # rows and columns of the matrices that are multiplied to compare two precisions
 ANSWERED = 64  # rows answered to see how long a look takes
 COMPILED_FROM = 1_800.0  # seconds of training; compiling takes one or two minutes
 RESERVE = 0.05  # share of a time budget kept for saving and calibrating
@@ -42,7 +41,7 @@ class Pace:
 
     threads: int
     steps: int
-    precision: Precision = "fp32"
+    bf16_pays: bool = True  # whether this processor multiplies faster in it
     rate: float = 0.0
     compiled: bool = False
     step_seconds: float | None = None
@@ -77,14 +76,16 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
     train = learner.train
     rate = train.lr if isinstance(train.lr, float) else 0.0
     if path.is_file():
-        pace = Pace(**{"rate": rate, "precision": train.precision, **read_json(path)})
+        pace = Pace(**{"rate": rate, **read_json(path)})
         torch.set_num_threads(pace.threads)
-        learner.precision = pace.precision
+        learner.renew(pace.bf16_pays)
         if pace.compiled:
             _compiles(learner, order)
         return pace
     steps = steps_asked(train, order.epoch_steps)
-    learner.precision = _precision(train)
+    learner.renew(train.device != "cpu" or bf16_pays())
+    if learner.precision != train.precision:
+        log.warning(say("cli.train.no_bf16"))
     if train.threads is None and train.device == "cpu" and steps != 0:
         torch.set_num_threads(_choose_threads(learner, order.after(0)))
     elif train.threads is not None:
@@ -105,17 +106,9 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
             steps = max(1, int((left - looks.extra * look) / each))
         predicted = (steps or 0) * each
     learner.renew()
-    pace = Pace(torch.get_num_threads(), steps or 0, learner.precision, rate, compiled, step_seconds, predicted)
+    pace = Pace(torch.get_num_threads(), steps or 0, learner.bf16_pays, rate, compiled, step_seconds, predicted)
     write_json(path, asdict(pace))
     return pace
-
-
-def _precision(train: Train) -> Precision:
-    """What is asked for, but no bf16 where it would only cost."""
-    if train.precision == "bf16" and train.device == "cpu" and not bf16_pays():
-        log.warning(say("cli.train.no_bf16"))
-        return "fp32"
-    return train.precision
 
 
 def bf16_pays() -> bool:
