@@ -32,7 +32,7 @@ class Model:
         return found
 
     def _likeliest(self, parts: list[Part]) -> Ids:
-        return [int(logits[0].argmax()) for logits in self.core.step(parts)]
+        return [int(logits[0].numpy().argmax()) for logits in self.core.step(parts)]
 
 
 if __name__ == "__main__":

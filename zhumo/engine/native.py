@@ -103,12 +103,14 @@ class NativeModel:
         check(self, parts)
         rows = [(part.slot, part.position + i, token) for part in parts for i, token in enumerate(part.ids)]
         asked = [part.every or i == len(part.ids) - 1 for part in parts for i in range(len(part.ids))]
-        found = [
-            self._call(rows[start : start + ROWS], list(itertools.compress(range(ROWS), asked[start : start + ROWS])))
-            for start in range(0, len(rows), ROWS)
-        ]
-        logits = torch.cat(found)[:, : self.config.vocabulary]
-        return list(torch.split(logits, [len(part.ids) if part.every else 1 for part in parts]))
+        logits = torch.empty(sum(asked), filled(self.config.vocabulary))
+        told = 0
+        for start in range(0, len(rows), ROWS):
+            wanted = list(itertools.compress(range(ROWS), asked[start : start + ROWS]))
+            self._call(rows[start : start + ROWS], wanted, logits[told : told + len(wanted)])
+            told += len(wanted)
+        sizes = [len(part.ids) if part.every else 1 for part in parts]
+        return list(torch.split(logits[:, : self.config.vocabulary], sizes))
 
     def copy(self, source: int, target: int, count: int) -> None:
         """The first `count` tokens of one slot's text are now those of another's too."""
@@ -140,17 +142,16 @@ class NativeModel:
         self._close()
         self._open(max(rates, key=lambda threads: rates[threads]))
 
-    def _call(self, rows: list[tuple[int, int, int]], wanted: list[int]) -> Tensor:
+    def _call(self, rows: list[tuple[int, int, int]], wanted: list[int], logits: Tensor) -> None:
+        """One call of the core; the logits of the rows wanted, in their order, go into `logits`."""
         slots, positions, tokens = (torch.tensor(column, dtype=torch.int32) for column in zip(*rows, strict=True))
         untils, asked = positions + 1, torch.tensor(wanted, dtype=torch.int32)
         states = self._embedded(tokens, positions)
-        logits = torch.empty(len(wanted), filled(self.config.vocabulary))
         step = Step(
             len(rows), len(wanted), slots.data_ptr(), positions.data_ptr(), untils.data_ptr(), asked.data_ptr(),
             states.data_ptr(), logits.data_ptr(), -(-self._scratch.data_ptr() // ALIGNED) * ALIGNED,
         )  # fmt: skip
         self._core.zhumo_step(self._team, byref(self._model), byref(step), self._path)
-        return logits
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
         known = self.tokens.take(tokens)
