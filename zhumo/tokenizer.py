@@ -1,7 +1,7 @@
 """Text to token ids and back, in the file format of the Hugging Face `tokenizers` library, with the chat template."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ import minijinja
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as _Tokenizer
 
-from zhumo.errors import ModelError
+from zhumo.errors import DataError, ModelError
 
 TEMPLATE_FUEL = 1_000_000  # a template is a program; this stops one that loops
+MARK = "\ue000"  # a private character, with which the place of a message's content begins
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
-Message = dict[str, str]
+Message = dict[str, Any]
+"""Who speaks, `role`, and what, `content`; a call of functions or its result may stand beside, in OpenAI's form."""
 
 CHATML = (
     "{%- for message in messages -%}"
@@ -76,8 +78,9 @@ class Tokenizer:
         text: str = self.backend.decode(list(ids), skip_special_tokens=True)
         return text
 
-    def render(self, messages: Sequence[Message], *, prompt: bool) -> str:
-        """The chat as the model's template writes it. prompt: open the assistant's turn at the end.
+    def render(self, messages: Sequence[Message], *, prompt: bool, tools: Sequence[Any] = ()) -> str:
+        """The chat as the model's template writes it. prompt: open the assistant's turn at the end; tools: functions it
+        may call, for a template that takes some.
 
         Raises:
             ModelError: the tokenizer has no template, or the template fails or does not end.
@@ -92,6 +95,7 @@ class Tokenizer:
             return environment.render_str(
                 self.template,
                 messages=list(messages),
+                tools=list(tools) or None,
                 add_generation_prompt=prompt,
                 bos_token=self._text("bos"),
                 eos_token=self._text("eos"),
@@ -99,18 +103,33 @@ class Tokenizer:
         except minijinja.TemplateError as error:
             raise ModelError("model.bad_template", problem=str(error).splitlines()[0]) from error
 
-    def encode_chat(self, messages: Sequence[Message], *, prompt: bool) -> list[tuple[int, int | None]]:
+    def encode_chat(
+        self, messages: Sequence[Message], *, prompt: bool, tools: Sequence[Any] = ()
+    ) -> list[tuple[int, int | None]]:
         """Ids of a chat, each with the number of the message that says it, or None where the template does.
 
         What a message says is encoded as plain text, so nobody can write a control token into a chat: each content is
-        replaced by a mark before rendering, and the rendered text is cut at the marks.
+        replaced by a mark before rendering, and the rendered text is cut at the marks. What the template writes itself
+        of tools and calls may hold none.
+
+        Raises:
+            ModelError: as `render`, or the template leaves a message out.
+            DataError: a control token stands in tools or calls.
         """
-        marks = [f"\ue000{index}\ue001" for index in range(len(messages))]
+        beside = [{name: message[name] for name in message.keys() - {"role", "content"}} for message in messages]
+        for text in _texts([*beside, *tools]):
+            if MARK in text or any(self.is_control(token) for token in self.encode_trusted(text)):
+                raise DataError("data.bad_option", problem=f"a control token stands in {text[:80]!r}")
+        # A call may say nothing beside itself, and templates ask whether it does.
+        marks = [
+            f"{MARK}{index}\ue001" if message["content"] or not more else ""
+            for index, (message, more) in enumerate(zip(messages, beside, strict=True))
+        ]
         marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
-        rest = self.render(marked, prompt=prompt)
+        rest = self.render(marked, prompt=prompt, tools=tools)
         result: list[tuple[int, int | None]] = []
         for index, (message, mark) in enumerate(zip(messages, marks, strict=True)):
-            head, found, rest = rest.partition(mark)
+            head, found, rest = rest.partition(mark) if mark else ("", "-", rest)
             if not found:
                 raise ModelError("model.bad_template", problem=f"the template drops message {message['role']}")
             result += [(token, None) for token in self.encode_trusted(head)]
@@ -155,6 +174,17 @@ class Tokenizer:
         if template_path.is_file():
             config["chat_template"] = template_path.read_text(encoding="utf-8")
         return cls(backend, config)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value:
+            yield from _texts(part)
+        if isinstance(value, dict):
+            yield from _texts(list(value.values()))
 
 
 def _raise(message: str) -> None:

@@ -1,9 +1,12 @@
 """The official client of OpenAI, unchanged, against a real server."""
 
+import json
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import openai
+import pydantic
 import pytest
 
 from zhumo.bundle import load
@@ -139,7 +142,7 @@ def test_errors_are_the_clients_own(client: openai.OpenAI, server: Server) -> No
         client.with_options(api_key="wrong").models.list()
     with pytest.raises(openai.BadRequestError, match="did you mean temperature"):
         client.chat.completions.create(model="write-small", messages=CHAT, extra_body={"temperatur": 1})  # type: ignore[arg-type]
-    with pytest.raises(openai.BadRequestError, match="has no tools"):
+    with pytest.raises(openai.BadRequestError, match=r"tools\.0\.function is needed"):
         client.chat.completions.create(model="write-small", messages=CHAT, tools=[{"type": "function"}])  # type: ignore[arg-type,list-item]
 
 
@@ -154,13 +157,122 @@ def test_what_would_change_a_text_and_is_not_there_is_refused_by_name(
     assert refused.value.param == name and refused.value.code == "unsupported"
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"soft": {"type": "boolean"}, "city": {"enum": ["Oslo", "北京"]}},
+    "required": ["soft", "city"],
+    "additionalProperties": False,
+}
+FORM = {"type": "json_schema", "json_schema": {"name": "cloth", "schema": SCHEMA, "strict": True}}
+TOOLS = [
+    {"type": "function", "function": {"name": "buy", "description": "Buy cloth", "parameters": SCHEMA, "strict": True}},
+    {"type": "function", "function": {"name": "wait"}},
+]
+
+
+class Cloth(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    soft: bool
+    city: Literal["Oslo", "北京"]
+
+
+def test_an_answer_has_the_schema_it_was_asked_for(client: openai.OpenAI, bundles: dict[str, Path]) -> None:
+    asked: Any = {"messages": CHAT, "temperature": 1, "seed": 4, "response_format": FORM}
+    answer = client.chat.completions.create(model="write-small", **asked)
+    said = answer.choices[0].message.content
+    assert said is not None and set(json.loads(said)) == {"soft", "city"}
+    assert said == load(bundles["write"]).answer([asked])[0]["text"]
+    chunks = client.chat.completions.create(model="write-small", stream=True, **asked)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == said
+    parsed = client.chat.completions.parse(
+        model="write-small",
+        messages=CHAT,
+        temperature=1,
+        response_format=Cloth,  # type: ignore[arg-type]
+    )
+    assert isinstance(parsed.choices[0].message.parsed, Cloth)
+
+
+def test_other_forms_are_those_of_vllm(client: openai.OpenAI) -> None:
+    for form, known in (({"choice": ["wool", "silk"]}, {"wool", "silk"}), ({"regex": "[0-9]"}, set("0123456789"))):
+        found = client.completions.create(
+            model="write-small", prompt="the", n=4, temperature=1, extra_body={"structured_outputs": form}
+        )
+        assert {choice.text for choice in found.choices} <= known
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("logprobs", True), ("top_logprobs", 2), ("tools", [{"type": "function"}]), ("response_format", {"type": "json"})],
+    "form", [{"type": "json"}, {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "what"}}}]
 )
-def test_a_chat_refuses_them_as_well(client: openai.OpenAI, name: str, value: object) -> None:
-    with pytest.raises(openai.BadRequestError, match=f"has no {name}"):
-        client.chat.completions.create(model="write-small", messages=CHAT, extra_body={name: value})  # type: ignore[arg-type]
+def test_a_form_that_is_none_is_a_status_of_its_own(client: openai.OpenAI, form: object) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match=r"response_format|form of the answer"):
+            client.chat.completions.create(model="write-small", messages=CHAT, response_format=form, stream=stream)  # type: ignore[call-overload]
+
+
+def test_a_function_is_called_and_told_what_it_said(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "write-small", "temperature": 1, "seed": 3, "tools": TOOLS}
+    named = {"type": "function", "function": {"name": "buy"}}
+    message = client.chat.completions.create(**asked, messages=CHAT, tool_choice=named).choices[0].message
+    assert message.content is None and message.tool_calls is not None
+    [call] = message.tool_calls
+    assert call.type == "function" and call.function.name == "buy" and call.id.startswith("call_")
+    assert Cloth.model_validate_json(call.function.arguments)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "bought"}
+    again = client.chat.completions.create(**asked, messages=[*CHAT, message, result], max_tokens=8)
+    assert again.usage is not None and again.usage.prompt_tokens > 40
+    found = client.chat.completions.create(
+        **asked, messages=CHAT, tool_choice="required", parallel_tool_calls=False
+    ).choices[0]
+    assert found.finish_reason == "tool_calls" and found.message.tool_calls
+
+
+def test_a_call_is_streamed(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "write-small", "messages": CHAT, "temperature": 1, "seed": 3, "tools": TOOLS}
+    whole = client.chat.completions.create(**asked, tool_choice="required", parallel_tool_calls=False).choices[0]
+    with client.chat.completions.stream(**asked, tool_choice="required", parallel_tool_calls=False) as stream:
+        kinds = {event.type for event in stream}
+        found = stream.get_final_completion().choices[0]
+    assert "tool_calls.function.arguments.done" in kinds and found.finish_reason == whole.finish_reason == "tool_calls"
+    assert found.message.tool_calls is not None and whole.message.tool_calls is not None
+    assert [call.function.arguments for call in found.message.tool_calls] == [
+        call.function.arguments
+        for call in whole.message.tool_calls  # type: ignore[union-attr]
+    ]
+
+
+def test_a_chat_tells_how_likely_each_token_is(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "write-small", "messages": CHAT, "max_tokens": 5}
+    choice = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0]
+    assert choice.logprobs is not None and choice.logprobs.content is not None
+    said = choice.logprobs.content
+    assert "".join(token.token for token in said).startswith(str(choice.message.content))
+    assert all(token.logprob <= 0 and 1 <= len(token.top_logprobs) <= 2 for token in said)
+    assert all(token.bytes is None or bytes(token.bytes).decode() == token.token for token in said)
+    with pytest.raises(openai.BadRequestError, match="top_logprobs needs logprobs"):
+        client.chat.completions.create(**asked, top_logprobs=2)
+    with pytest.raises(openai.BadRequestError, match="no stream with logprobs"):
+        client.chat.completions.create(**asked, logprobs=True, stream=True)
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([{"role": "user", "content": None}], "needs its content"),
+        ([{"role": "tool", "content": "x"}], "tool_call_id"),
+        ([{"role": "user", "content": "x", "tool_call_id": "1"}], "tool_call_id"),
+        ([{"role": "user", "content": "x", "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}], "only the assistant"),
+    ],
+)  # fmt: skip
+def test_messages_that_make_no_sense_are_refused(client: openai.OpenAI, messages: Any, said: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=said):
+        client.chat.completions.create(model="write-small", messages=messages)
+
+
+def test_a_call_that_is_required_needs_tools(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="there are no tools"):
+        client.chat.completions.create(model="write-small", messages=CHAT, tool_choice="required")  # type: ignore[arg-type]
 
 
 def test_of_a_prompt_that_fills_the_model_is_said_what_was_not_read(client: openai.OpenAI) -> None:

@@ -46,9 +46,9 @@ def task(tokenizer: Tokenizer) -> Write:
     return Write(tokenizer, length=64)
 
 
-def tiny(task: Write, length: int = 128, seed: int = 0) -> Transformer:
+def tiny(task: Write, length: int = 128, seed: int = 0, heads: int = 4, kv_heads: int = 2) -> Transformer:
     config = Config(
-        vocabulary=task.vocabulary, width=32, depth=2, heads=4, kv_heads=2, hidden=64, length=length,
+        vocabulary=task.vocabulary, width=32, depth=2, heads=heads, kv_heads=kv_heads, hidden=64, length=length,
         positions="rotary", norm="rms", activation="silu", gated=True, bias="none",
     )  # fmt: skip
     return initialise(Transformer(config), seed).eval()
@@ -416,7 +416,7 @@ def test_stops_cut_at_the_first_however_the_text_comes(pieces: list[str], stops:
     told += watch.rest()
     text = "".join(pieces)
     places = [text.find(stop) for stop in stops if stop in text]
-    assert watch.found == bool(places)
+    assert bool(watch.found) == bool(places)
     # A longer stop may begin earlier and end later than the one that was complete first.
     assert text.startswith(told) and not any(stop in told for stop in stops)
     if not places:

@@ -4,10 +4,13 @@ The fields OpenAI publishes and we do not have are of two kinds. A hint changes 
 would change the answer, so it is accepted only at a value that asks for nothing, and refused by name otherwise.
 """
 
+import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from zhumo.tasks.grammar import MOST as MAX_GRAMMAR
 
 MAX_TEXT = 1_000_000  # characters of one text
 MAX_IDS = 131_072  # tokens of one prompt that comes as ids
@@ -17,6 +20,7 @@ MAX_COLUMNS = 64  # columns of one filter, boost or new item
 MAX_VALUES = 1_000  # values of one column that a filter or a boost names; new items of one request
 MAX_TOKENS = 8_192  # tokens of one generated answer
 MAX_CHOICES = 8
+MAX_FUNCTIONS = 128  # functions one chat may call
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Input = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
@@ -29,15 +33,27 @@ Cell = Annotated[str, Field(max_length=20_000)] | bool | Number | Annotated[list
 Factor = Annotated[float, Field(gt=0, le=1_000)]
 Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MAX_IDS)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
+Call = Annotated[str, Field(min_length=1, max_length=128)]
 
-OPTIONS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "seed")
+
+def _small(schema: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(schema)) > MAX_GRAMMAR:
+        raise ValueError(f"a schema has at most {MAX_GRAMMAR} characters")
+    return schema
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(_small)]
+
+OPTIONS = (
+    "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "seed",
+    "response_format", "structured_outputs", "tools", "tool_choice", "parallel_tool_calls",
+)  # fmt: skip
 HINTS = frozenset(
     (
         "user",
         "metadata",
         "store",
         "service_tier",
-        "parallel_tool_calls",
         "prediction",
         "prompt_cache_key",
         "prompt_cache_retention",
@@ -47,9 +63,8 @@ HINTS = frozenset(
     )
 )
 FEATURES = frozenset(
-    ("tools", "tool_choice", "functions", "function_call", "response_format", "logit_bias", "logprobs", "top_logprobs",
-     "frequency_penalty", "presence_penalty", "audio", "modalities", "web_search_options", "best_of", "echo", "suffix",
-     "dimensions")
+    ("functions", "function_call", "logit_bias", "frequency_penalty", "presence_penalty", "audio", "modalities",
+     "web_search_options", "best_of", "echo", "suffix", "dimensions")
 )  # fmt: skip
 NEUTRAL: tuple[object, ...] = (None, False, 0, {}, [], "", "none", "auto", ["text"], {"type": "text"})
 
@@ -152,15 +167,71 @@ class Embed(Ask):
     input_type: Literal["query", "document"] = Field("query", description="What looks, or what it looks for.")
 
 
-class StreamOptions(BaseModel):
+class Inner(BaseModel):
+    """A part of a request body."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StreamOptions(Inner):
     """What a stream says besides the text."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
-class Sampling(Ask):
+class Plain(Inner):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class AnyObject(Inner):
+    """A JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedSchema(Inner):
+    """A JSON Schema with its name."""
+
+    name: str = Field(min_length=1, max_length=64)
+    description: str | None = Field(None, max_length=8_192)
+    schema_: Schema = Field(alias="schema")
+    strict: bool | None = Field(None, description="An answer is held to the schema either way.")
+
+
+class OfSchema(Inner):
+    """JSON of a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+class StructuredOutputs(Inner):
+    """What the answer must be, as vLLM calls it: one of these."""
+
+    json_: Schema | None = Field(None, alias="json", description="A JSON Schema.")
+    regex: str | None = Field(None, min_length=1, max_length=8_192)
+    choice: list[Annotated[str, Field(min_length=1, max_length=1_024)]] | None = Field(
+        None, min_length=1, max_length=1_000
+    )
+    grammar: str | None = Field(None, min_length=1, max_length=MAX_GRAMMAR, description="In llguidance's form of Lark.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for value in (self.json_, self.regex, self.choice, self.grammar)) != 1:
+            raise ValueError("one of json, regex, choice and grammar is needed, and one only")
+        return self
+
+
+class Streamed(Ask):
+    """A text that may come in pieces."""
+
+    stream: bool | None = None
+
+
+class Sampling(Streamed):
     """How text is written: shared by chat and completions. What is not given, the bundle decides."""
 
     hints = HINTS
@@ -174,34 +245,96 @@ class Sampling(Ask):
     stop: Stop | Annotated[list[Stop], Field(max_length=8)] | None = None
     seed: int | None = Field(None, ge=0, lt=2**63)
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: Annotated[Plain | AnyObject | OfSchema, Field(discriminator="type")] | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.structured_outputs and self.response_format and self.response_format.type != "text":
+            raise ValueError("an answer has one form: response_format or structured_outputs")
+        return self
 
     def options(self) -> dict[str, Any]:
         """The row's part that says how to write."""
-        return {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
+        return self.model_dump(include={*OPTIONS}, exclude_none=True, by_alias=True)
 
 
-class Part(BaseModel):
+class Part(Inner):
     """A piece of a message; text is the only kind a text model reads."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     type: Literal["text"]
     text: Text
 
 
-class Message(BaseModel):
+class Function(Inner):
+    """A function that may be called."""
+
+    name: str = Field(pattern="^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = Field(None, max_length=8_192)
+    parameters: Schema | None = Field(None, description="The JSON Schema of its arguments; without one it takes none.")
+    strict: bool | None = Field(None, description="Arguments are held to the schema either way.")
+
+
+class Tool(Inner):
+    """A function, the only kind of tool a text model has."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class Name(Inner):
+    """A function's name."""
+
+    name: str = Field(pattern="^[a-zA-Z0-9_-]{1,64}$")
+
+
+class ToolName(Inner):
+    """The one tool that is to be called."""
+
+    type: Literal["function"]
+    function: Name
+
+
+class Called(Name):
+    """A function, and what it is called with as JSON."""
+
+    arguments: Text
+
+
+class ToolCall(Inner):
+    """A call that the assistant made."""
+
+    id: Call
+    type: Literal["function"]
+    function: Called
+
+
+class Message(Inner):
     """One turn of a chat."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[Part], Field(max_length=64)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | Annotated[list[Part], Field(max_length=64)] | None = None
     name: str | None = Field(None, max_length=64)
+    refusal: None = None
+    tool_calls: list[ToolCall] | None = Field(None, min_length=1, max_length=MAX_FUNCTIONS)
+    tool_call_id: Call | None = None
 
-    def plain(self) -> dict[str, str]:
+    @model_validator(mode="after")
+    def _says(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only the assistant has tool_calls")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message needs its content")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("a message of a tool, and no other, says by tool_call_id what it answers")
+        return self
+
+    def plain(self) -> dict[str, Any]:
         """The turn as a row holds it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
+        beside = self.model_dump(include={"tool_calls", "tool_call_id"}, exclude_none=True)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text, **beside}
 
 
 class Chat(Sampling):
@@ -209,6 +342,11 @@ class Chat(Sampling):
 
     messages: list[Message] = Field(min_length=1, max_length=1_024)
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS, description="The newer name of max_tokens.")
+    tools: list[Tool] | None = Field(None, max_length=MAX_FUNCTIONS)
+    tool_choice: Literal["none", "auto", "required"] | ToolName | None = None
+    parallel_tool_calls: bool | None = Field(None, description="Whether an answer may hold several calls.")
+    logprobs: bool | None = Field(None, description="Whether to tell how likely each token is.")
+    top_logprobs: int | None = Field(None, ge=0, le=20, description="How many likeliest tokens to tell at each place.")
 
     @field_validator("messages")
     @classmethod
@@ -218,15 +356,25 @@ class Chat(Sampling):
         return messages
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _whole(self) -> Self:
         self.max_tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+            raise ValueError("tool_choice asks for a call and there are no tools")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs")
+        if self.stream and self.logprobs:
+            raise PydanticCustomError("unsupported", "not supported", {"name": "stream with logprobs"})
         return self
+
+    def asked(self) -> dict[str, Any]:
+        """The row's part that says what to tell beside the text."""
+        return {"logprobs": self.top_logprobs or 0} if self.logprobs else {}
 
 
 class Complete(Sampling):
     """A text to be continued, as OpenAI's /v1/completions; also as ids of the model's own tokenizer."""
 
-    features = FEATURES - {"echo", "logprobs"}
+    features = FEATURES - {"echo"} | {"tools", "tool_choice", "parallel_tool_calls", "top_logprobs"}
     prompt: Text | Inputs | Ids | Annotated[list[Ids], Field(min_length=1, max_length=MAX_TEXTS)]
     echo: bool | None = Field(None, description="Whether to say the prompt again, before what follows it.")
     logprobs: int | None = Field(None, ge=0, le=20, description="How many likeliest tokens to tell at each place.")

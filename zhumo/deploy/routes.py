@@ -6,7 +6,6 @@ and what comes back into the answer, so both speak of the same wire.
 
 import base64
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -14,20 +13,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from zhumo.deploy.requests import OPTIONS, Ask, Chat, Classify, Complete, Embed, Likelihood, Recommend, Tag, Translate
+from zhumo.deploy.streams import Chunks, Json, Stream, envelope
 from zhumo.tasks import Answer, Row
+from zhumo.tasks.pieces import UNDECODED
 
-Json = dict[str, Any]
-WRITTEN = frozenset(("text", "finish_reason", "prompt_tokens", "completion_tokens"))
+WRITTEN = frozenset(("text", "finish_reason", "prompt_tokens", "completion_tokens", "tool_calls"))
 A = TypeVar("A", bound=Ask)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """How an endpoint streams: the kind and id its chunks carry, and a piece of text (None: the end) in them."""
-
-    kind: str
-    prefix: str
-    piece: Callable[[str | None], Json]
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,7 @@ class Route(Generic[A]):
     rows, response: request -> rows, (request, answers, usage) -> response.
     request, answer: row -> request, response -> what it says of the row.
     told: the names of an answer the response carries; empty: all.
+    stream: how a request is answered in pieces.
     """
 
     path: str
@@ -46,7 +38,7 @@ class Route(Generic[A]):
     request: Callable[[Row], Json]
     answer: Callable[[Json], Answer]
     told: frozenset[str] = frozenset()
-    stream: Stream | None = None
+    stream: Callable[[A], Stream] | None = None
 
 
 def _data(ask: Ask, answers: Sequence[Answer], _: Json) -> Json:
@@ -111,7 +103,8 @@ def _sources(ask: Translate) -> list[Row]:
 
 
 def _chat(ask: Chat) -> list[Row]:
-    return _choices(ask, {"messages": [message.plain() for message in ask.messages], **ask.options()})
+    messages = [message.plain() for message in ask.messages]
+    return _choices(ask, {"messages": messages, **ask.options(), **ask.asked()})
 
 
 def _complete(ask: Complete) -> list[Row]:
@@ -139,20 +132,46 @@ def _ask_write(row: Row) -> Json:
 
 def _written(response: Json) -> Answer:
     choice, used = response["choices"][0], response["usage"]
-    text = choice["message"]["content"] if "message" in choice else choice["text"]
+    said = choice.get("message", {})
+    text = (said["content"] or "") if said else choice["text"]
     counts = {name: used[name] for name in ("prompt_tokens", "completion_tokens")}
-    return {"text": text, "finish_reason": choice["finish_reason"], **counts}
+    calls = {"tool_calls": [call["function"] for call in said["tool_calls"]]} if "tool_calls" in said else {}
+    return {"text": text, "finish_reason": choice["finish_reason"], **counts, **calls}
 
 
-def envelope(ask: Ask, kind: str, prefix: str) -> Json:
-    """What every OpenAI answer begins with."""
-    return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": ask.model}
+def _message(answer: Answer) -> Json:
+    """What the assistant says. One that only calls says nothing."""
+    calls = {"tool_calls": _tool_calls(answer)} if "tool_calls" in answer else {}
+    return {"role": "assistant", "content": answer["text"] if answer["text"] or not calls else None, "refusal": None,
+            **calls}  # fmt: skip
+
+
+def _tool_calls(answer: Answer) -> list[Json]:
+    return [{"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": call}
+            for call in answer["tool_calls"]]  # fmt: skip
+
+
+def _likely(answer: Answer) -> Json | None:
+    """OpenAI's newer form of how likely each token is."""
+    if "logprobs" not in answer:
+        return None
+    said = answer["logprobs"]
+    lines = zip(said["tokens"], said["token_logprobs"], said["top_logprobs"], strict=True)
+    return {"content": [
+        {**_token(text, chance), "top_logprobs": [_token(*one) for one in (others or {}).items()]}
+        for text, chance, others in lines
+    ], "refusal": None}  # fmt: skip
+
+
+def _token(text: str, logprob: float) -> Json:
+    """bytes: None of half a character, whose bytes its text does not show."""
+    return {"token": text, "logprob": logprob, "bytes": None if UNDECODED in text else list(text.encode())}
 
 
 def _chat_response(ask: Chat, answers: Sequence[Answer], used: Json) -> Json:
     choices = [
-        {"index": index, "message": {"role": "assistant", "content": answer["text"], "refusal": None},
-         "logprobs": None, "finish_reason": answer["finish_reason"]}
+        {"index": index, "message": _message(answer), "logprobs": _likely(answer),
+         "finish_reason": answer["finish_reason"]}
         for index, answer in enumerate(answers)
     ]  # fmt: skip
     return {**envelope(ask, "chat.completion", "chatcmpl"), "choices": choices, "usage": used}
@@ -171,12 +190,19 @@ def _complete_response(ask: Complete, answers: Sequence[Answer], used: Json) -> 
     return {**envelope(ask, "text_completion", "cmpl"), "choices": choices, "usage": used}
 
 
-def _chat_piece(text: str | None) -> Json:
-    return {"delta": {} if text is None else {"role": "assistant", "content": text}}
+def _chat_stream(ask: Chat) -> Stream:
+    def said(text: str | None) -> Json:
+        return {"delta": {} if text is None else {"role": "assistant", "content": text}}
+
+    def called(answer: Answer) -> Json:
+        calls = [{"index": index, **call} for index, call in enumerate(_tool_calls(answer))]
+        return {"delta": {"role": "assistant", "tool_calls": calls}}
+
+    return Chunks(ask, "chat.completion.chunk", "chatcmpl", said, called)
 
 
-def _complete_piece(text: str | None) -> Json:
-    return {"text": text or ""}
+def _complete_stream(ask: Complete) -> Stream:
+    return Chunks(ask, "text_completion", "cmpl", lambda text: {"text": text or ""})
 
 
 RECOMMEND = Route("/v1/recommendations", Recommend, _history, _data, _ask_recommend, _first)
@@ -190,11 +216,11 @@ TRANSLATE = Route("/v1/translations", Translate, _sources, _data, lambda row: {"
 LIKELIHOOD = Route("/v1/likelihood", Likelihood, _texts, _data, lambda row: {"input": row["text"]}, _first)
 CHAT = Route(
     "/v1/chat/completions", Chat, _chat, _chat_response, _ask_write,
-    _written, WRITTEN, Stream("chat.completion.chunk", "chatcmpl", _chat_piece),
+    _written, WRITTEN, _chat_stream,
 )  # fmt: skip
 COMPLETE = Route(
     "/v1/completions", Complete, _complete, _complete_response, _ask_write,
-    _written, WRITTEN, Stream("text_completion", "cmpl", _complete_piece),
+    _written, WRITTEN, _complete_stream,
 )  # fmt: skip
 
 ROUTES: Mapping[str, Sequence[Route[Any]]] = {

@@ -1,46 +1,107 @@
 """Server-sent events: text on its way to the client while it is written."""
 
+import secrets
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol
 
 import orjson
 
-from zhumo.deploy.requests import Sampling
-from zhumo.deploy.routes import Json, Stream, envelope
+from zhumo.deploy.requests import Ask, Sampling
 from zhumo.deploy.served import Served
 from zhumo.deploy.writer import Told
 from zhumo.tasks import Answer
 from zhumo.words import say
 
-DONE = b"data: [DONE]\n\n"
+Json = dict[str, Any]
+
+
+class Stream(Protocol):
+    """How the answer to one request is told in events; an event that has a `type` is sent under that name."""
+
+    last: bytes
+    """What ends the stream, after all events."""
+
+    def begin(self) -> Iterator[Json]:
+        """Before the first piece."""
+
+    def piece(self, place: int, text: str) -> Iterator[Json]:
+        """A piece of the text at a place."""
+
+    def end(self, place: int, answer: Answer) -> Iterator[Json]:
+        """A text is whole: what of its answer was not told yet."""
+
+    def close(self, used: Json) -> Iterator[Json]:
+        """All texts are whole. used: as `Served.used`."""
+
+    def broken(self, message: str) -> Json:
+        """The server failed, too late for a status."""
+
+
+class Chunks:
+    """The chunks of OpenAI's chats and completions. said: a piece of text in a choice; called: calls in one."""
+
+    last = b"data: [DONE]\n\n"
+
+    def __init__(
+        self, ask: Sampling, kind: str, prefix: str, said: Callable[[str | None], Json],
+        called: Callable[[Answer], Json] | None = None,
+    ) -> None:  # fmt: skip
+        self._head, self._said, self._called = envelope(ask, kind, prefix), said, called
+        self._wants_usage = ask.stream_options is not None and ask.stream_options.include_usage
+
+    def begin(self) -> Iterator[Json]:
+        """Nothing."""
+        return iter(())
+
+    def piece(self, place: int, text: str) -> Iterator[Json]:
+        """A choice with a piece."""
+        yield self._chunk(place, self._said(text), None)
+
+    def end(self, place: int, answer: Answer) -> Iterator[Json]:
+        """A choice with its calls, and one with why it ended."""
+        if self._called is not None and "tool_calls" in answer:
+            yield self._chunk(place, self._called(answer), None)
+        yield self._chunk(place, self._said(None), answer["finish_reason"])
+
+    def close(self, used: Json) -> Iterator[Json]:
+        """The usage, where it was asked for."""
+        if self._wants_usage:
+            yield {**self._head, "choices": [], "usage": used}
+
+    def broken(self, message: str) -> Json:
+        """OpenAI's error."""
+        return {"error": {"message": message, "type": "server_error", "param": None, "code": "broken_stream"}}
+
+    def _chunk(self, place: int, said: Json, finish: str | None) -> Json:
+        return {**self._head, "choices": [{"index": place, **said, "logprobs": None, "finish_reason": finish}]}
+
+
+def envelope(ask: Ask, kind: str, prefix: str) -> Json:
+    """What every OpenAI answer begins with."""
+    return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": ask.model}
 
 
 async def events(
-    ask: Sampling, stream: Stream, first: Told, rest: AsyncIterator[Told], served: Served
+    ask: Ask, stream: Callable[[Any], Stream], first: Told, rest: AsyncIterator[Told], served: Served
 ) -> AsyncIterator[bytes]:
-    """OpenAI's chunks: the text of each choice in pieces, why it ended, the usage where it was asked for, [DONE].
-
-    A failure after the first byte can no longer be a status, so it becomes an error event.
-    """
-    head = envelope(ask, stream.kind, stream.prefix)
-    wants_usage = ask.stream_options is not None and ask.stream_options.include_usage
+    """A stream on the wire. A failure after the first byte can no longer be a status, so it becomes an event."""
+    telling = stream(ask)
     answers: list[Answer] = []
+    for event in telling.begin():
+        yield _event(event)
     try:
-        async for index, piece in _chain(first, rest):
-            if isinstance(piece, str):
-                yield _event({**head, "choices": [_choice(stream, index, piece, None)]})
-            else:
+        async for place, piece in _chain(first, rest):
+            if not isinstance(piece, str):
                 answers.append(piece)
-                yield _event({**head, "choices": [_choice(stream, index, None, piece["finish_reason"])]})
+            for event in telling.piece(place, piece) if isinstance(piece, str) else telling.end(place, piece):
+                yield _event(event)
     except Exception:  # told to the client and raised again for the log
-        message = say("error.serve.broken_stream", "en")
-        yield _event({"error": {"message": message, "type": "server_error", "param": None, "code": "broken_stream"}})
+        yield _event(telling.broken(say("error.serve.broken_stream", "en")))
         raise
-    used = served.used(sum(answer["prompt_tokens"] for answer in answers), answers)
-    if wants_usage:
-        yield _event({**head, "choices": [], "usage": used})
-    yield DONE
+    for event in telling.close(served.used(sum(answer["prompt_tokens"] for answer in answers), answers)):
+        yield _event(event)
+    yield telling.last
 
 
 async def timed(pieces: AsyncIterator[Told], served: Served) -> AsyncIterator[Told]:
@@ -59,9 +120,6 @@ async def _chain(first: Told, rest: AsyncIterator[Told]) -> AsyncIterator[Told]:
         yield piece
 
 
-def _choice(stream: Stream, index: int, text: str | None, finish: str | None) -> Json:
-    return {"index": index, **stream.piece(text), "logprobs": None, "finish_reason": finish}
-
-
-def _event(value: Any) -> bytes:
-    return b"data: " + orjson.dumps(value) + b"\n\n"
+def _event(value: Json) -> bytes:
+    name = f"event: {value['type']}\n" if "type" in value else ""
+    return name.encode() + b"data: " + orjson.dumps(value) + b"\n\n"

@@ -42,16 +42,15 @@ class Stops:
     def __init__(self, stops: Sequence[str]) -> None:
         self.stops = stops
         self.held = ""
-        self.found = False
+        self.found = ""  # the one that ended the text
 
     def add(self, text: str) -> str:
         """What of the text so far is certainly not part of a stop string; nothing more once one was found."""
         if self.found:
             return ""
         self.held += text
-        places = [place for stop in self.stops if (place := self.held.find(stop)) >= 0]
-        self.found = bool(places)
-        end = min(places) if places else len(self.held) - self._begun()
+        places = [(place, stop) for stop in self.stops if (place := self.held.find(stop)) >= 0]
+        end, self.found = min(places) if places else (len(self.held) - self._begun(), "")
         told, self.held = self.held[:end], "" if self.found else self.held[end:]
         return told
 

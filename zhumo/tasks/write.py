@@ -24,7 +24,9 @@ from zhumo.errors import DataError, ModelError
 from zhumo.metrics.measure import Measure
 from zhumo.metrics.text import likelihood_measures, preferred, text_measures
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
+from zhumo.tasks.calls import Calls, takes_functions, told
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches, collate, windows
+from zhumo.tasks.grammar import Grammars, form_of
 from zhumo.tasks.likely import logprobs, read_tokens
 from zhumo.tasks.pieces import Decoder, Stops
 from zhumo.tasks.taught import taught
@@ -66,7 +68,9 @@ def nearest_reply(_task: Task, train: Sequence[Row], test: Sequence[Row]) -> lis
 
 class Write(Task):
     """Rows {"text"}, {"prompt"} (a text, or ids) or {"messages"}; beside them the options of `Sampling`, `max_tokens`,
-    `stop`; `logprobs`: how many likeliest tokens to tell at each place; `echo`: say the prompt again."""
+    `stop`; `response_format` or `structured_outputs`: the form of the answer; with messages, functions: `tools`,
+    `tool_choice`, `parallel_tool_calls`; `logprobs`: how many likeliest tokens to tell at each place; `echo`: say the
+    prompt again."""
 
     name: ClassVar[str] = "write"
     fields: ClassVar[Mapping[str, Field]] = {
@@ -158,7 +162,8 @@ class Write(Task):
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """{"text", "finish_reason", "prompt_tokens", "completion_tokens"} for a row that asks for text, with
-        "prompt_dropped" where the prompt was too long; {"nll", "tokens"} for one that holds a reference: the nats of
+        "prompt_dropped" where the prompt was too long, "stop", the stop string that ended it, and "tool_calls", each
+        {"name", "arguments": JSON}; {"nll", "tokens"} for one that holds a reference: the nats of
         all its tokens, and their number; for a preference {"rejected_nll", "rejected_tokens"} as well.
 
         Rows that ask for text are `{"messages"}` and `{"prompt"}`. The reference is the assistant's message at the end
@@ -187,14 +192,17 @@ class Write(Task):
         """Write piece by piece; yields the pieces, and what a model is to read between them; returns the answer, whose
         `text` is all pieces together.
 
-        No piece ends inside a character and none holds any part of a stop string. Of a prompt that leaves no room in
-        `length` tokens only the newest tokens are read; `prompt_dropped` says how many were not.
+        No piece ends inside a character and none holds any part of a stop string, or of a call. Of a prompt that leaves
+        no room in `length` tokens only the newest tokens are read; `prompt_dropped` says how many were not.
 
         Raises:
             DataError: the row's options make no sense, or there is nothing to begin with.
-            ModelError: a chat, and the tokenizer has no template for it.
+            ModelError: a chat, and the tokenizer has no template for it; a form, and it has no bytes for its tokens.
         """
         sampling, max_tokens, stops = _sampling(row), _max_tokens(row), Stops(_stop_strings(row))
+        calls = Calls(row, self._tokenizer) if _may_call(row) else None
+        grammar = form_of(row) if calls is None else calls.grammar
+        constraint = None if grammar is None else self._grammars.begin(grammar)
         prompt = self._prompt(row)
         if not prompt:
             raise DataError("data.empty_prompt")
@@ -209,12 +217,13 @@ class Write(Task):
         if row.get("echo") and row.get("logprobs") is not None:
             echoed = yield from read_tokens(prompt, row["logprobs"], room)
         decoder = Decoder(self._tokenizer)
-        told: list[str] = []
+        pieces: list[str] = []
         written: list[Token] = []
         ended = False
         writing = write(
-            prompt, prompt if echoed is None else prompt[-1:], room=room, sampling=sampling, stop_ids=self._stop_ids
-        )
+            prompt, prompt if echoed is None else prompt[-1:], room=room, sampling=sampling, stop_ids=self._stop_ids,
+            constraint=constraint,
+        )  # fmt: skip
         reply: Tensor | None = None
         while room > len(prompt) and not stops.found:
             try:
@@ -228,18 +237,27 @@ class Write(Task):
             written.append(token)
             ended = token.id in self._stop_ids
             piece = "" if ended else stops.add(decoder.add(token.id))
+            if calls is not None:
+                piece = calls.add(piece)
             if piece:
-                told.append(piece)
+                pieces.append(piece)
                 yield piece
-        if rest := stops.add(decoder.rest()) + stops.rest():
-            told.append(rest)
+        rest = stops.add(decoder.rest()) + stops.rest()
+        made: Sequence[Any] = ()
+        if calls is not None:
+            made, rest = calls.made(rest)
+        if rest:
+            pieces.append(rest)
             yield rest
+        ended = ended or bool(stops.found) or (constraint is not None and constraint.ended)
         return {
-            "text": self._echoed(row) + "".join(told),
-            "finish_reason": "stop" if ended or stops.found else "length",
+            "text": self._echoed(row) + "".join(pieces),
+            "finish_reason": "length" if not ended else "tool_calls" if made else "stop",
             "prompt_tokens": len(prompt),
             "completion_tokens": len(written),
             **({"prompt_dropped": dropped} if dropped else {}),
+            **({"stop": stops.found} if stops.found else {}),
+            **({"tool_calls": made} if made else {}),
             **({"logprobs": self._likely(row, prompt, echoed, written)} if row.get("logprobs") is not None else {}),
         }
 
@@ -336,6 +354,10 @@ class Write(Task):
         closing = [] if self._tokenizer.template is None else [self.closing]
         return frozenset((*self._end(), *closing))
 
+    @cached_property
+    def _grammars(self) -> Grammars:
+        return Grammars(self._tokenizer, self._stop_ids)
+
     def _ids(self, prompt: str | Sequence[int]) -> list[int]:
         """A prompt as it is read: a text after the token that begins one; ids as they are."""
         if isinstance(prompt, str):
@@ -348,7 +370,10 @@ class Write(Task):
         if "messages" not in row:
             return self._ids(row["prompt"])
         messages = row["messages"] if _reply(row) is None else row["messages"][:-1]
-        return [token for token, _ in self._tokenizer.encode_chat(messages, prompt=True)]
+        tools = row["tools"] if _may_call(row) else []
+        taken = tools if takes_functions(self._tokenizer) else []
+        messages = told(messages, tools, self._tokenizer)
+        return [token for token, _ in self._tokenizer.encode_chat(messages, prompt=True, tools=taken)]
 
 
 def target_nll(model: Transformer, batch: Batch) -> Tensor:
@@ -402,6 +427,10 @@ def _nll(model: Transformer, states: Tensor, targets: Tensor) -> Tensor:
 
 def _asks(row: Row) -> bool:
     return "messages" in row or "prompt" in row
+
+
+def _may_call(row: Row) -> bool:
+    return bool(row.get("tools")) and row.get("tool_choice") != "none"
 
 
 def _reply(row: Row) -> str | None:

@@ -1,12 +1,12 @@
 """Writing with a causal model, one token at a time.
 
 The order is the published one: repetition penalty, temperature, top-k, top-p, min-p. Every option left at its default
-does nothing, and temperature 0 takes the likeliest token.
+does nothing, and temperature 0 takes the likeliest token. Before all of them comes what a text must be (`Constraint`).
 """
 
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -60,6 +60,21 @@ class Sampling:
             raise ValueError("top_p must be above 0: no token reaches nothing")
 
 
+class Constraint(Protocol):
+    """What one text must be, told token by token."""
+
+    def allowed(self) -> Tensor:
+        """Ids of the tokens that may come next, (allowed,) int64, never empty."""
+
+    def add(self, token: int, room: int) -> Sequence[int]:
+        """Go on with a token; returns those that must follow whatever the model says, at most `room`, already gone on
+        with."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may follow any more."""
+
+
 class Token(NamedTuple):
     """A token as it was written.
 
@@ -108,15 +123,31 @@ def _without(logits: Tensor, which: Tensor) -> Tensor:
     return logits.masked_fill(which, -torch.inf)
 
 
-def choose(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator) -> Token:
+def choose(
+    logits: Tensor,
+    seen: Tensor,
+    sampling: Sampling,
+    generator: torch.Generator,
+    constraint: Constraint | None = None,
+) -> Token:
     """One token from (vocabulary,) logits; `seen` as in `filtered`."""
     logits = logits.float()
-    allowed = filtered(logits, seen, sampling)
+    allowed = filtered(logits if constraint is None else _only(logits, constraint.allowed()), seen, sampling)
     if sampling.temperature == 0:
         index = int(allowed.argmax())
     else:
         index = int(torch.multinomial(allowed.softmax(-1), 1, generator=generator))
-    logprobs = logits.log_softmax(-1)
+    return _token(index, logits, sampling)
+
+
+def _only(logits: Tensor, ids: Tensor) -> Tensor:
+    ids = ids.to(logits.device)
+    return torch.full_like(logits, -torch.inf).index_copy(0, ids, logits[ids])
+
+
+def _token(index: int, logits: Tensor, sampling: Sampling) -> Token:
+    """A token as it was written, with what the (vocabulary,) logits say of its place."""
+    logprobs = logits.float().log_softmax(-1)
     best = logprobs.topk(min(sampling.alternatives, len(logits)))
     alternatives = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
     return Token(index, float(logprobs[index]), alternatives)
@@ -135,11 +166,19 @@ class Read(NamedTuple):
 
 
 def write(
-    ids: Sequence[int], unread: Sequence[int], *, room: int, sampling: Sampling, stop_ids: Collection[int] = ()
+    ids: Sequence[int],
+    unread: Sequence[int],
+    *,
+    room: int,
+    sampling: Sampling,
+    stop_ids: Collection[int] = (),
+    constraint: Constraint | None = None,
 ) -> Generator[Read | Token, Tensor | None, None]:
-    """Continue `ids` token by token, up to `room` tokens in all or a token of `stop_ids`, which is yielded too.
+    """Continue `ids` token by token, up to `room` tokens in all, a token of `stop_ids`, which is yielded too, or where
+    the constraint lets nothing follow.
 
     It yields the tokens, and between them what is to be read: whoever runs it may have one model read for many texts.
+    Tokens that a constraint leaves no choice about are read together with the one before them.
     unread: those at the end of `ids` that the model has not read yet.
     """
     logits = yield Read(unread, room)
@@ -147,13 +186,23 @@ def write(
     generator = torch.Generator(logits.device).manual_seed(sampling.seed)
     seen = torch.tensor(ids, device=logits.device)
     while True:
-        token = choose(logits, seen, sampling, generator)
+        token = choose(logits, seen, sampling, generator, constraint)
         yield token
         if token.id in stop_ids or len(seen) + 1 >= room:
             return
-        logits = yield Read([token.id], room)
+        forced = [] if constraint is None else constraint.add(token.id, room - len(seen) - 1)
+        ended = constraint is not None and constraint.ended
+        if not forced and ended:
+            return
+        logits = yield Read([token.id, *forced], room, every=bool(forced))
         assert logits is not None
-        seen = torch.cat((seen, torch.tensor([token.id], device=logits.device)))
+        for index, line in zip(forced, logits, strict=False):
+            yield _token(index, line, sampling)
+        seen = torch.cat((seen, torch.tensor([token.id, *forced], device=logits.device)))
+        if forced:
+            logits = logits[-1]
+        if ended or len(seen) >= room:
+            return
 
 
 Piece = TypeVar("Piece")

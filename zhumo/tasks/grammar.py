@@ -1,0 +1,139 @@
+"""What a text must be, where a row asks for it: JSON of a schema, a regular expression, one of some texts, a grammar.
+
+At each place llguidance (Moskal et al. 2025) says which tokens of this tokenizer may come next. A grammar is a program
+of a stranger's: its size, the work a place may cost and the seconds until it is ready are bounded.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from torch import Tensor
+
+from zhumo.errors import DataError, ModelError
+from zhumo.tasks import Row
+from zhumo.tokenizer import Tokenizer
+
+READY = 1.0  # seconds a grammar may take until its first token
+MOST = 65_536  # characters of one grammar
+SHOWN = 300  # characters of what is wrong with it
+# A tenth of llguidance's own bounds: schemas in use stay far below, and the worst ones found cost a place 0.2 s.
+LIMITS = LLParserLimits(
+    initial_lexer_fuel=200_000, step_lexer_fuel=20_000, max_lexer_states=50_000, max_grammar_size=20_000,
+    verbose_errors=False,
+)  # fmt: skip
+# Without freedom in blanks a model that is unsure cannot fill an answer with them, and more tokens are forced.
+COMPACT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+def form_of(row: Row) -> str | None:
+    """The grammar of the form a row asks for: OpenAI's `response_format`, or `structured_outputs` as vLLM calls it.
+
+    Raises:
+        DataError: it is none of the known forms.
+    """
+    match row.get("response_format"), row.get("structured_outputs"):
+        case ((None | {"type": "text"}), None):
+            return None
+        case {"type": "json_object"}, None:
+            return of_schema({"type": "object"})
+        case {"type": "json_schema", "json_schema": {"schema": schema}}, None:
+            return of_schema(schema)
+        case ((None | {"type": "text"}), {"json": schema, **rest}) if not rest:
+            return of_schema(schema)
+        case ((None | {"type": "text"}), {"regex": str(pattern), **rest}) if not rest:
+            return str(LLMatcher.grammar_from_regex(pattern))
+        case ((None | {"type": "text"}), {"choice": [*texts], **rest}) if texts and not rest:
+            return str(LLMatcher.grammar_from_lark(f"start: {' | '.join(json.dumps(str(text)) for text in texts)}"))
+        case ((None | {"type": "text"}), {"grammar": str(lark), **rest}) if not rest:
+            return str(LLMatcher.grammar_from_lark(lark))
+    raise DataError("data.bad_form", problem="response_format is text, json_object or json_schema, structured_outputs "
+                    "one of json, regex, choice and grammar, and a row has one of the two")  # fmt: skip
+
+
+def of_schema(schema: Any) -> str:
+    """The grammar of the JSON that a JSON Schema describes.
+
+    Raises:
+        DataError: it is not JSON.
+    """
+    try:
+        return str(LLMatcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False), overrides=COMPACT))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError("data.bad_form", problem=str(error)[:SHOWN]) from error
+
+
+class Grammar:
+    """A `Constraint` of one text."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may follow any more."""
+        return bool(self._matcher.is_stopped())
+
+    def allowed(self) -> Tensor:
+        """Ids of the tokens that may come next; those that end a text are among them where it may end.
+
+        Raises:
+            DataError: to find them costs more than a place may.
+        """
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        self._check()
+        return torch.from_numpy(np.unpackbits(bits, bitorder="little").nonzero()[0])
+
+    def add(self, token: int, room: int) -> Sequence[int]:
+        """Go on with a token; returns those that must follow, at most `room`, already gone on with.
+
+        Raises:
+            DataError: as `allowed`.
+        """
+        self._matcher.consume_token(token)
+        forced: list[int] = self._matcher.compute_ff_tokens()[:room]
+        if forced:
+            self._matcher.consume_tokens(forced)
+        self._check()
+        return forced
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise DataError("data.bad_form", problem=" ".join(self._matcher.get_error().split())[:SHOWN])
+
+
+class Grammars:
+    """Grammars over the tokens of one tokenizer. ends: tokens that end a text.
+
+    Raises:
+        ModelError: what its tokens read as bytes cannot be known.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, ends: Collection[int]) -> None:
+        try:
+            self._tokens = LLTokenizer(tokenizer.backend.to_str(), eos_token=sorted(ends))
+        except ValueError as error:
+            raise ModelError("model.no_grammar", problem=str(error)[:SHOWN]) from error
+        self._thread = ThreadPoolExecutor(1, "zhumo-grammar")
+
+    def begin(self, source: str) -> Grammar:
+        """A text that is to follow a grammar.
+
+        Raises:
+            DataError: it is no grammar, too large, or takes too long to get ready.
+        """
+        if len(source) > MOST:
+            raise DataError("data.bad_form", problem=f"it is longer than {MOST} characters")
+        try:
+            return self._thread.submit(self._ready, source).result(READY)
+        except TimeoutError as error:  # llguidance lets go of the interpreter meanwhile, and its own limits end it
+            raise DataError("data.bad_form", problem=f"it takes longer than {READY:g} s to get ready") from error
+
+    def _ready(self, source: str) -> Grammar:
+        grammar = Grammar(LLMatcher(self._tokens, source, log_level=0, limits=LIMITS))
+        grammar.allowed()  # what a grammar costs shows at its first place
+        return grammar
