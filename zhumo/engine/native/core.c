@@ -116,37 +116,44 @@ static INLINE void product_avx2(const Matrix *m, int tile, const Whole *in, int 
     for (int half = 0; half < 2; half++) {
         size_t place = (size_t)tile * m->blocks;
         __m256 total[AT_ONCE];
-        for (int r = 0; r < count; r++) total[r] = _mm256_setzero_ps();
+        EACH(AT_ONCE) for (int r = 0; r < count; r++) total[r] = _mm256_setzero_ps();
         for (int b = 0; b < m->blocks; b++, place++) {
             const uint8_t *w = m->quants + place * 64 * bits + half * 32;
-            __m256i weights[GROUPS];
-            for (int g = 0; g < GROUPS; g++) {
+            __m256i weights[GROUPS], sizes[GROUPS];
+            EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
                 __m256i raw = _mm256_loadu_si256((const __m256i *)(w + (bits == 8 ? g : g % 4) * 64));
-                if (bits == 8)
-                    weights[g] = _mm256_xor_si256(raw, top);  // back to signed: two products of unsigned would not fit
-                else
+                if (bits == 8) {  // back to signed: two products of unsigned would not fit
+                    weights[g] = _mm256_xor_si256(raw, top);
+                    sizes[g] = _mm256_abs_epi8(weights[g]);
+                } else {
                     weights[g] = _mm256_and_si256(g < 4 ? raw : _mm256_srli_epi16(raw, 4), low);
+                }
             }
             __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(m->scales + place * ROWS + half * 8)));
-            for (int r = 0; r < count; r++) {
+            __m256 minimum = _mm256_setzero_ps();
+            if (lifted) minimum = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(m->minima + place * ROWS + half * 8)));
+            EACH(AT_ONCE) for (int r = 0; r < count; r++) {
                 const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
                 const i4 *fours = (const i4 *)x->quants;
-                __m256i sum = _mm256_set1_epi32(bits == 8 || lifted ? 0 : 8 * x->owed);
-                for (int g = 0; g < GROUPS; g++) {
+                __m256i sum = _mm256_setzero_si256();
+                EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
                     __m256i wide = _mm256_set1_epi32(fours[g]);
-                    __m256i product = bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(weights[g]), _mm256_sign_epi8(wide, weights[g]))
-                                                : _mm256_maddubs_epi16(weights[g], wide);
-                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(product, ones));
+                    if (bits == 8) {
+                        __m256i pairs = _mm256_maddubs_epi16(sizes[g], _mm256_sign_epi8(wide, weights[g]));
+                        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+                    } else {  // eight pairs of products of 15 and 127 fit into 16 bits
+                        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights[g], wide));
+                    }
                 }
+                if (bits == 4) sum = _mm256_madd_epi16(sum, ones);
+                // Weights of 4 bits without a minimum are stored that much too large, so that they are unsigned.
+                if (bits == 4 && !lifted) sum = _mm256_add_epi32(sum, _mm256_set1_epi32(8 * x->owed));
                 __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(x->scale));
                 total[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), factor, total[r]);
-                if (lifted) {
-                    __m128i raw = _mm_loadu_si128((const __m128i *)(m->minima + place * ROWS + half * 8));
-                    total[r] = _mm256_fmadd_ps(_mm256_cvtph_ps(raw), _mm256_set1_ps(x->lift), total[r]);
-                }
+                if (lifted) total[r] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x->lift), total[r]);
             }
         }
-        for (int r = 0; r < count; r++) _mm256_storeu_ps((float *)(out + r) + half * 8, total[r]);
+        EACH(AT_ONCE) for (int r = 0; r < count; r++) _mm256_storeu_ps((float *)(out + r) + half * 8, total[r]);
     }
 }
 
