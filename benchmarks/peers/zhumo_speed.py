@@ -1,13 +1,24 @@
-"""Our native core, in the numbers of the GGUF file where that loses nothing, else in 8 bits: see `lines.py`."""
+"""Our native core, in the numbers of the GGUF file where that loses nothing, else in 8 bits: see `lines.py`.
 
+One more kind: ahead {"file", "threads", "prompts", "new", "stop": ids that end a text, "repeats"} -> {"with",
+"without": tokens a second after the first of each text, a number a repeat; "same": whether all texts are; "guessed": share of the
+tokens that were read ahead}: texts written one by one, with prompt lookup and without, by turns.
+"""
+
+import math
 import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from lines import Ids, Task, Written, serve
 
 from zhumo.bundle import assemble
-from zhumo.engine import NativeModel, Part
+from zhumo.engine import End, NativeModel, Part, Scheduler
+from zhumo.transformer.sample import Read, Sampling, Token
+from zhumo.transformer.sample import write as written
 from zhumo.weights import read_weights
 
 STREAMS, LENGTH = 32, 1024
@@ -35,5 +46,59 @@ class Model:
         return [int(logits[0].numpy().argmax()) for logits in self.core.step(parts)]
 
 
+def ahead(task: Task) -> Task:
+    core = Model(task).core
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    texts: dict[bool, list[Ids]] = {}
+    guessed = 0
+    for _ in range(task["repeats"]):
+        for steady in rates:
+            core.steady = steady  # a model that is not is never read ahead for
+            scheduler: Scheduler[int, Token, Ids] = Scheduler(core)
+            texts[steady], seconds = [], 0.0
+            for prompt in task["prompts"]:
+                text, took = alone(scheduler, writing(prompt, task["new"], task["stop"]), len(prompt))
+                texts[steady].append(text)
+                seconds += took
+            rates[steady].append(sum(map(len, texts[steady])) / seconds)
+            guessed = scheduler.guessed or guessed
+    total = sum(map(len, texts[True]))
+    return {"with": rates[True], "without": rates[False], "same": texts[True] == texts[False],
+            "guessed": guessed / total}  # fmt: skip
+
+
+def writing(prompt: Ids, new: int, stop: Ids) -> Generator[Read | Token, Any, Ids]:
+    """A text's greedy ids."""
+    found, reply = list[int](), None
+    steps = written(prompt, prompt, room=len(prompt) + new, sampling=Sampling(), stop_ids=stop)
+    while True:
+        try:
+            said = steps.send(reply)
+        except StopIteration:
+            return found
+        reply = None
+        if isinstance(said, Token):
+            found.append(said.id)
+        else:
+            reply = yield said
+
+
+def alone(
+    scheduler: Scheduler[int, Token, Ids], text: Generator[Read | Token, Any, Ids], size: int
+) -> tuple[Ids, float]:
+    """A text, and the seconds it took once its prompt of `size` tokens was read."""
+    known = scheduler.read + scheduler.saved + size
+    scheduler.add(0, text)
+    began = math.nan
+    while True:
+        for _, said in scheduler.step():
+            if isinstance(said, End):
+                assert said.result is not None, said.error
+                return said.result, time.perf_counter() - began
+        if math.isnan(began) and scheduler.read + scheduler.saved >= known:
+            began = time.perf_counter()
+
+
 if __name__ == "__main__":
-    serve(Model)
+    torch.set_num_threads(1)  # its own threads would spin on the cores that ours need
+    serve(Model, ahead=ahead)
