@@ -1,8 +1,8 @@
 """Our native core, in the numbers of the GGUF file where that loses nothing, else in 8 bits: see `lines.py`.
 
-One more kind: ahead {"file", "threads", "prompts", "new", "stop": ids that end a text, "repeats"} -> {"with",
-"without": tokens a second after the first of each text, a number a repeat; "same": whether all texts are; "guessed": share of the
-tokens that were read ahead}: texts written one by one, with prompt lookup and without, by turns.
+One more kind: ahead {"file", "threads", "prompts", "new", "stop": ids that end a text, "repeats"}
+-> {"with", "without": tokens a second after the first of each text, a number a repeat; "same": whether all texts are;
+"guessed": share of the tokens that were read ahead}: texts one by one, with prompt lookup and without, by turns.
 """
 
 import math
