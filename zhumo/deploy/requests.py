@@ -5,6 +5,7 @@ would change the answer, so it is accepted only at a value that asks for nothing
 """
 
 import json
+import secrets
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -225,6 +226,12 @@ class StructuredOutputs(Inner):
         return self
 
 
+class Document(Inner):
+    """A text among which is looked."""
+
+    text: Input
+
+
 class Streamed(Ask):
     """A text that may come in pieces."""
 
@@ -389,3 +396,25 @@ class Complete(Sampling):
         """The row's part that says what to tell beside the text."""
         echo = {"echo": True} if self.echo else {}
         return echo if self.logprobs is None else {**echo, "logprobs": self.logprobs}
+
+
+class Rerank(Ask):
+    """Documents to be put in the order in which they answer a query, as Cohere's and Jina's /v1/rerank."""
+
+    hints = frozenset(("user", "max_tokens_per_doc", "max_chunks_per_doc", "truncate", "priority"))
+    query: Input
+    documents: list[Input | Document] = Field(min_length=1, max_length=MAX_TEXTS)
+    top_n: int | None = Field(None, ge=1, le=MAX_TEXTS, description="Only the best so many.")
+    return_documents: bool = Field(False, description="Whether to say their texts again.")
+
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        return [document if isinstance(document, str) else document.text for document in self.documents]
+
+
+def choices(row: dict[str, Any], count: int = 1, seed: int | None = None) -> list[dict[str, Any]]:
+    """`count` answers to one row, each drawn with a seed of its own; one that draws nothing needs none."""
+    if not row.get("temperature"):
+        return [row] * count
+    first = secrets.randbelow(2**62) if seed is None else seed
+    return [{**row, "seed": (first + index) % 2**63} for index in range(count)]

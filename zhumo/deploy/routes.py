@@ -12,7 +12,21 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from zhumo.deploy.requests import OPTIONS, Ask, Chat, Classify, Complete, Embed, Likelihood, Recommend, Tag, Translate
+from zhumo.deploy import anthropic, responses
+from zhumo.deploy.requests import (
+    OPTIONS,
+    Ask,
+    Chat,
+    Classify,
+    Complete,
+    Embed,
+    Likelihood,
+    Recommend,
+    Rerank,
+    Tag,
+    Translate,
+    choices,
+)
 from zhumo.deploy.streams import Chunks, Json, Stream, envelope
 from zhumo.tasks import Answer, Row
 from zhumo.tasks.pieces import UNDECODED
@@ -21,13 +35,11 @@ WRITTEN = frozenset(("text", "finish_reason", "prompt_tokens", "completion_token
 A = TypeVar("A", bound=Ask)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Route(Generic[A]):
     """One answering endpoint.
 
     rows, response: request -> rows, (request, answers, usage) -> response.
-    request, answer: row -> request, response -> what it says of the row.
-    told: the names of an answer the response carries; empty: all.
     stream: how a request is answered in pieces.
     """
 
@@ -35,10 +47,20 @@ class Route(Generic[A]):
     ask: type[A]
     rows: Callable[[A], list[Row]]
     response: Callable[[A, Sequence[Answer], Json], Json]
+    stream: Callable[[A], Stream] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror(Route[A]):
+    """One that can be read backwards too.
+
+    request, answer: row -> request, response -> what it says of the row.
+    told: the names of an answer the response carries; empty: all.
+    """
+
     request: Callable[[Row], Json]
     answer: Callable[[Json], Answer]
     told: frozenset[str] = frozenset()
-    stream: Callable[[A], Stream] | None = None
 
 
 def _data(ask: Ask, answers: Sequence[Answer], _: Json) -> Json:
@@ -92,6 +114,27 @@ def _packed(vector: Sequence[float], form: str) -> Sequence[float] | str:
     return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode() if form == "base64" else vector
 
 
+def _candidates(ask: Rerank) -> list[Row]:
+    """One row, whose matches are the documents."""
+    return [{"text": ask.query, "matches": ask.texts()}]
+
+
+def _ranked(ask: Rerank, answers: Sequence[Answer], used: Json) -> Json:
+    """The documents by the cosine of their vectors and the query's; of the same text asked twice each is one."""
+    [answer] = answers
+    vectors = [answer["match_embedding"], *answer.get("match_embeddings", ())]
+    texts = ask.texts()
+    cosines = dict(zip(dict.fromkeys(texts), (np.array(vectors) @ np.array(answer["embedding"])).tolist(), strict=True))
+    best = sorted(range(len(texts)), key=lambda place: -cosines[texts[place]])[: ask.top_n]
+    results = [
+        {"index": place, "relevance_score": cosines[texts[place]],
+         **({"document": {"text": texts[place]}} if ask.return_documents else {})}
+        for place in best
+    ]  # fmt: skip
+    return {"id": f"rerank-{secrets.token_hex(12)}", "model": ask.model, "results": results,
+            "usage": {name: used[name] for name in ("prompt_tokens", "total_tokens")}}  # fmt: skip
+
+
 # translate
 
 
@@ -104,21 +147,13 @@ def _sources(ask: Translate) -> list[Row]:
 
 def _chat(ask: Chat) -> list[Row]:
     messages = [message.plain() for message in ask.messages]
-    return _choices(ask, {"messages": messages, **ask.options(), **ask.asked()})
+    return choices({"messages": messages, **ask.options(), **ask.asked()}, ask.n or 1, ask.seed)
 
 
 def _complete(ask: Complete) -> list[Row]:
     several = isinstance(ask.prompt, list) and not isinstance(ask.prompt[0], int)
-    prompts = ask.prompt if several else [ask.prompt]
-    return [row for prompt in prompts for row in _choices(ask, {"prompt": prompt, **ask.options(), **ask.asked()})]
-
-
-def _choices(ask: Chat | Complete, row: Row) -> list[Row]:
-    """n answers to one row, each drawn with a seed of its own; one that draws nothing needs none."""
-    if not ask.temperature:
-        return [row] * (ask.n or 1)
-    first = secrets.randbelow(2**62) if ask.seed is None else ask.seed
-    return [{**row, "seed": (first + index) % 2**63} for index in range(ask.n or 1)]
+    rows = [{"prompt": prompt, **ask.options(), **ask.asked()} for prompt in (ask.prompt if several else [ask.prompt])]
+    return [one for row in rows for one in choices(row, ask.n or 1, ask.seed)]
 
 
 def _ask_write(row: Row) -> Json:
@@ -205,36 +240,57 @@ def _complete_stream(ask: Complete) -> Stream:
     return Chunks(ask, "text_completion", "cmpl", lambda text: {"text": text or ""})
 
 
-RECOMMEND = Route("/v1/recommendations", Recommend, _history, _data, _ask_recommend, _first)
-CLASSIFY = Route("/v1/classify", Classify, _texts, _data, lambda row: {"input": row["text"]}, _first)
-TAG = Route("/v1/tag", Tag, _texts, _data, lambda row: {"input": row["text"]}, _first)
-EMBED = Route(
-    "/v1/embeddings", Embed, _embed, _embeddings, lambda row: {"input": row["text"]},
-    lambda response: {"embedding": _first(response)["embedding"]}, frozenset(("embedding",)),
+def _input(row: Row) -> Json:
+    return {"input": row["text"]}
+
+
+RECOMMEND = Mirror(
+    path="/v1/recommendations", ask=Recommend, rows=_history, response=_data, request=_ask_recommend, answer=_first
+)
+CLASSIFY = Mirror(path="/v1/classify", ask=Classify, rows=_texts, response=_data, request=_input, answer=_first)
+TAG = Mirror(path="/v1/tag", ask=Tag, rows=_texts, response=_data, request=_input, answer=_first)
+EMBED = Mirror(
+    path="/v1/embeddings", ask=Embed, rows=_embed, response=_embeddings, request=_input,
+    answer=lambda response: {"embedding": _first(response)["embedding"]}, told=frozenset(("embedding",)),
 )  # fmt: skip
-TRANSLATE = Route("/v1/translations", Translate, _sources, _data, lambda row: {"input": row["source"]}, _first)
-LIKELIHOOD = Route("/v1/likelihood", Likelihood, _texts, _data, lambda row: {"input": row["text"]}, _first)
-CHAT = Route(
-    "/v1/chat/completions", Chat, _chat, _chat_response, _ask_write,
-    _written, WRITTEN, _chat_stream,
+RERANK = Route(path="/v1/rerank", ask=Rerank, rows=_candidates, response=_ranked)
+TRANSLATE = Mirror(
+    path="/v1/translations", ask=Translate, rows=_sources, response=_data,
+    request=lambda row: {"input": row["source"]}, answer=_first,
 )  # fmt: skip
-COMPLETE = Route(
-    "/v1/completions", Complete, _complete, _complete_response, _ask_write,
-    _written, WRITTEN, _complete_stream,
+LIKELIHOOD = Mirror(path="/v1/likelihood", ask=Likelihood, rows=_texts, response=_data, request=_input, answer=_first)
+CHAT = Mirror(
+    path="/v1/chat/completions", ask=Chat, rows=_chat, response=_chat_response, stream=_chat_stream,
+    request=_ask_write, answer=_written, told=WRITTEN,
+)  # fmt: skip
+COMPLETE = Mirror(
+    path="/v1/completions", ask=Complete, rows=_complete, response=_complete_response, stream=_complete_stream,
+    request=_ask_write, answer=_written, told=WRITTEN,
+)  # fmt: skip
+RESPOND = Route(
+    path="/v1/responses", ask=responses.Respond, rows=responses.rows, response=responses.response,
+    stream=responses.Events,
+)  # fmt: skip
+CONVERSE = Route(
+    path="/v1/messages", ask=anthropic.Converse, rows=anthropic.rows, response=anthropic.response,
+    stream=anthropic.Events,
 )  # fmt: skip
 
 ROUTES: Mapping[str, Sequence[Route[Any]]] = {
     "recommend": (RECOMMEND,),
     "classify": (CLASSIFY,),
     "tag": (TAG,),
-    "embed": (EMBED,),
+    "embed": (EMBED, RERANK),
     "translate": (TRANSLATE,),
-    "write": (CHAT, COMPLETE, LIKELIHOOD),
+    "write": (CHAT, COMPLETE, RESPOND, CONVERSE, LIKELIHOOD),
 }
+MIRRORS: Mapping[str, Mirror[Any]] = {
+    "recommend": RECOMMEND, "classify": CLASSIFY, "tag": TAG, "embed": EMBED, "translate": TRANSLATE,
+}  # fmt: skip
 
 
-def route_of(task: str, row: Row) -> Route[Any]:
+def route_of(task: str, row: Row) -> Mirror[Any]:
     """The endpoint that answers a row of a task."""
     if task == "write":
         return CHAT if "messages" in row else COMPLETE if "prompt" in row else LIKELIHOOD
-    return ROUTES[task][0]
+    return MIRRORS[task]

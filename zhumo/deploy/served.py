@@ -109,6 +109,7 @@ class Served:
 
     def _read(self, rows: list[Row]) -> int:
         texts = [row[name] for row in rows for name in ("text", "source") if name in row]
+        texts += [match for row in rows for match in row.get("matches", ())]
         return 0 if self.task.tokenizer is None else sum(len(self.task.tokenizer.encode(text)) for text in texts)
 
     async def similar(self, item: str, k: int, kind: str) -> Answer:

@@ -25,7 +25,7 @@ from zhumo.deploy.guard import Guard
 from zhumo.deploy.meters import Meters
 from zhumo.deploy.pages import add_pages, find
 from zhumo.deploy.refusals import Refusal, on_error, on_http, on_invalid, on_refusal
-from zhumo.deploy.requests import Ask, Recommend, Sampling
+from zhumo.deploy.requests import Ask, Recommend, Streamed
 from zhumo.deploy.routes import ROUTES, Route
 from zhumo.deploy.served import Served
 from zhumo.deploy.shop import add_shop
@@ -94,7 +94,7 @@ def _endpoint(
             ask = ask.model_copy(update={"model": arm(ask.model, ask.user)})  # so the answer says who gave it
         one = find(served, ask.model, task)
         rows = route.rows(ask)
-        if route.stream is not None and isinstance(ask, Sampling) and ask.stream:
+        if route.stream is not None and isinstance(ask, Streamed) and ask.stream:
             pieces = timed(one.stream(rows), one)
             first = await _unless_gone(request, anext(pieces))  # what is wrong with a row is still a status
             return StreamingResponse(events(ask, route.stream, first, pieces, one), media_type="text/event-stream")

@@ -1,0 +1,54 @@
+"""Documents in the order in which they answer a query, as Cohere's and Jina's clients ask for it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zhumo.bundle import load
+from zhumo.deploy.parity import Server
+from zhumo.errors import GateError
+
+QUERY, TEXTS = "soft?", ["the zip broke on day one", "soft, warm and well made", "布料很好", "soft, warm and well made"]
+
+
+def rerank(server: Server, **changes: Any) -> Any:
+    return server.post("/v1/rerank", {"model": "embed-small", "query": QUERY, "documents": TEXTS, **changes}, 0)
+
+
+def test_the_order_is_that_of_the_cosines(server: Server, bundles: dict[str, Path]) -> None:
+    bundle = load(bundles["embed"])
+    asked, *found = (
+        np.array(answer[name])
+        for answer, name in zip(
+            bundle.answer([{"text": QUERY}, *({"text": text, "match": text} for text in TEXTS)]),
+            ["embedding", *["match_embedding"] * len(TEXTS)],
+            strict=True,
+        )
+    )
+    cosines = [float(vector @ asked) for vector in found]
+    answer = rerank(server)
+    assert [result["index"] for result in answer["results"]] == sorted(range(4), key=lambda place: -cosines[place])
+    for result in answer["results"]:
+        assert result["relevance_score"] == pytest.approx(cosines[result["index"]], abs=1e-5)
+        assert "document" not in result
+    assert answer["usage"]["total_tokens"] > len(TEXTS)
+
+
+def test_only_the_best_with_their_texts(server: Server) -> None:
+    documents = [TEXTS[0], {"text": TEXTS[1]}, TEXTS[2]]
+    whole, best = (
+        rerank(server, documents=documents),
+        rerank(server, documents=documents, top_n=2, return_documents=True),
+    )
+    assert [result["index"] for result in best["results"]] == [result["index"] for result in whole["results"]][:2]
+    assert all(result["document"]["text"] == TEXTS[result["index"]] for result in best["results"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"documents": []}, {"query": ""}, {"top_n": 0}, {"documents": [5]}, {"model": "write-small"}]
+)
+def test_what_makes_no_sense_is_refused(server: Server, changes: Any) -> None:
+    with pytest.raises(GateError):
+        rerank(server, **changes)
