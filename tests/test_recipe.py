@@ -39,6 +39,20 @@ def test_defaults_that_depend_on_others_are_filled_in(tmp_path: Path) -> None:
     assert lora.train.lr == 5e-4
 
 
+def test_what_a_search_chooses_from_can_be_left_to_us_and_is_shown(tmp_path: Path) -> None:
+    fresh = read(tmp_path, GOOD + "train: {minutes: 5, search: auto}\n")
+    assert fresh.train.search == {
+        "train.lr": [5e-4, 1e-3, 2e-3], "build.dropout": [0.1, 0.2, 0.4], "build.width": [64, 128, 256]
+    }  # fmt: skip
+    again = tmp_path / "again.yaml"
+    again.write_text(fresh.dump(), encoding="utf-8")
+    assert Recipe.read(again) == fresh
+    tuned = read(tmp_path, "task: classify\nprepare: {source: a}\nbuild: {start: minilm}\ntrain: {search: auto}\n")
+    assert tuned.train.search == {"train.lr": [5e-5, 1e-4, 2e-4], "build.dropout": [0.1, 0.2, 0.4]}
+    own = read(tmp_path, GOOD + "build: {size: base}\ntrain: {search: auto, lr: find}\n")
+    assert own.train.search == {"build.dropout": [0.1, 0.2, 0.4]} and own.train.lr == "find"
+
+
 def test_the_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
     recipe = read(tmp_path, GOOD)
     again = tmp_path / "again.yaml"

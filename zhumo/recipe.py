@@ -223,7 +223,8 @@ class Train(Section):
     search: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(
         default_factory=dict,
         description="Values to choose from by validation rows, by key: {build.dropout: [0.1, 0.2], train.lr: [...]}. "
-        "The time is shared among up to 8 random combinations.",
+        "The time is shared among up to 8 random combinations. auto: learning rate, dropout and, of a fresh model, "
+        "width.",
     )
     metric: Literal["loss", "task"] = Field(
         "loss",
@@ -301,8 +302,11 @@ class Recipe(Section):
             build["family"] = FAMILY.get(str(task), "llama")
         if isinstance(rank := build.get("lora"), int) and not isinstance(rank, bool):
             build["lora"] = {"rank": rank, "alpha": 2.0 * rank}
+        rate = 1e-3 if start is None or task == "recommend" else 5e-4 if build.get("lora") else 1e-4
+        if train.get("search") == "auto":
+            train["search"] = _usual_choices(build, train, rate)
         if train.get("lr") is None:
-            train["lr"] = 1e-3 if start is None or task == "recommend" else 5e-4 if build.get("lora") else 1e-4
+            train["lr"] = rate
         if train.get("metric") is None:
             train["metric"] = "task" if task == "recommend" else "loss"
         if all(train.get(name) is None for name in ("epochs", "steps", "minutes")):
@@ -368,6 +372,19 @@ class Recipe(Section):
 def _given(section: Any) -> dict[str, Any]:
     """What a section says itself."""
     return section.model_dump(exclude_unset=True) if isinstance(section, Section) else dict(section or {})
+
+
+def _usual_choices(build: Mapping[str, Any], train: Mapping[str, Any], rate: float) -> dict[str, list[JsonValue]]:
+    """What `search: auto` chooses from: values around the usual ones of what most often matters. What the sections say
+    themselves stays. rate: the usual learning rate."""
+    choices: dict[str, list[JsonValue]] = {}
+    if train.get("lr") is None:
+        choices["train.lr"] = [rate / 2, rate, 2 * rate]
+    if build.get("dropout") is None:
+        choices["build.dropout"] = [0.1, 0.2, 0.4]
+    if all(build.get(name) is None for name in ("start", "size", "width", "heads")):
+        choices["build.width"] = [64, 128, 256]
+    return choices
 
 
 FAMILY = {"classify": "bert", "tag": "bert", "embed": "bert", "translate": "marian"}
