@@ -68,7 +68,7 @@ OLD = "old"  # the bundle that is to be replaced
 K = 20  # items a recommender is asked for, so that its lists can be measured so far down
 AT_ONCE = 128  # rows answered between two steps of the progress bar
 PATIENCE = 2.0  # seconds of work that need no progress bar
-DIALLED = 1_000  # rows that are asked again for each value of a dial
+DIALLED = 500  # rows that are asked again for each value of a dial
 FEW = 300  # test rows below which the report warns
 
 

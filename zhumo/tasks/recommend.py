@@ -391,7 +391,7 @@ class Recommend(Task):
         diversity = row.get("diversity") or 0.0
         places = best(shown, k * WIDER if diversity else k)
         if diversity:
-            places = places[diverse(shown[places], self.voices.likeness(places).__getitem__, diversity, k)]
+            places = places[diverse(shown[places], self.voices.likeness(places), diversity, k)]
         items = [self._item(place) | {"score": float(np.exp(chances[place]))} for place in places.tolist()]
         if row.get("reasons") and len(places):
             for item, because in zip(items, self._reasons(visitor, chances, places, said), strict=True):

@@ -136,10 +136,22 @@ class Voices:
             line[near.indices] = near.data / max(float(near.data.sum()), shop.LEAST)
         return line
 
-    def likeness(self, places: np.ndarray) -> np.ndarray:
-        """How like some items are, (places, places): the cosine of what is near to each."""
-        near = self.near if self.alike is None else sparse.vstack([self.near, self.alike @ self.near], format="csr")
-        rows = near[places]
+    def likeness(self, places: np.ndarray) -> Callable[[int], np.ndarray]:
+        """For one of some items how like all of them are, (places,): the cosine of what is near to each."""
+        rows = self._company[places]
         length = np.sqrt(rows.multiply(rows).sum(axis=1))
-        table: np.ndarray = (rows @ rows.T).toarray() / np.maximum(np.outer(length, length), shop.LEAST)
-        return table
+        even = (sparse.diags_array(1 / np.maximum(length, shop.LEAST)) @ rows).tocsr()
+
+        def like(place: int) -> np.ndarray:
+            cosines: np.ndarray = even @ even[[place]].toarray()[0]
+            return cosines
+
+        return like
+
+    @cached_property
+    def _company(self) -> sparse.csr_array:
+        """What is near to every item, (items, warm)."""
+        if self.alike is None:
+            return self.near
+        everything: sparse.csr_array = sparse.vstack([self.near, self.alike @ self.near], format="csr")
+        return everything
