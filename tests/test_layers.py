@@ -84,4 +84,12 @@ def test_the_core_stands_on_torch_alone() -> None:
                 assert top == "torch" or name.startswith("zhumo.transformer") or top in STDLIB, f"{path.name}: {name}"
 
 
+def test_the_core_can_be_read_in_one_sitting() -> None:
+    core, families = PACKAGE / "transformer", PACKAGE / "transformer" / "families"
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in core.rglob("*.py")}
+    assert sum(count for path, count in lines.items() if path.parent == core) <= 2_000
+    shared = ("__init__.py", "family.py")  # the table of families, and what is the same in all of them
+    assert all(count <= 150 for path, count in lines.items() if path.parent == families and path.name not in shared)
+
+
 STDLIB = set(__import__("sys").stdlib_module_names)
