@@ -66,7 +66,7 @@ def test_logits_are_those_of_torch_up_to_whole_numbers(name: str, path: str) -> 
 @pytest.mark.parametrize("path", paths)
 def test_however_a_text_is_cut_and_whoever_else_is_there_it_reads_the_same(path: str, threads: int) -> None:
     model = model_of("llama")
-    alone = NativeModel(model, slots=1, length=48)
+    alone = NativeModel(model, slots=1, length=48, path=path)
     wanted = torch.cat([alone.step([Part(0, place, [token])])[0] for place, token in enumerate(TEXT)])
     core = NativeModel(model, slots=4, length=48, threads=threads, path=path)
     whole = torch.cat(core.step([Part(2, 0, TEXT), Part(0, 0, TEXT[:9]), Part(3, 0, TEXT[:1])]))

@@ -1,9 +1,10 @@
 """Models for serving: weights in whole numbers, one native call a step, many texts at a time."""
 
+from zhumo.engine.encoder import NativeEncoder
 from zhumo.engine.library import library
 from zhumo.engine.native import NativeModel, computes
 from zhumo.engine.parts import Part, Reader
 from zhumo.engine.scheduler import End, Scheduler
 from zhumo.engine.torch_model import TorchModel
 
-__all__ = ["End", "NativeModel", "Part", "Reader", "Scheduler", "TorchModel", "computes", "library"]
+__all__ = ["End", "NativeEncoder", "NativeModel", "Part", "Reader", "Scheduler", "TorchModel", "computes", "library"]

@@ -36,7 +36,7 @@ class Model(Structure):
         ("cosine", c_void_p),
         ("sine", c_void_p),
         *((name, c_int32) for name in ("depth", "width", "heads", "kv_heads", "head_dim", "hidden", "length", "slots")),
-        *((name, c_int32) for name in ("window", "norm_first", "centred", "activation")),
+        *((name, c_int32) for name in ("window", "norm_first", "centred", "activation", "passing")),
         ("epsilon", c_float),
         ("scale", c_float),
         ("keys", c_void_p),

@@ -1,7 +1,6 @@
 """A model's forward pass by the native core: packed once, then one call for any rows of any texts."""
 
 import itertools
-import math
 import os
 import time
 import weakref
@@ -12,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.engine.library import ACTIVATIONS, PATHS, Layer, Matrix, Model, Step, library
-from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack, vector
+from zhumo.engine.laid_out import LaidOut
+from zhumo.engine.library import PATHS, Model, Step, library
+from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack
 from zhumo.engine.parts import ROWS, Part, check
-from zhumo.transformer import Block, Config, Transformer
+from zhumo.transformer import Config, Transformer
 from zhumo.transformer.positions import turns
 
 ALIGNED = 64  # bytes
@@ -68,7 +68,7 @@ class NativeModel:
         self._path = PATHS.index(path) if path else core.zhumo_path()
         if self._path > core.zhumo_path():
             raise ValueError(f"this processor has no {path}; it has {PATHS[core.zhumo_path()]}")
-        self._kept: list[object] = []  # whatever C points to
+        self._laid_out = LaidOut()
         self.tokens = pack(model.stem.tokens.weight, bits=bits)
         self.head = self._head(model, bits)
         self._stem = model.stem
@@ -167,43 +167,11 @@ class NativeModel:
         return pack(head.weight, head.bias, bits)
 
     def _described(self, model: Transformer, room: int, bits: Bits) -> Model:
-        config = self.config
-        layers = (Layer * config.depth)()
-        for layer, block in zip(layers, model.blocks, strict=True):
-            assert isinstance(block, Block)
-            look, feed = block.attention, block.feed_forward
-            norms = {"attention": block.attention_norm, "query": look.query_norm, "key": look.key_norm}
-            for name, norm in (norms | {"feed": block.feed_forward_norm}).items():
-                setattr(layer, f"{name}_gain", self._vector(getattr(norm, "weight", None)))
-                setattr(layer, f"{name}_shift", self._vector(getattr(norm, "bias", None)))
-            linear = {"query": look.query, "key": look.key, "value": look.value, "out": look.out}
-            for name, part in (linear | {"gate": feed.gate, "up": feed.up, "down": feed.down}).items():
-                if part is not None:
-                    setattr(layer, name, self._matrix(pack(part.weight, part.bias, bits)))
-        self._kept.append(layers)
-        cosine, sine = self._rope() if config.positions == "rotary" else (None, None)
-        return Model(
-            layers, self._vector(getattr(model.norm, "weight", None)), self._vector(getattr(model.norm, "bias", None)),
-            self._matrix(self.head), cosine, sine, config.depth, config.width, config.heads, config.kv_heads,
-            config.head_dim, config.hidden, room, self.slots, config.window, config.norm_first, config.norm == "layer",
-            ACTIVATIONS.index(config.activation), config.norm_eps, 1 / math.sqrt(config.head_dim),
-            self.keys.data_ptr(), self.values.data_ptr(),
-        )  # fmt: skip
-
-    def _rope(self) -> tuple[int, int]:
-        cosine, sine = turns(torch.arange(self.length), self.config)
-        return self._pointer(cosine), self._pointer(sine)
-
-    def _matrix(self, packed: Packed) -> Matrix:
-        self._kept.append(packed)
-        minima, bias = (None if part is None else part.data_ptr() for part in (packed.minima, packed.bias))
-        tiles, blocks = packed.quants.shape[:2]
-        return Matrix(packed.quants.data_ptr(), packed.scales.data_ptr(), minima, bias, tiles, blocks, packed.bits, 0)
-
-    def _vector(self, values: Tensor | None) -> int | None:
-        return None if values is None else self._pointer(vector(values))
-
-    def _pointer(self, values: Tensor) -> int:
-        values = values.contiguous()
-        self._kept.append(values)
-        return values.data_ptr()
+        described = self._laid_out.model(model, bits)
+        described.head = self._laid_out.matrix(self.head)
+        described.length, described.slots = room, self.slots
+        described.keys, described.values = self.keys.data_ptr(), self.values.data_ptr()
+        if self.config.positions == "rotary":
+            turned = turns(torch.arange(self.length), self.config)
+            described.cosine, described.sine = map(self._laid_out.pointer, turned)
+        return described

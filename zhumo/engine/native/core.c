@@ -11,40 +11,20 @@
 
 #define INLINE inline __attribute__((always_inline))
 
-typedef float v16 __attribute__((vector_size(64), aligned(64)));
-typedef float v16_anywhere __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t i16 __attribute__((vector_size(64), aligned(64)));
-typedef uint32_t u16 __attribute__((vector_size(64), aligned(64)));
-typedef uint16_t h16 __attribute__((vector_size(32), aligned(2), may_alias));
 typedef int32_t i4 __attribute__((may_alias, aligned(1)));
-typedef int8_t b16 __attribute__((vector_size(16), aligned(1), may_alias));
 
-#define LOAD(p) (*(const v16_anywhere *)(p))
-#define STORE(p, x) (*(v16_anywhere *)(p) = (x))
+// The vectors of the kind that is compiled, and of so many whole numbers.
+#define V PATH(v)
+#define I PATH(i)
+#define U PATH(u)
+#define H PATH(h)
+#define LOAD(p) (*(const PATH(v_anywhere) *)(p))
+#define STORE(p, x) (*(PATH(v_anywhere) *)(p) = (x))
+// One or the other, number by number.
+#define WHERE(is, yes, no) ((V)(((is) & (I)(yes)) | (~(is) & (I)(no))))
 // Unrolled, so that what belongs to each turn stays in a register.
 #define EACH(times) TEXT(GCC unroll times)
 #define TEXT(x) _Pragma(#x)
-// One or the other, number by number. A macro, since a function's vectors are cut to what its own target has.
-#define WHERE(is, yes, no) ((v16)(((is) & (i16)(yes)) | (~(is) & (i16)(no))))
-
-// Float16 to float32 by arithmetic; no infinities, which no weights and no caches hold.
-static INLINE v16 from_half(const uint16_t *p) {
-    u16 bits = __builtin_convertvector(*(const h16 *)p, u16);
-    v16 size = (v16)((bits & 0x7fff) << 13) * 0x1p112f;
-    return (v16)((u16)size | (bits & 0x8000) << 16);
-}
-
-// Float32 to float16, to the nearest; what is too large becomes the largest.
-static INLINE h16 to_half(v16 x) {
-    u16 sign = ((u16)x >> 16) & 0x8000;
-    v16 size = (v16)((u16)x & 0x7fffffff);
-    size = WHERE(size < 65504.0f, size, (v16){} + 65504.0f);  // also of a NaN
-    u16 least = (u16){} + (113u << 23), exponent = (u16)size & 0x7f800000u;
-    exponent = (u16)WHERE(exponent > least, exponent, least);  // below 2^-14 all steps are alike
-    u16 unit = exponent + (13u << 23);               // added, it leaves no bits below those of a float16
-    u16 steps = (u16)(size + (v16)unit) - unit;
-    return __builtin_convertvector(sign | ((((exponent >> 23) - 112) << 10) + steps - 1024), h16);
-}
 
 #define CAT(a, b) a##_##b
 #define NAME(a, b) CAT(a, b)
@@ -52,16 +32,30 @@ static INLINE h16 to_half(v16 x) {
 // ---------------------------------------------------------------------------------------------------------- plain
 
 #define PATH(name) NAME(name, plain)
-#define HALVES from_half
+#define LANES 4
+#define HALVES(p) ((V){from_half((p)[0]), from_half((p)[1]), from_half((p)[2]), from_half((p)[3])})
 #define TILE product_plain
 
+// Float16 to float32 by arithmetic; no infinities, which no weights and no caches hold.
+static INLINE float from_half(uint16_t half) {
+    union {
+        uint32_t bits;
+        float number;
+    } size = {(uint32_t)(half & 0x7fff) << 13};
+    return (half & 0x8000 ? -0x1p112f : 0x1p112f) * size.number;
+}
+
 static INLINE void product_plain(const Matrix *m, int tile, const Whole *in, int row, const int count, const int bits,
-                              const int lifted, v16 *out) {
+                              const int lifted, float (*out)[ROWS]) {
     size_t place = (size_t)tile * m->blocks;
-    for (int r = 0; r < count; r++) out[r] = (v16){};
+    memset(out, 0, count * sizeof *out);
     for (int b = 0; b < m->blocks; b++, place++) {
         const uint8_t *w = m->quants + place * 64 * bits;
-        v16 scale = from_half(m->scales + place * ROWS);
+        float scale[ROWS], minimum[ROWS] = {0};
+        for (int i = 0; i < ROWS; i++) {
+            scale[i] = from_half(m->scales[place * ROWS + i]);
+            if (lifted) minimum[i] = from_half(m->minima[place * ROWS + i]);
+        }
         for (int r = 0; r < count; r++) {
             const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
             int32_t total[ROWS] = {0};
@@ -73,21 +67,21 @@ static INLINE void product_plain(const Matrix *m, int tile, const Whole *in, int
                         total[i] += weight * x->quants[4 * g + c];
                     }
             int32_t owed = lifted ? 0 : x->owed * (1 << (bits - 1));
-            for (int i = 0; i < ROWS; i++) out[r][i] += (float)(total[i] + owed) * (scale[i] * x->scale);
-            if (lifted) out[r] += from_half(m->minima + place * ROWS) * x->lift;
+            for (int i = 0; i < ROWS; i++)
+                out[r][i] += (float)(total[i] + owed) * (scale[i] * x->scale) + minimum[i] * x->lift;
         }
     }
 }
 
 #include "path.h"
 #undef PATH
+#undef LANES
 #undef HALVES
 #undef TILE
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define X86 1
 #include <immintrin.h>
-
 
 // ----------------------------------------------------------------------------------------------------------- avx2
 
@@ -98,20 +92,8 @@ static INLINE void product_plain(const Matrix *m, int tile, const Whole *in, int
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
-typedef struct {
-    __m256 low, high;
-} Pair;
-
-static INLINE v16 halves_avx2(const uint16_t *p) {
-    Pair pair = {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
-                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
-    v16 x;
-    memcpy(&x, &pair, sizeof x);
-    return x;
-}
-
 static INLINE void product_avx2(const Matrix *m, int tile, const Whole *in, int row, const int count, const int bits,
-                             const int lifted, v16 *out) {
+                             const int lifted, float (*out)[ROWS]) {
     const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15), top = _mm256_set1_epi8((char)0x80);
     for (int half = 0; half < 2; half++) {
         size_t place = (size_t)tile * m->blocks;
@@ -153,15 +135,17 @@ static INLINE void product_avx2(const Matrix *m, int tile, const Whole *in, int 
                 if (lifted) total[r] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x->lift), total[r]);
             }
         }
-        EACH(AT_ONCE) for (int r = 0; r < count; r++) _mm256_storeu_ps((float *)(out + r) + half * 8, total[r]);
+        EACH(AT_ONCE) for (int r = 0; r < count; r++) _mm256_storeu_ps(out[r] + half * 8, total[r]);
     }
 }
 
 #define PATH(name) NAME(name, avx2)
-#define HALVES halves_avx2
+#define LANES 8
+#define HALVES(p) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
 #define TILE product_avx2
 #include "path.h"
 #undef PATH
+#undef LANES
 #undef HALVES
 #undef TILE
 
@@ -180,12 +164,12 @@ static INLINE void product_avx2(const Matrix *m, int tile, const Whole *in, int 
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,prefer-vector-width=512")
 #endif
 
-static INLINE v16 halves_avx512(const uint16_t *p) {
-    return (v16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+static INLINE __m512 halves_avx512(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
 static INLINE void product_avx512(const Matrix *m, int tile, const Whole *in, int row, const int count, const int bits,
-                                  const int lifted, v16 *out) {
+                                  const int lifted, float (*out)[ROWS]) {
     const __m512i low = _mm512_set1_epi8(15);
     size_t place = (size_t)tile * m->blocks;
     __m512 total[AT_ONCE];
@@ -197,8 +181,8 @@ static INLINE void product_avx512(const Matrix *m, int tile, const Whole *in, in
             __m512i raw = _mm512_loadu_si512(w + (bits == 8 ? g : g % 4) * 64);
             weights[g] = bits == 8 ? raw : _mm512_and_si512(g < 4 ? raw : _mm512_srli_epi16(raw, 4), low);
         }
-        __m512 scale = (__m512)halves_avx512(m->scales + place * ROWS), minimum = _mm512_setzero_ps();
-        if (lifted) minimum = (__m512)halves_avx512(m->minima + place * ROWS);
+        __m512 scale = halves_avx512(m->scales + place * ROWS), minimum = _mm512_setzero_ps();
+        if (lifted) minimum = halves_avx512(m->minima + place * ROWS);
         EACH(AT_ONCE) for (int r = 0; r < count; r++) {
             const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
             const i4 *fours = (const i4 *)x->quants;
@@ -214,14 +198,16 @@ static INLINE void product_avx512(const Matrix *m, int tile, const Whole *in, in
             if (lifted) total[r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x->lift), total[r]);
         }
     }
-    EACH(AT_ONCE) for (int r = 0; r < count; r++) out[r] = (v16)total[r];
+    EACH(AT_ONCE) for (int r = 0; r < count; r++) _mm512_storeu_ps(out[r], total[r]);
 }
 
 #define PATH(name) NAME(name, avx512)
-#define HALVES halves_avx512
+#define LANES 16
+#define HALVES(p) ((V)halves_avx512(p))
 #define TILE product_avx512
 #include "path.h"
 #undef PATH
+#undef LANES
 #undef HALVES
 #undef TILE
 

@@ -36,8 +36,9 @@ typedef struct {
     const float *cosine, *sine; // length x head_dim / 2, or NULL
     int32_t depth, width, heads, kv_heads, head_dim, hidden, length, slots, window;
     int32_t norm_first, centred, activation;  // centred: layer norm, else the root of the mean square
+    int32_t passing;                          // keys and values serve this step alone: all layers have one place for them
     float epsilon, scale;                     // scale: of attention scores
-    uint16_t *keys;    // depth x slots x kv_heads x length / 16 x head_dim x 16
+    uint16_t *keys;    // depth (passing: 1) x slots x kv_heads x length / 16 x head_dim x 16
     uint16_t *values;  // depth x slots x kv_heads x length x head_dim
 } Model;
 

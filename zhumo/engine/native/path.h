@@ -1,65 +1,89 @@
 // One step of a model, for one kind of processor. `core.c` includes this once a kind, with
 //   PATH(name)    the name of a function of this kind,
-//   HALVES(p)     16 float16 numbers from p on, as float32,
+//   LANES         how many numbers its registers hold: of wider vectors compilers make memory,
+//   HALVES(p)     so many float16 numbers from p on, as float32,
 //   TILE          the product of one tile and a few rows of activations (the only other thing that differs).
-// Vectors are of the compiler's own kind, which every target has.
 
-static INLINE v16 PATH(exponential)(v16 x) {
-    x = WHERE(x < -87.0f, (v16){} - 87.0f, x);
-    x = WHERE(x > 88.0f, (v16){} + 88.0f, x);
-    v16 n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // to the nearest whole number
-    v16 r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    v16 y = 1.0f / 720.0f + r * (1.0f / 5040.0f);
+typedef float PATH(v) __attribute__((vector_size(4 * LANES)));
+typedef float PATH(v_anywhere) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t PATH(i) __attribute__((vector_size(4 * LANES)));
+typedef uint32_t PATH(u) __attribute__((vector_size(4 * LANES)));
+typedef uint16_t PATH(h) __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+// Float32 to float16, to the nearest; what is too large becomes the largest.
+static INLINE H PATH(to_half)(V x) {
+    U sign = ((U)x >> 16) & 0x8000;
+    V size = (V)((U)x & 0x7fffffff);
+    size = WHERE(size < 65504.0f, size, (V){} + 65504.0f);  // also of a NaN
+    U least = (U){} + (113u << 23), exponent = (U)size & 0x7f800000u;
+    exponent = (U)WHERE(exponent > least, exponent, least);  // below 2^-14 all steps are alike
+    U unit = exponent + (13u << 23);               // added, it leaves no bits below those of a float16
+    U steps = (U)(size + (V)unit) - unit;
+    return __builtin_convertvector(sign | ((((exponent >> 23) - 112) << 10) + steps - 1024), H);
+}
+
+static INLINE V PATH(exponential)(V x) {
+    x = WHERE(x < -87.0f, (V){} - 87.0f, x);
+    x = WHERE(x > 88.0f, (V){} + 88.0f, x);
+    V n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // to the nearest whole number
+    V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    V y = 1.0f / 720.0f + r * (1.0f / 5040.0f);
     y = 1.0f / 120.0f + r * y;
     y = 1.0f / 24.0f + r * y;
     y = 1.0f / 6.0f + r * y;
     y = 0.5f + r * y;
     y = 1.0f + r * (1.0f + r * y);
-    i16 power = (__builtin_convertvector(n, i16) + 127) << 23;
-    return y * (v16)power;
+    I power = (__builtin_convertvector(n, I) + 127) << 23;
+    return y * (V)power;
 }
 
-static INLINE float PATH(sum)(v16 x) {
+static INLINE float PATH(sum)(V x) {
     float total = 0;
-    for (int i = 0; i < 16; i++) total += x[i];
+    for (int i = 0; i < LANES; i++) total += x[i];
     return total;
 }
 
-static INLINE float PATH(largest)(v16 x) {
+static INLINE float PATH(largest)(V x) {
     float most = x[0];
-    for (int i = 1; i < 16; i++) most = x[i] > most ? x[i] : most;
+    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
     return most;
 }
 
-static INLINE v16 PATH(activated)(v16 x, int kind) {
-    if (kind == RELU) return WHERE(x > 0.0f, x, (v16){});
+static INLINE V PATH(activated)(V x, int kind) {
+    if (kind == RELU) return WHERE(x > 0.0f, x, (V){});
     if (kind == SILU) return x / (1.0f + PATH(exponential)(-x));
     if (kind == GELU_TANH) {
-        v16 inner = 1.595769122f * (x + 0.044715f * x * x * x);  // twice sqrt(2 / pi), for tanh by one exponential
+        V inner = 1.595769122f * (x + 0.044715f * x * x * x);  // twice sqrt(2 / pi), for tanh by one exponential
         return x / (1.0f + PATH(exponential)(-inner));
     }
-    v16 a = x * 0.707106781f;  // Abramowitz and Stegun 7.1.26, to 1.5e-7
-    v16 size = WHERE(a < 0.0f, -a, a);
-    v16 t = 1.0f / (1.0f + 0.3275911f * size);
-    v16 y = 0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)));
-    v16 erf = 1.0f - t * y * PATH(exponential)(-a * a);
+    V a = x * 0.707106781f;  // Abramowitz and Stegun 7.1.26, to 1.5e-7
+    V size = WHERE(a < 0.0f, -a, a);
+    V t = 1.0f / (1.0f + 0.3275911f * size);
+    V y = 0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)));
+    V erf = 1.0f - t * y * PATH(exponential)(-a * a);
     return 0.5f * x * (1.0f + WHERE(a < 0.0f, -erf, erf));
 }
 
-// 32 numbers as whole ones with a scale.
+// 32 numbers as whole ones with a scale. Plain loops: of conversions to bytes compilers make more than of vectors of them.
 static INLINE void PATH(quantise)(const float *x, Block *out) {
-    v16 low = LOAD(x), high = LOAD(x + 16);
-    v16 a = WHERE(low < 0.0f, -low, low), b = WHERE(high < 0.0f, -high, high);
-    float most = PATH(largest)(WHERE(a > b, a, b));
+    union {
+        float numbers[BLOCK];
+        int32_t bits[BLOCK];
+    } sizes;
+    memcpy(sizes.numbers, x, sizeof sizes);
+    int32_t largest = 0, total = 0, whole[BLOCK];
+    for (int i = 0; i < BLOCK; i++) {  // of floats without a sign, larger bits are larger numbers
+        int32_t size = sizes.bits[i] & 0x7fffffff;
+        largest = size > largest ? size : largest;
+    }
+    float most;
+    memcpy(&most, &largest, sizeof most);
     float inverse = most > 0 ? 127.0f / most : 0;
-    // adding 1.5 * 2^23 rounds to the nearest whole number
-    i16 p = __builtin_convertvector((low * inverse + 12582912.0f) - 12582912.0f, i16);
-    i16 q = __builtin_convertvector((high * inverse + 12582912.0f) - 12582912.0f, i16);
-    *(b16 *)out->quants = __builtin_convertvector(p, b16);
-    *(b16 *)(out->quants + 16) = __builtin_convertvector(q, b16);
-    i16 both = p + q;
-    int32_t total = 0;
-    for (int i = 0; i < 16; i++) total += both[i];
+    for (int i = 0; i < BLOCK; i++) {  // adding 1.5 * 2^23 rounds to the nearest whole number
+        whole[i] = (int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f);
+        total += whole[i];
+    }
+    for (int i = 0; i < BLOCK; i++) out->quants[i] = (int8_t)whole[i];
     out->scale = most / 127.0f;
     out->lift = out->scale * (float)total;
     out->owed = -total;
@@ -69,17 +93,17 @@ static INLINE void PATH(quantise)(const float *x, Block *out) {
 static void PATH(normalise)(const float *x, float *out, int size, const float *gain, const float *shift,
                             const Model *model) {
     int filled = (size + BLOCK - 1) / BLOCK * BLOCK;
-    v16 total = {}, squares = {};
-    for (int i = 0; i < filled; i += 16) total += LOAD(x + i);
+    V total = {}, squares = {};
+    for (int i = 0; i < filled; i += LANES) total += LOAD(x + i);
     float mean = model->centred ? PATH(sum)(total) / size : 0;
-    for (int i = 0; i < filled; i += 16) {
-        v16 away = LOAD(x + i) - mean;
+    for (int i = 0; i < filled; i += LANES) {
+        V away = LOAD(x + i) - mean;
         squares += away * away;
     }
     float spread = PATH(sum)(squares) - mean * mean * (filled - size);  // the zeros at the end are away by the mean
     float inverse = 1.0f / sqrtf(spread / size + model->epsilon);
-    for (int i = 0; i < filled; i += 16) {
-        v16 y = (LOAD(x + i) - mean) * inverse * LOAD(gain + i);
+    for (int i = 0; i < filled; i += LANES) {
+        V y = (LOAD(x + i) - mean) * inverse * LOAD(gain + i);
         STORE(out + i, shift ? y + LOAD(shift + i) : y);
     }
 }
@@ -102,7 +126,7 @@ static void PATH(enter)(const Work *work, int thread, const float *gain, const f
     meet(work->team);
 }
 
-static INLINE void PATH(tile)(const Matrix *m, int tile, const Whole *in, int row, const int count, v16 *out) {
+static INLINE void PATH(tile)(const Matrix *m, int tile, const Whole *in, int row, const int count, float (*out)[ROWS]) {
     if (m->bits == 8)
         TILE(m, tile, in, row, count, 8, 0, out);
     else if (m->minima)
@@ -110,23 +134,24 @@ static INLINE void PATH(tile)(const Matrix *m, int tile, const Whole *in, int ro
     else
         TILE(m, tile, in, row, count, 4, 0, out);
     if (m->bias)
-        for (int r = 0; r < count; r++) out[r] += LOAD(m->bias + (size_t)tile * ROWS);
+        for (int r = 0; r < count; r++)
+            for (int i = 0; i < ROWS; i++) out[r][i] += m->bias[(size_t)tile * ROWS + i];
 }
 
-static void PATH(tile_1)(const Matrix *m, int tile, const Whole *in, int row, v16 *out) {
+static void PATH(tile_1)(const Matrix *m, int tile, const Whole *in, int row, float (*out)[ROWS]) {
     PATH(tile)(m, tile, in, row, 1, out);
 }
 
-static void PATH(tile_4)(const Matrix *m, int tile, const Whole *in, int row, v16 *out) {
+static void PATH(tile_4)(const Matrix *m, int tile, const Whole *in, int row, float (*out)[ROWS]) {
     PATH(tile)(m, tile, in, row, 4, out);
 }
 
-static void PATH(tile_8)(const Matrix *m, int tile, const Whole *in, int row, v16 *out) {
+static void PATH(tile_8)(const Matrix *m, int tile, const Whole *in, int row, float (*out)[ROWS]) {
     PATH(tile)(m, tile, in, row, 8, out);
 }
 
 // 16 outputs for as many rows as fit at once, from `row` on, before `end`; how many rows.
-static INLINE int PATH(outputs)(const Matrix *m, int tile, const Whole *in, int row, int end, v16 *out) {
+static INLINE int PATH(outputs)(const Matrix *m, int tile, const Whole *in, int row, int end, float (*out)[ROWS]) {
     if (end - row >= 8) return PATH(tile_8)(m, tile, in, row, out), 8;
     if (end - row >= 4) return PATH(tile_4)(m, tile, in, row, out), 4;
     return PATH(tile_1)(m, tile, in, row, out), 1;
@@ -137,11 +162,11 @@ static void PATH(multiply)(const Work *work, const Matrix *m, const Whole *in, i
                            int add, int from, int to) {
     for (int t = from; t < to; t++)
         for (int r = 0; r < rows;) {
-            v16 y[AT_ONCE];
+            float y[AT_ONCE][ROWS];
             int count = PATH(outputs)(m, t, in, r, rows, y);
             for (int i = 0; i < count; i++, r++) {
                 float *place = out + (size_t)r * stride + (size_t)t * ROWS;
-                STORE(place, add ? y[i] + LOAD(place) : y[i]);
+                for (int j = 0; j < ROWS; j++) place[j] = add ? place[j] + y[i][j] : y[i][j];
             }
         }
     (void)work;
@@ -169,8 +194,8 @@ static void PATH(look_for)(const Work *work, const Layer *layer) {
 }
 
 static INLINE void PATH(turn)(float *x, const float *cosine, const float *sine, int half) {
-    for (int i = 0; i < half; i += 16) {
-        v16 left = LOAD(x + i), right = LOAD(x + half + i), c = LOAD(cosine + i), s = LOAD(sine + i);
+    for (int i = 0; i < half; i += LANES) {
+        V left = LOAD(x + i), right = LOAD(x + half + i), c = LOAD(cosine + i), s = LOAD(sine + i);
         STORE(x + i, left * c - right * s);
         STORE(x + half + i, right * c + left * s);
     }
@@ -199,10 +224,10 @@ static void PATH(remember)(const Work *work, const Layer *layer, size_t place) {
             size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length * size;
             uint16_t *keys = model->keys + start + position / 16 * 16 * size + position % 16;
             uint16_t *values = model->values + start + position * size;
-            for (int i = 0; i < size; i += 16) {
-                h16 half = to_half(LOAD(key + i));
-                for (int j = 0; j < 16; j++) keys[(size_t)(i + j) * 16] = half[j];
-                *(h16 *)(values + i) = to_half(LOAD(value + i));
+            for (int i = 0; i < size; i += LANES) {
+                H half = PATH(to_half)(LOAD(key + i));
+                for (int j = 0; j < LANES; j++) keys[(size_t)(i + j) * 16] = half[j];
+                *(H *)(values + i) = PATH(to_half)(LOAD(value + i));
             }
         }
     meet(work->team);
@@ -218,14 +243,15 @@ static INLINE void PATH(attend)(const Model *model, const uint16_t *keys, const 
         high = untils[q] > high ? untils[q] : high;
     }
     size_t stride = (size_t)model->length;
-    for (int block = low / 16 * 16; block < high; block += 16) {
-        v16 found[QUERIES];
-        for (int q = 0; q < count; q++) found[q] = (v16){};
+    for (int place = low / 16 * 16; place < high; place += LANES) {
+        const uint16_t *key = keys + (size_t)(place / 16 * 16) * size + place % 16;
+        V found[QUERIES];
+        EACH(QUERIES) for (int q = 0; q < count; q++) found[q] = (V){};
         for (int d = 0; d < size; d++) {
-            v16 key = HALVES(keys + (size_t)block * size + d * 16);
-            for (int q = 0; q < count; q++) found[q] += queries[q][d] * key;
+            V numbers = HALVES(key + d * 16);
+            EACH(QUERIES) for (int q = 0; q < count; q++) found[q] += queries[q][d] * numbers;
         }
-        for (int q = 0; q < count; q++) STORE(scores + q * stride + block, found[q] * model->scale);
+        EACH(QUERIES) for (int q = 0; q < count; q++) STORE(scores + q * stride + place, found[q] * model->scale);
     }
     float inverse[QUERIES];
     for (int q = 0; q < count; q++) {
@@ -233,32 +259,32 @@ static INLINE void PATH(attend)(const Model *model, const uint16_t *keys, const 
         int from = low / 16 * 16, to = (high + 15) / 16 * 16;
         for (int p = from; p < starts[q]; p++) score[p] = -INFINITY;
         for (int p = untils[q]; p < to; p++) score[p] = -INFINITY;
-        for (int p = from; p < to; p += 16) {
+        for (int p = from; p < to; p += LANES) {
             float here = PATH(largest)(LOAD(score + p));
             most = here > most ? here : most;
         }
-        v16 total = {};
-        for (int p = from; p < to; p += 16) {
-            v16 x = LOAD(score + p);
-            v16 chance = WHERE(x > -INFINITY, PATH(exponential)(x - most), (v16){});
+        V total = {};
+        for (int p = from; p < to; p += LANES) {
+            V x = LOAD(score + p);
+            V chance = WHERE(x > -INFINITY, PATH(exponential)(x - most), (V){});
             STORE(score + p, chance);
             total += chance;
         }
         inverse[q] = 1.0f / PATH(sum)(total);
     }
-    for (int d = 0; d < size; d += 32) {
-        v16 left[QUERIES], right[QUERIES];
-        for (int q = 0; q < count; q++) left[q] = right[q] = (v16){};
+    for (int d = 0; d < size; d += 2 * LANES) {
+        V left[QUERIES], right[QUERIES];
+        EACH(QUERIES) for (int q = 0; q < count; q++) left[q] = right[q] = (V){};
         for (int p = low; p < high; p++) {
-            v16 a = HALVES(values + (size_t)p * size + d), b = HALVES(values + (size_t)p * size + d + 16);
-            for (int q = 0; q < count; q++) {
+            V a = HALVES(values + (size_t)p * size + d), b = HALVES(values + (size_t)p * size + d + LANES);
+            EACH(QUERIES) for (int q = 0; q < count; q++) {
                 left[q] += scores[q * stride + p] * a;
                 right[q] += scores[q * stride + p] * b;
             }
         }
-        for (int q = 0; q < count; q++) {
+        EACH(QUERIES) for (int q = 0; q < count; q++) {
             STORE(outs[q] + d, left[q] * inverse[q]);
-            STORE(outs[q] + d + 16, right[q] * inverse[q]);
+            STORE(outs[q] + d + LANES, right[q] * inverse[q]);
         }
     }
 }
@@ -308,7 +334,7 @@ static void PATH(widen)(const Work *work, const Layer *layer) {
     while ((end = take(work->team, wide.count, &first)) > first)
         for (int b = first; b < end; b++)
             for (int r = 0; r < rows;) {
-                v16 up[2][AT_ONCE], gate[2][AT_ONCE];
+                float up[2][AT_ONCE][ROWS], gate[2][AT_ONCE][ROWS];
                 int count = 0;
                 for (int half = 0; half < 2; half++) {
                     count = PATH(outputs)(&layer->up, 2 * b + half, &work->narrow, r, rows, up[half]);
@@ -316,10 +342,11 @@ static void PATH(widen)(const Work *work, const Layer *layer) {
                 }
                 for (int i = 0; i < count; i++, r++) {
                     float row[BLOCK];
-                    for (int half = 0; half < 2; half++)
-                        STORE(row + 16 * half, layer->gate.quants
-                                                   ? PATH(activated)(gate[half][i], kind) * up[half][i]
-                                                   : PATH(activated)(up[half][i], kind));
+                    for (int j = 0; j < BLOCK; j += LANES) {
+                        const float *x = up[j / ROWS][i] + j % ROWS, *y = gate[j / ROWS][i] + j % ROWS;
+                        STORE(row + j, layer->gate.quants ? PATH(activated)(LOAD(y), kind) * LOAD(x)
+                                                          : PATH(activated)(LOAD(x), kind));
+                    }
                     PATH(quantise)(row, wide.blocks + (size_t)r * wide.count + b);
                 }
             }
@@ -355,8 +382,8 @@ static void PATH(step)(const Work *work, int thread) {
         else
             PATH(enter)(work, thread, before ? before->feed_gain : NULL, before ? before->feed_shift : NULL);
         PATH(look_for)(work, layer);
-        PATH(remember)(work, layer, l);
-        PATH(attend_all)(work, thread, l);
+        PATH(remember)(work, layer, model->passing ? 0 : l);
+        PATH(attend_all)(work, thread, model->passing ? 0 : l);
         PATH(project)(work, &layer->out, &work->attended, rows, states, filled, 1);
         if (model->norm_first)
             PATH(enter)(work, thread, layer->feed_gain, layer->feed_shift);

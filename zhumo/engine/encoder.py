@@ -1,0 +1,151 @@
+"""A model that only reads, by the native core: texts of any lengths side by side, none padded, in whole numbers."""
+
+import threading
+import weakref
+from collections.abc import Sequence
+from ctypes import byref
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zhumo.engine.laid_out import LaidOut
+from zhumo.engine.library import PATHS, Model, Step, library
+from zhumo.engine.native import ALIGNED, computes
+from zhumo.engine.packed import Bits, filled
+from zhumo.transformer import Cache, Source, Transformer
+from zhumo.transformer.positions import turns
+
+AT_ONCE = 64  # tokens of one call, unless a text is longer: what is computed of them stays in a core's own cache
+
+
+class Text(NamedTuple):
+    """Where a text lies among the tokens of a batch."""
+
+    start: int
+    size: int
+
+
+class NativeEncoder(Transformer):
+    """Stands in for a `Transformer` wherever its last hidden states are asked for; its blocks have so many bits.
+
+    What is looked up or asked once a text, embeddings and head, stays as it was. A text's states are the same, bit for
+    bit, whatever else is in the batch. path: the kind of processor code, by default the best one.
+
+    Raises:
+        ValueError: a model the core does not compute, or no core.
+    """
+
+    def __init__(
+        self, model: Transformer, *, bits: Bits = 8, threads: int | None = None, path: str | None = None
+    ) -> None:
+        nn.Module.__init__(self)
+        core = library()
+        if core is None or not computes(model.config):
+            raise ValueError("there is no native core here, or it does not compute this model")
+        self.config, self.stem, self.head, self.encoder = model.config, model.stem, model.head, None
+        self.bits: int = bits
+        self._parameters_of_all = model.parameter_count()
+        self._core, self._path = core, PATHS.index(path) if path else core.zhumo_path()
+        self._laid_out = LaidOut()
+        self._model = self._laid_out.model(model, bits)
+        self._model.passing = 1
+        if model.config.positions == "rotary":
+            turned = turns(torch.arange(model.config.length), model.config)
+            self._model.cosine, self._model.sine = map(self._laid_out.pointer, turned)
+        self._threads = threads or torch.get_num_threads()
+        self._team = core.zhumo_open(self._threads)
+        if not self._team:
+            raise MemoryError(f"no {self._threads} threads to be had")
+        weakref.finalize(self, core.zhumo_close, self._team)
+        self._room = torch.empty(0, dtype=torch.uint8)
+        self._lock = threading.Lock()  # the threads and the room are for one call at a time
+
+    def parameter_count(self) -> int:
+        """Of the model it stands for."""
+        return self._parameters_of_all
+
+    @torch.inference_mode()
+    def hidden(
+        self,
+        ids: Tensor,
+        *,
+        segments: Tensor | None = None,
+        types: Tensor | None = None,
+        cache: Cache | None = None,
+        source: Sequence[Source] | None = None,
+    ) -> Tensor:
+        """Last hidden states, (batch, time, width), as a `Transformer`'s; where segments are 0 there are zeros.
+
+        Raises:
+            ValueError: a token that is not there, a text longer than the model was made for, or types, a cache or a
+                source, none of which it knows.
+        """
+        if types is not None or cache is not None or source is not None:
+            raise ValueError("it reads whole texts of one kind")
+        segments = torch.ones_like(ids) if segments is None else segments
+        texts = _texts(segments)
+        longest = max((text.size for text in texts), default=0)
+        if longest > self.config.length:
+            raise ValueError(f"{longest} positions, but the model was made for {self.config.length}")
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.config.vocabulary:
+            raise ValueError(f"a token is none of the {self.config.vocabulary}")
+        flat, width = ids.flatten(), self.config.width
+        found = torch.zeros(flat.numel(), width)
+        with self._lock:
+            for some in _calls(texts):
+                places = torch.cat([torch.arange(text.start, text.start + text.size) for text in some])
+                found[places] = self._read(flat[places], [text.size for text in some])[:, :width]
+        return found.view(*ids.shape, width)
+
+    def _read(self, ids: Tensor, sizes: Sequence[int]) -> Tensor:
+        """States of the tokens of texts of so many tokens each, (tokens, width filled up)."""
+        config, count = self.config, len(ids)
+        positions = torch.cat([torch.arange(size) for size in sizes])
+        lengths = torch.tensor(sizes)
+        slots = torch.repeat_interleave(lengths).int()
+        untils = (positions + 1 if config.causal else lengths.repeat_interleave(lengths)).int()
+        states = self.stem.placed(self.stem.tokens(ids), positions).float()
+        states = F.pad(states, (0, filled(config.width) - config.width)).contiguous()
+        rows, positions = torch.arange(count, dtype=torch.int32), positions.int()
+        model = Model.from_buffer_copy(self._model)
+        model.length, model.slots = -(-max(sizes) // 16) * 16, len(sizes)
+        known = 2 * model.slots * model.length * config.kv_heads * config.head_dim  # bytes of keys, and of values
+        known = -(-known // ALIGNED) * ALIGNED
+        needed = 2 * known + self._core.zhumo_scratch(byref(model), count, self._threads) + ALIGNED
+        if len(self._room) < needed:
+            self._room = torch.empty(needed, dtype=torch.uint8)
+        place = -(-self._room.data_ptr() // ALIGNED) * ALIGNED
+        model.keys, model.values = place, place + known
+        step = Step(
+            count, count, slots.data_ptr(), positions.data_ptr(), untils.data_ptr(), rows.data_ptr(),
+            states.data_ptr(), None, place + 2 * known,
+        )  # fmt: skip
+        self._core.zhumo_step(self._team, byref(model), byref(step), self._path)
+        return states
+
+
+def _texts(segments: Tensor) -> list[Text]:
+    """The runs of one number, those of 0 left out, in each row of (batch, time)."""
+    if not segments.numel():
+        return []
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    starts = begins.flatten().nonzero().flatten()
+    sizes = torch.diff(starts, append=torch.tensor([segments.numel()]))
+    kept = segments.flatten()[starts] != 0
+    return [Text(*pair) for pair in zip(starts[kept].tolist(), sizes[kept].tolist(), strict=True)]
+
+
+def _calls(texts: Sequence[Text]) -> list[list[Text]]:
+    """Texts that are read together, in order, about as many tokens a call as stay in a core's own cache."""
+    calls: list[list[Text]] = []
+    left = 0
+    for text in texts:
+        if not calls or text.size > left:
+            calls.append([])
+            left = AT_ONCE
+        calls[-1].append(text)
+        left -= text.size
+    return calls
