@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
+from zhumo.engine import NativeEncoder, computes, library
 from zhumo.errors import ModelError
 from zhumo.run import read_json, write_json
 from zhumo.tasks import TASKS, Answer, Row, Task, task_class
@@ -22,6 +23,7 @@ from zhumo.transformer.families import to_disk, write_config
 from zhumo.weights import Weights, read_weights, write_tensors
 
 TASK_FORMAT = 1
+FULL = 32  # bits of weights that are as they were learned
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Bundle:
     tokenizer: Tokenizer | None
     task: Task | None
     folder: Path
+
+    @property
+    def bits(self) -> int:
+        """Of the weights that `answer` computes with."""
+        return self.model.bits if isinstance(self.model, NativeEncoder) else FULL
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:
         """What the model says of each row.
@@ -47,8 +54,10 @@ class Bundle:
             return self.task.answer(self.model, rows)
 
 
-def load(folder: str | Path) -> Bundle:
+def load(folder: str | Path, *, bits: int | None = None) -> Bundle:
     """Load a bundle, a step's model folder, a bare Hugging Face folder or a GGUF file.
+
+    bits: None: those a bundle was made to be served in, where its task only reads and this machine can; 32: as learned.
 
     Raises:
         ModelError: something is missing, damaged or not supported, and which.
@@ -56,8 +65,17 @@ def load(folder: str | Path) -> Bundle:
     folder = Path(folder)
     task = load_task(folder) if (folder / "task.json").is_file() else None
     weights = read_weights(folder)
-    model = assemble(weights, task)
-    return Bundle(model.eval(), weights.family, task.tokenizer if task else weights.tokenizer, task, folder)
+    model = assemble(weights, task).eval()
+    bits = _bits(folder) if bits is None else bits
+    if bits != FULL and task is not None and task.reads and library() is not None and computes(model.config):
+        model = NativeEncoder(model).eval()
+    return Bundle(model, weights.family, task.tokenizer if task else weights.tokenizer, task, folder)
+
+
+def _bits(folder: Path) -> int:
+    facts = folder / "run.json"
+    bits: int = read_json(facts).get("bits", FULL) if facts.is_file() else FULL
+    return bits
 
 
 def assemble(weights: Weights, task: Task | None) -> Transformer:

@@ -265,7 +265,12 @@ class Deploy(Section):
 
     parity: int = Field(200, ge=1, description="Evaluated rows that are asked again over HTTP.")
     bits: Literal[8, 32] = Field(
-        32, description="Of the weights that texts are written with; 8 is several times faster, and is measured."
+        32, description="Of the weights that texts are written or read with; 8 is faster, and is measured."
+    )
+    export: list[Literal["gguf-f32", "gguf-f16", "gguf-q8_0", "onnx"]] = Field(
+        default_factory=list,
+        description="Forms for other programs, in export/: of a model that writes, files for llama.cpp in float32, "
+        "float16 or 8 bits; of an encoder, a graph for onnxruntime.",
     )
 
 

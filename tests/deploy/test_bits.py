@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
+from zhumo import bundle
+from zhumo.bundle import load
 from zhumo.deploy import step
-from zhumo.deploy.parity import served
+from zhumo.deploy.parity import difference, served
 from zhumo.engine import library
 from zhumo.errors import GateError
 from zhumo.make import make
@@ -74,3 +76,49 @@ def test_a_machine_without_the_core_makes_no_such_bundle(made: Made, monkeypatch
     monkeypatch.setattr(step, "narrows", lambda model: False)
     with pytest.raises(GateError, match="native core"):
         again(made)
+
+
+READS = """
+task: TASK
+prepare: {source: DATA, length: 32, vocabulary: 400, split: {test: 0.4, valid: 0.1}}
+build: {size: tiny}
+train: {steps: 20, batch: 16, threads: 1}
+deploy: {parity: 5, bits: 8}
+"""
+
+
+@pytest.fixture(scope="module", params=["classify", "embed"])
+def reading(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root = tmp_path_factory.mktemp(request.param)
+    lines = [
+        json.dumps({"text": f"{number} {asked}", "label": reply, "match": f"{reply} {number}"})
+        for number in range(20)
+        for asked, reply in zip(ASKED, REPLIES, strict=True)
+    ]
+    (root / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    said = READS.replace("TASK", request.param).replace("DATA", str(root / "rows.jsonl"))
+    (root / "recipe.yaml").write_text(said, encoding="utf-8")
+    recipe = Recipe.read(root / "recipe.yaml")
+    return recipe, make(recipe, Run.of(recipe, root / "runs"))
+
+
+def test_what_reads_in_8_bits_is_measured_and_served_so(reading: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = reading[1].step("deploy")
+    found = json.loads((folder / "parity.json").read_text(encoding="utf-8"))
+    assert found["bits"]["bits"] == 8 and found["bits"]["rows"] > 10 and found["rows"] == 5
+    assert found["bits"]["least_alike"] <= found["bits"]["alike"] >= 0.95
+    with served([folder]) as server:
+        assert server.get("/v1/models")["data"][0]["bits"] == 8
+    rows = [{"text": "soft?"}, {"text": "布料如何？"}]
+    eight, full = load(folder), load(folder, bits=32)
+    assert (eight.bits, full.bits) == (8, 32)
+    assert 0 < difference(full.answer(rows), eight.answer(rows)) < 0.05
+    monkeypatch.setattr(bundle, "library", lambda: None)
+    assert load(folder).bits == 32, "a machine without the core serves it all the same"
+
+
+def test_answers_that_are_too_far_apart_make_no_bundle(reading: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOP", "ALIKE"):
+        monkeypatch.setattr(step, name, 1.01)
+    with pytest.raises(GateError, match=r"deploy\.bits: 32"):
+        again(reading)

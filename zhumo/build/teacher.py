@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zhumo.bundle import assemble, load, save
+from zhumo.bundle import FULL, assemble, load, save
 from zhumo.errors import ModelError
 from zhumo.sources import fetch
 from zhumo.tasks import Task
@@ -21,7 +21,7 @@ def put_teacher(source: str, task: Task, folder: Path) -> None:
     """
     path = fetch(source)
     if (path / "task.json").is_file():
-        taught = load(path)
+        taught = load(path, bits=FULL)
         model, family, tokenizer, before = taught.model, taught.family, taught.tokenizer, taught.task
         if before is None or before.name != task.name or before.legend != task.legend:
             raise ModelError("model.other_teacher", task=task.name, teacher=source)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from zhumo.bundle import FULL
 from zhumo.deploy.writer import Writing
 from zhumo.engine import NativeModel, Reader, Scheduler, TorchModel, computes, library
 from zhumo.engine.scheduler import End
 from zhumo.tasks import Answer
 from zhumo.transformer import Transformer
 
-FULL = 32  # bits of weights that are as they were learned
 SLOTS, LONGEST = 8, 2**15  # texts written at once, and the most tokens of one
 
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
-from zhumo.bundle import Bundle
+from zhumo.bundle import FULL, Bundle
 from zhumo.deploy.meters import Meters
-from zhumo.deploy.reader import FULL, reader_of
+from zhumo.deploy.reader import reader_of
 from zhumo.deploy.worker import Worker
 from zhumo.deploy.writer import Told, Writer, Writing
 from zhumo.errors import ModelError
@@ -68,7 +68,7 @@ class Served:
             "family": self.bundle.family,
             "parameters": self.bundle.model.parameter_count(),
             "chat": self.chat,
-            "bits": self.writer.scheduler.model.bits if self.writer else FULL,
+            "bits": self.writer.scheduler.model.bits if self.writer else self.bundle.bits,
         }
 
     def report(self) -> Any:

@@ -8,9 +8,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from zhumo.bundle import load, load_task
+import numpy as np
+
+from zhumo.bundle import FULL, Bundle, load, load_task
 from zhumo.deploy import parity
-from zhumo.deploy.reader import FULL, narrows, reader_of, written
+from zhumo.deploy.export import export
+from zhumo.deploy.reader import narrows, reader_of, written
 from zhumo.deploy.sums import write_sums
 from zhumo.engine.agreement import agree
 from zhumo.errors import GateError
@@ -18,11 +21,14 @@ from zhumo.prepare import read_rows
 from zhumo.recipe import STEPS, Recipe
 from zhumo.run import Run, link, read_json, write_json, write_text
 from zhumo.tasks import Answer, Row, Task
+from zhumo.tasks.pooling import pooling_of
 from zhumo.tasks.write import Write
+from zhumo.transformer.families import read_config
 from zhumo.words import LANGUAGES, say
 
 FORMAT = 1
 TOP, WORSE = 0.95, 1.01  # how often weights in fewer bits must say the same, and how much worse they may know a text
+ALIKE = 0.999  # cosine of vectors, on average
 COMPARED = 8_192  # tokens they are compared over
 MODEL = (
     "config.json", "model*.safetensors", "model.safetensors.index.json", "generation_config.json", "tokenizer.json",
@@ -31,6 +37,7 @@ MODEL = (
 )  # fmt: skip
 CARDS = {"report.json": "report.json", "report.en.html": "report.en.html", "report.zh.html": "report.zh.html",
          "card.en.md": "README.md", "card.zh.md": "README.zh-CN.md"}  # fmt: skip
+POOLING = {"mean_tokens": "mean", "cls_token": "cls", "lasttoken": "last"}  # what sentence-transformers calls ours
 PACKAGES = ("zhumo", "torch", "numpy", "safetensors", "tokenizers", "pydantic", "scikit-learn", "pyarrow")
 
 
@@ -66,6 +73,8 @@ def ask_again(run: Run, limit: int) -> dict[str, Any]:
     task, bits = load_task(folder), read_json(folder / "run.json").get("bits", FULL)
     if bits != FULL and isinstance(task, Write):
         answers = _in_fewer_bits(folder, task, bits, rows, answers)
+    elif bits != FULL:
+        answers = load(folder).answer(rows)
     return parity.check(folder, task.name, rows, answers, limit)
 
 
@@ -78,15 +87,22 @@ def _in_fewer_bits(folder: Path, task: Write, bits: int, rows: list[Row], answer
 
 
 def _narrowed(run: Run, bits: int) -> dict[str, Any]:
-    """How far the weights in fewer bits are from those that were evaluated, over evaluated texts.
+    """How far the weights in fewer bits are from those that were evaluated, over evaluated rows.
 
     Raises:
         GateError: this machine cannot compute them; too far; or there is no text to compare them by.
     """
-    bundle, rows = load(run.step("deploy")), read_rows(run.step("evaluate") / "rows.jsonl")
-    if not isinstance(bundle.task, Write) or not narrows(bundle.model):
+    bundle, rows = load(run.step("deploy"), bits=FULL), read_rows(run.step("evaluate") / "rows.jsonl")
+    task = bundle.task
+    if task is None or not narrows(bundle.model) or not (task.reads or isinstance(task, Write)):
         raise GateError("bits.unknown", bits=bits, family=bundle.family)
-    texts = [example["ids"] for row in rows for example in bundle.task.reference(row)]
+    if isinstance(task, Write):
+        return {"bits": bits, **_texts_apart(bundle, task, bits, rows)}
+    return {"bits": bits, **_answers_apart(run, task, bits, rows)}
+
+
+def _texts_apart(bundle: Bundle, task: Write, bits: int, rows: list[Row]) -> dict[str, Any]:
+    texts = [example["ids"] for row in rows for example in task.reference(row)]
     texts = [text for text in texts if len(text) > 1]
     if not texts:
         raise GateError("bits.no_texts", bits=bits)
@@ -96,7 +112,35 @@ def _narrowed(run: Run, bits: int) -> dict[str, Any]:
     if found.top < TOP or found.perplexity > WORSE:
         raise GateError("bits.apart", bits=bits, top=f"{found.top:.3f}", perplexity=f"{found.perplexity - 1:+.2%}",
                         least=TOP, most=f"{WORSE - 1:.0%}")  # fmt: skip
-    return {"bits": bits, **asdict(found)}
+    return asdict(found)
+
+
+def _answers_apart(run: Run, task: Task, bits: int, rows: list[Row]) -> dict[str, Any]:
+    """For vectors their cosines; for labels and spans how often they are the same; and the measure that decides."""
+    evaluated = read_rows(run.step("evaluate") / "answers.jsonl")
+    found = load(run.step("deploy")).answer(rows)
+    likeness = [_likeness(one, other) for one, other in zip(evaluated, found, strict=True)]
+    alike, least = sum(likeness) / len(likeness), ALIKE if "embedding" in found[0] else TOP
+    if alike < least:
+        raise GateError("bits.answers_apart", bits=bits, alike=f"{alike:.5f}", least=least)
+    values = [next((measure.value for measure in task.score(said, rows) if measure.name == task.metric), None)
+              for said in (evaluated, found)]  # fmt: skip
+    return {"rows": len(rows), "alike": alike, "least_alike": min(likeness), task.metric: values}
+
+
+def _likeness(evaluated: Answer, found: Answer) -> float:
+    """The cosine of two vectors of length 1; else 1 where the same is said, however surely, and 0 where not."""
+    if "embedding" in evaluated:
+        cosine: float = np.dot(evaluated["embedding"], found["embedding"])
+        return cosine
+    return float(_said(evaluated) == _said(found))
+
+
+def _said(answer: Answer) -> object:
+    """A label, labels, or where which spans lie."""
+    if "spans" in answer:
+        return [(span["start"], span["end"], span["label"]) for span in answer["spans"]]
+    return answer["labels"] if "labels" in answer else answer["label"]
 
 
 def _gather(recipe: Recipe, run: Run, folder: Path) -> None:
@@ -114,6 +158,8 @@ def _gather(recipe: Recipe, run: Run, folder: Path) -> None:
         write_json(folder / "generation_config.json", _generation(task))
     if task.name == "embed":
         _write_sentence_transformer(folder, task)
+    if recipe.deploy.export:
+        export(load(folder, bits=FULL), recipe.deploy.export)
 
 
 def _facts(recipe: Recipe, run: Run) -> dict[str, Any]:
@@ -163,7 +209,8 @@ def _generation(task: Write) -> dict[str, Any]:
 
 def _write_sentence_transformer(folder: Path, task: Task) -> None:
     """The files by which sentence-transformers makes the same vectors of the same folder."""
-    pooling, width = task.state.get("pooling", "mean"), read_json(folder / "config.json")["hidden_size"]
+    config = read_config(read_json(folder / "config.json"))
+    pooling = pooling_of(task.state.get("pooling"), config)
     parts = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")
     modules = [
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{name}"}
@@ -172,7 +219,7 @@ def _write_sentence_transformer(folder: Path, task: Task) -> None:
     write_json(folder / "modules.json", modules)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": task.length, "do_lower_case": False})
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    modes = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
-    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, **modes})
+    modes = {f"pooling_mode_{theirs}": pooling == ours for theirs, ours in POOLING.items()}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": config.width, **modes})
     prompts = {"query": task.state.get("prefix", ""), "document": task.state.get("match_prefix", "")}
     write_json(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": "query"})

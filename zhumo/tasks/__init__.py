@@ -69,6 +69,7 @@ class Task(ABC):
     dials: ClassVar[Mapping[str, Sequence[Row]]] = {}  # by option: what is added to a row, from its usual value upwards
     baselines: ClassVar[Mapping[str, Baseline]] = {}
     histories: ClassVar[bool] = False  # a row is all one user took, gathered from single interactions
+    reads: ClassVar[bool] = False  # its answers come from last hidden states, whoever computes them
     packed: ClassVar[bool] = False  # short examples share a row of `length`
 
     def __init__(

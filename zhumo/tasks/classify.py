@@ -49,6 +49,7 @@ class Classify(Task):
     metric: ClassVar[str] = "accuracy"
     protocol: ClassVar[str] = "report.protocol.classify"
     baselines: ClassVar[Mapping[str, Baseline]] = {"majority": majority, "tfidf": tfidf}
+    reads: ClassVar[bool] = True
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Collect the labels; learn the linear model.

@@ -43,6 +43,7 @@ class Embed(Task):
     metric: ClassVar[str] = "mrr@10"
     protocol: ClassVar[str] = "report.protocol.embed"
     baselines: ClassVar[Mapping[str, Baseline]] = {"bm25": bm25}
+    reads: ClassVar[bool] = True
 
     def learn(self, rows: Iterable[Row]) -> None:
         """The wrong answers that look right, where the recipe asks for some; all else is in the weights."""

@@ -5,9 +5,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zhumo.transformer import Transformer
+from zhumo.transformer import Config, Transformer
 
 Pooling = Literal["mean", "cls", "last"]
+
+
+def pooling_of(pooling: Pooling | None, config: Config) -> Pooling:
+    """As the weights were trained; else the mean of an encoder, and of a causal model the last."""
+    return pooling or ("last" if config.causal else "mean")
 
 
 def pool(model: Transformer, ids: Tensor, segments: Tensor, pooling: Pooling | None) -> Tensor:
@@ -19,7 +24,7 @@ def pool(model: Transformer, ids: Tensor, segments: Tensor, pooling: Pooling | N
     """
     padded = bool((segments == 0).any())
     x = model.hidden(ids, segments=segments if padded else None)
-    pooling = pooling or ("last" if model.config.causal else "mean")
+    pooling = pooling_of(pooling, model.config)
     if pooling == "last":
         return x[torch.arange(len(x), device=x.device), segments.sum(1) - 1]
     if pooling == "cls":

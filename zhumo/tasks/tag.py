@@ -52,6 +52,7 @@ class Tag(Task):
     metric: ClassVar[str] = "f1"
     protocol: ClassVar[str] = "report.protocol.tag"
     baselines: ClassVar[Mapping[str, Baseline]] = {"crf": crf}
+    reads: ClassVar[bool] = True
     packed: ClassVar[bool] = True
 
     def learn(self, rows: Iterable[Row]) -> None:

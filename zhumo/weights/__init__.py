@@ -10,10 +10,12 @@ from pathlib import Path
 from zhumo.errors import ModelError
 from zhumo.weights.e5 import CONTAINER, read_e5
 from zhumo.weights.folder import read_folder, refuse_pickle, tensor_files, write_tensors
+from zhumo.weights.gguf_out import write_gguf
 from zhumo.weights.llama_cpp import read_llama_cpp
+from zhumo.weights.onnx_out import write_onnx
 from zhumo.weights.weights import Pooling, Weights
 
-__all__ = ["Pooling", "Weights", "read_weights", "tensor_files", "write_tensors"]
+__all__ = ["Pooling", "Weights", "read_weights", "tensor_files", "write_gguf", "write_onnx", "write_tensors"]
 
 
 def read_weights(path: Path) -> Weights:

@@ -21,7 +21,7 @@ from zhumo.weights.weights import Weights
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 TURNED = ("llama",)  # whose converter puts the two halves of a rope side by side; the others keep them apart
 
-_SIZES = {
+SIZES = {
     "block_count": "num_hidden_layers",
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -40,8 +40,8 @@ _SCALING |= {"finetuned": "finetuned"}
 SLOWED = "rope_freqs.weight"  # how many times slower each pair of a llama3 rope turns
 LLAMA3_LENGTH = 8192  # the length every Llama 3 learned first, which the file does not say
 
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_INNER = {
+TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+INNER = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
@@ -96,9 +96,9 @@ def _config(file: Gguf) -> dict[str, Any]:
     said = {key.removeprefix(f"{name}."): fact for key, fact in file.facts.items() if key.startswith(f"{name}.")}
     scaling = {theirs: said.pop(f"rope.scaling.{ours}", None) for ours, theirs in _SCALING.items()}
     for key, fact in said.items():
-        if key not in _SIZES and key not in _SAID_ELSEWHERE and fact != _HARMLESS.get(key):
+        if key not in SIZES and key not in _SAID_ELSEWHERE and fact != _HARMLESS.get(key):
             raise ModelError("weights.config", path=file.path, problem=f"{name}.{key} is {str(fact)[:60]}")
-    hf = {theirs: said[ours] for ours, theirs in _SIZES.items() if ours in said}
+    hf = {theirs: said[ours] for ours, theirs in SIZES.items() if ours in said}
     embedding = file.entries.get("token_embd.weight")
     head_dim = hf.get("head_dim", said.get("rope.dimension_count"))
     if any(said.get(key, head_dim) != head_dim for key in ("rope.dimension_count", "attention.value_length")):
@@ -130,9 +130,9 @@ def _name(theirs: str) -> str:
     """The name on disk of a Hugging Face folder, for llama.cpp's; one we do not know stays and is refused later."""
     module, _, leaf = theirs.rpartition(".")
     block = _BLOCK.fullmatch(theirs)
-    if block and block[2] in _INNER:
-        return f"model.layers.{int(block[1])}.{_INNER[block[2]]}.{block[3]}"
-    return f"{_TOP.get(module, module)}.{leaf}"
+    if block and block[2] in INNER:
+        return f"model.layers.{int(block[1])}.{INNER[block[2]]}.{block[3]}"
+    return f"{TOP.get(module, module)}.{leaf}"
 
 
 def _untwisted(file: Gguf, name: str, heads: Mapping[str, int], family: str) -> Tensor:

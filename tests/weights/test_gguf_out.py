@@ -1,0 +1,130 @@
+"""Models of ours as `.gguf` files: read back by the gguf package, by our own reader, and written with by llama.cpp."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.engines import LLAMA_CPP
+from benchmarks.harness import peer_python
+from tests.weights.tiny_gguf import small_model
+from zhumo.bundle import assemble
+from zhumo.errors import ModelError
+from zhumo.tokenizer import CHATML, Tokenizer, learn_bpe, learn_characters
+from zhumo.transformer import Config, Transformer, initialise
+from zhumo.weights import read_weights, write_gguf
+from zhumo.weights.blocks import F16, F32, Q8_0, Format
+
+TEXTS = ["the cloth is soft and warm", "布料很好，很喜欢", "it tore at once, 12 times"]
+ROPES = {
+    "llama3": {"rope": "llama3", "rope_factor": 8.0, "rope_length": 8192},
+    "linear": {"rope": "linear", "rope_factor": 2.0},
+}
+FAMILIES = ["llama", "qwen2", "qwen3"]
+SIZES = {"width": 64, "depth": 2, "heads": 2, "hidden": 128, "length": 64}
+FORMS = {"F32": F32, "F16": F16, "Q8_0": Q8_0}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return learn_bpe(TEXTS * 3, 320)
+
+
+def model_of(family: str, vocabulary: int, **more: object) -> Transformer:
+    """Weights so large that the likeliest token is far ahead of the next."""
+    if family == "gpt2":
+        config = Config(vocabulary=vocabulary, activation="gelu_tanh", **SIZES)  # type: ignore[arg-type]
+        model = initialise(Transformer(config), 1).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(6) if parameter.dim() > 1 else parameter.add_(0.1)
+        return model
+    return small_model(
+        family, "own", vocabulary, **(SIZES | {"kv_heads": 1, "head_dim": 64 if family != "qwen3" else 128} | more)
+    ).eval()
+
+
+def written(path: Path, model: Transformer, family: str, tokenizer: Tokenizer, form: Format) -> Path:
+    write_gguf(path, model.state_dict(), model.config, family, tokenizer, form)
+    return path
+
+
+@pytest.mark.parametrize("rope", [None, *ROPES])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_written_is_read_back(family: str, rope: str | None, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = model_of(family, 328, **ROPES.get(rope or "", {}))
+    weights = read_weights(written(tmp_path / "m.gguf", model, family, tokenizer, F32))
+    again = assemble(weights, None).eval()
+    assert again.config == model.config
+    ids = torch.randint(0, 320, (1, 20), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(again(ids), model(ids))
+    assert weights.tokenizer is not None and weights.tokenizer.template == CHATML
+    chat = [{"role": "user", "content": TEXTS[1]}]
+    assert weights.tokenizer.encode_chat(chat, prompt=True) == tokenizer.encode_chat(chat, prompt=True)
+    assert all(weights.tokenizer.encode(text) == tokenizer.encode(text) for text in TEXTS)
+    for role in ("bos", "eos", "pad"):
+        assert weights.tokenizer.special(role) == tokenizer.special(role)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_matrices_lie_in_the_form_that_was_asked_for(form: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = model_of("llama", 320)
+    file = gguf.GGUFReader(written(tmp_path / "m.gguf", model, "llama", tokenizer, FORMS[form]))
+    found = {tensor.name: tensor for tensor in file.tensors}
+    assert found["blk.1.ffn_up.weight"].tensor_type.name == form
+    assert found["output_norm.weight"].tensor_type.name == "F32"
+    ours = model.state_dict()["blocks.1.feed_forward.up.weight"].numpy()
+    theirs = gguf.dequantize(found["blk.1.ffn_up.weight"].data, found["blk.1.ffn_up.weight"].tensor_type)
+    assert abs(ours - theirs).max() <= {"F32": 0, "F16": 1e-3, "Q8_0": 6e-3}[form] * abs(ours).max()
+    if form == "Q8_0":
+        quantised = gguf.quantize(ours, gguf.GGMLQuantizationType.Q8_0)
+        assert np.array_equal(found["blk.1.ffn_up.weight"].data, quantised)
+
+
+def test_what_llama_cpp_does_not_know_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    gelu = Transformer(Config(vocabulary=320, activation="gelu", **SIZES))  # type: ignore[arg-type]
+    for family, model, cutter in (
+        ("gpt2", gelu, tokenizer),
+        ("llama", model_of("llama", 320, rope="dynamic", rope_factor=2.0), tokenizer),
+        ("llama", model_of("llama", 320), learn_characters(TEXTS)),
+    ):
+        with pytest.raises(ModelError, match=r"llama\.cpp cannot"):
+            written(tmp_path / "m.gguf", model, family, cutter, F32)
+
+
+SCRIPT = """
+import json, sys
+from llama_cpp import Llama
+task = json.loads(sys.argv[1])
+model = Llama(task["file"], n_ctx=64, verbose=False, logits_all=False)
+ids = model.tokenize(task["text"].encode(), add_bos=True, special=False)
+said = []
+for token in model.generate(ids, temp=0.0, repeat_penalty=1.0):
+    said.append(token)
+    if len(said) == task["count"]:
+        break
+print(json.dumps([ids, said, model.metadata.get("tokenizer.chat_template")]))
+"""
+
+
+@pytest.mark.net
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
+def test_llama_cpp_writes_the_same(family: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model, python = model_of(family, 320), peer_python("llama_cpp", *LLAMA_CPP)
+    prompt = tokenizer.encode(TEXTS[0])
+    wanted = []
+    with torch.inference_mode():
+        for _ in range(16):
+            wanted.append(int(model(torch.tensor([[*prompt, *wanted]]))[0, -1].argmax()))
+    for form in FORMS:
+        file = written(tmp_path / f"{form}.gguf", model, family, tokenizer, FORMS[form])
+        task = json.dumps({"file": str(file), "text": TEXTS[0], "count": 16})
+        done = subprocess.run([python, "-c", SCRIPT, task], capture_output=True, text=True, check=True)
+        ids, said, template = json.loads(done.stdout.splitlines()[-1])
+        assert (ids, said, template) == (prompt, wanted, CHATML), form
