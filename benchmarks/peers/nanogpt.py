@@ -1,15 +1,21 @@
 """The character model of nanoGPT's CPU setting, in a plain loop of our own: what our time to a loss is compared with.
 
-Its published numbers (nanoGPT README, "I only have a macbook"): context 64, batch 12, 4 layers, 4 heads, width 128, no
-dropout, 2,000 updates; AdamW 1e-3 down to 1e-4 by a cosine after 100 updates of warm-up, betas (.9, .99), weight decay
-.1, clip 1; a look at the validation loss (20 batches) every 250 updates. Result named there: 1.88.
+    nanogpt.py TEXT THREADS [MINUTES]
 
-Prints one JSON line: the loss over the whole validation split after the last update.
+With minutes it is the model of its GPU setting (context 256, 6 layers, 6 heads, width 384) at a batch that a CPU can
+make, without dropout, and as many updates as fit; the rest is alike.
+
+The CPU setting's published numbers (nanoGPT README, "I only have a macbook"): context 64, batch 12, 4 layers, 4 heads,
+width 128, no dropout, 2,000 updates; AdamW 1e-3 down to 1e-4 by a cosine after 100 updates of warm-up, betas (.9, .99),
+weight decay .1, clip 1; a look at the validation loss (20 batches) every 250 updates. Result named there: 1.88.
+
+Prints one JSON line: the loss over the whole validation split after the last update, and what it cost.
 """
 
 import gzip
 import json
 import math
+import resource
 import sys
 import time
 from pathlib import Path
@@ -18,7 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CONTEXT, BATCH, LAYERS, HEADS, WIDTH, STEPS = 64, 12, 4, 4, 128, 2_000
+CONTEXT, BATCH, LAYERS, HEADS, WIDTH, STEPS = (
+    (256, 16, 6, 6, 384, 0) if len(sys.argv) > 3 else (64, 12, 4, 4, 128, 2_000)
+)
+TRIED = 6  # updates that are made to see how many fit into the minutes
 
 
 class Attention(nn.Module):
@@ -78,7 +87,7 @@ def whole_loss(model: Model, data: Tensor) -> float:
     return total / targets.numel()
 
 
-def main(path: str, threads: int) -> None:
+def main(path: str, threads: int, minutes: float | None = None) -> None:
     began = time.perf_counter()
     torch.set_num_threads(threads)
     torch.manual_seed(1337)
@@ -97,27 +106,36 @@ def main(path: str, threads: int) -> None:
         ids = torch.stack([source[start : start + CONTEXT] for start in starts])
         return ids, torch.stack([source[start + 1 : start + CONTEXT + 1] for start in starts])
 
-    for step in range(STEPS):
-        done = (step - 100) / (STEPS - 100)
-        rate = 1e-3 * (step + 1) / 101 if step < 100 else 1e-4 + 9e-4 * (1 + math.cos(math.pi * done)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        if step % 250 == 0:
-            with torch.no_grad():
-                for source in (train, valid):
-                    for _ in range(20):
-                        ids, targets = draw(source)
-                        F.cross_entropy(model(ids).flatten(0, 1), targets.flatten()).item()
-        ids, targets = draw(train)
-        loss = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    def learn(steps: int) -> float:
+        begun = time.perf_counter()
+        for step in range(steps):
+            done = (step - 100) / max(1, steps - 100)
+            rate = 1e-3 * (step + 1) / 101 if step < 100 else 1e-4 + 9e-4 * (1 + math.cos(math.pi * done)) / 2
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            if step % 250 == 0 and minutes is None:
+                with torch.no_grad():
+                    for source in (train, valid):
+                        for _ in range(20):
+                            ids, targets = draw(source)
+                            F.cross_entropy(model(ids).flatten(0, 1), targets.flatten()).item()
+            ids, targets = draw(train)
+            loss = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        return time.perf_counter() - begun
+
+    steps = STEPS if minutes is None else TRIED + int(60 * minutes / (learn(TRIED) / TRIED))
+    took = learn(steps - (0 if minutes is None else TRIED))
     seconds = time.perf_counter() - began
     size = sum(parameter.numel() for parameter in model.parameters())
-    print(json.dumps({"loss": whole_loss(model, valid), "seconds": seconds, "parameters": size}))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    rate = steps * BATCH * CONTEXT / took
+    print(json.dumps({"loss": whole_loss(model, valid), "seconds": seconds, "parameters": size,
+                      "tokens_per_second": rate, "memory": memory}))  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:]))

@@ -1,0 +1,169 @@
+"""Learning a language model beside transformers' Trainer, nanoGPT's loop and PEFT: the same texts, the same threads.
+
+Time to a loss is asked for, not updates: a rival learns for ten minutes (Trainer at the best of a few rates), ours
+until it is as good. Adapters make as many updates over as many tokens as PEFT's. Trainer runs in bf16 where this
+processor is faster in it, else in fp32, as we do.
+"""
+
+import csv
+import gzip
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.engines import MODEL, formats, hugging_face
+from benchmarks.harness import HERE, Bench, shared
+from benchmarks.measured import child
+from zhumo.bundle import load
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.sources import fetch
+from zhumo.train.pace import bf16_pays
+from zhumo.weights import read_weights
+
+RUNS = 3
+MINUTES, TUNING = 10.0, 1.0  # of a rival, and of each rate that is tried first
+RATES = (5e-4, 1e-3, 2e-3)
+CONTEXT, BATCH = 256, 16
+REVIEWS, HELD_OUT, RANK = 640, 64, 8
+SHAPE = {"vocab_size": 65, "n_positions": CONTEXT, "n_embd": 384, "n_layer": 6, "n_head": 6,
+         "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a training came to. loss: nats a token of the held-out texts; memory: GB at most, all steps together."""
+
+    loss: float
+    seconds: float
+    tokens_per_second: float
+    memory: float
+    parameters: int
+
+    @classmethod
+    def told(cls, facts: dict[str, Any]) -> "Learned":
+        """By a rival."""
+        return cls(**{field.name: facts[field.name] for field in fields(cls)})
+
+
+def ours(recipe: str, work: Path, valid: Sequence[str], *overrides: str) -> Learned:
+    """Prepared, built and learned in one process, from the texts in the work folder."""
+    path, name = HERE / "recipes" / recipe, f"name=run-{len(list(work.glob('run-*')))}"
+    asked = [f"prepare.source={work / 'train.jsonl'}", f"prepare.test={work / 'test.jsonl'}", name, *overrides]
+    cost = child("-m", "benchmarks.trained", str(path), str(work), *asked, log=work / "ours.log")
+    run = Run.of(Recipe.read(path, asked), work)
+    facts, bundle = run.facts("train"), load(run.step("train"))
+    assert bundle.tokenizer is not None
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for text in valid:
+            ids = torch.tensor([bundle.tokenizer.encode(text, special=False)])
+            total += F.cross_entropy(bundle.model(ids)[0, :-1].float(), ids[0, 1:], reduction="sum").item()
+            count += ids.size(1) - 1
+    size = bundle.model.parameter_count()
+    return Learned(total / count, facts["seconds"], facts["tokens_per_second"], cost.memory, size)
+
+
+def trainer(work: Path, **task: Any) -> Learned:
+    """The same by transformers' Trainer."""
+    asked, answered = work / "asked.json", work / "answered.json"
+    given = {"batch": BATCH, "bf16": bf16_pays(), "threads": torch.get_num_threads(), **task}
+    asked.write_text(json.dumps(given), encoding="utf-8")
+    script = HERE / "peers" / "hugging_face_trainer.py"
+    subprocess.run([sys.executable, str(script), str(asked), str(answered)], check=True, stdout=subprocess.DEVNULL)
+    return Learned.told(json.loads(answered.read_text(encoding="utf-8")))
+
+
+def nanogpt(path: Path) -> Learned:
+    """The same by nanoGPT's loop."""
+    command = [str(HERE / "peers" / "nanogpt.py"), str(path), str(torch.get_num_threads()), str(MINUTES)]
+    done = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE)
+    return Learned.told(json.loads(done.stdout))
+
+
+def put(work: Path, train: Sequence[str], valid: Sequence[str]) -> None:
+    """The texts as files of the work folder."""
+    for name, texts in (("train", train), ("test", valid)):
+        lines = [json.dumps({"text": text}) + "\n" for text in texts]
+        (work / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def fresh(bench: Bench) -> None:
+    """Ten million parameters over the characters of Shakespeare."""
+    path = shared() / "tiny-shakespeare" / "input.txt.gz"
+    text = gzip.decompress(path.read_bytes()).decode()
+    cut = int(0.9 * len(text))
+    index = {character: place for place, character in enumerate(sorted(set(text)))}
+    cuts = [[part[start : start + CONTEXT] for start in range(0, len(part) - CONTEXT, CONTEXT)]
+            for part in (text[:cut], text[cut:])]  # fmt: skip
+    ids = {name: [[index[one] for one in window] for window in windows]
+           for name, windows in zip(("train", "valid"), cuts, strict=True)}  # fmt: skip
+    found: dict[str, list[Learned]] = {"ours": [], "Trainer": [], "nanoGPT": []}
+    with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as folder:
+        work = Path(folder)
+        put(work, [text[:cut]], [text[cut:]])
+        tried = {rate: trainer(work, shape=SHAPE, **ids, minutes=TUNING, rate=rate, seed=0).loss for rate in RATES}
+        rate = min(tried, key=lambda rate: tried[rate])
+        for seed in range(RUNS):
+            found["Trainer"].append(trainer(work, shape=SHAPE, **ids, minutes=MINUTES, rate=rate, seed=seed))
+            found["ours"].append(ours("gpt.yaml", work, cuts[1], f"seed={seed}"))
+            found["nanoGPT"].append(nanogpt(path))
+    worst = max(one.loss for one in found["ours"])
+    seconds = median(one.seconds for one in found["ours"])
+    for peer in ("Trainer", "nanoGPT"):
+        best = min(one.loss for one in found[peer])
+        note = f"loss {worst:.4f} (largest of {RUNS}) with {found['ours'][0].parameters:,} parameters; the peer's "
+        note += f"{best:.4f} (its best) with {found[peer][0].parameters:,}"
+        bench.row(f"learn.{peer.lower()}.wall", seconds, " s", peer=peer, peer_value=60 * MINUTES,
+                  ratio=seconds / (60 * MINUTES) if worst <= best else math.inf, note=note)  # fmt: skip
+        beside(bench, f"learn.{peer.lower()}", found["ours"], peer, found[peer], f"rate {rate:g}")
+
+
+def adapters(bench: Bench) -> None:
+    """LoRA beside every linear layer of SmolLM2's blocks, over reviews of clothes."""
+    tokenizer = read_weights(fetch(MODEL)).tokenizer
+    assert tokenizer is not None
+    with gzip.open(shared() / "clothing-reviews" / "data.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        texts = [row["Review Text"] for row in csv.DictReader(file) if row["Review Text"]][: REVIEWS + HELD_OUT]
+    train, valid = texts[:REVIEWS], texts[REVIEWS:]
+    ids = {name: [tokenizer.encode(text) for text in some] for name, some in (("train", train), ("valid", valid))}
+    steps = REVIEWS // BATCH
+    packed = max(1, round(sum(map(len, ids["train"])) / CONTEXT / steps))  # rows that hold as many tokens
+    with hugging_face(1) as engine:
+        start = formats(engine)["float32"]
+    found: dict[str, list[Learned]] = {"ours": [], "PEFT": []}
+    with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as folder:
+        work = Path(folder)
+        put(work, train, valid)
+        for seed in range(RUNS):
+            found["PEFT"].append(trainer(work, start=start, rank=RANK, **ids, steps=steps, rate=5e-4, seed=seed))
+            asked = (f"seed={seed}", f"train.batch={packed}", f"train.steps={steps}", f"build.lora={RANK}")
+            found["ours"].append(ours("lora.yaml", work, valid, *asked))
+    beside(bench, "learn.peft", found["ours"], "PEFT", found["PEFT"], f"{steps} updates")
+
+
+def beside(bench: Bench, prefix: str, ours: Sequence[Learned], peer: str, theirs: Sequence[Learned], note: str) -> None:
+    """Tokens a second and memory, with the loss of both."""
+    said = f"loss {median(one.loss for one in ours):.4f} against {median(one.loss for one in theirs):.4f}; {note}"
+    for name, unit in (("tokens_per_second", " tokens/s"), ("memory", " GB")):
+        mine, other = ([getattr(one, name) for one in some] for some in (ours, theirs))
+        bench.row(f"{prefix}.{name}", median(mine), unit, low=min(mine), high=max(mine), peer=peer,
+                  peer_value=median(other), ratio=median(mine) / median(other), note=said)  # fmt: skip
+
+
+if __name__ == "__main__":
+    bench = Bench("learning", __doc__ or "")
+    for prefix, measure in (("learn.trainer", fresh), ("learn.peft", adapters)):
+        if bench.due(f"{prefix}.tokens_per_second"):
+            measure(bench)
+    bench.done()
