@@ -62,6 +62,8 @@ def _unknown(config: Config, family: str) -> str | None:
         return f"a {family} that writes no text" if config.head == "none" else f"a {family}"
     if config.rope == "dynamic" or 0 < config.window < config.length:
         return "a dynamic rope" if config.rope == "dynamic" else f"a window of {config.window} tokens"
+    if family in ("qwen2", "gpt2") and config.heads * config.head_dim != config.width:
+        return f"{family} with heads of {config.head_dim}"
     activation = "gelu_tanh" if family == "gpt2" else "silu"
     return None if config.activation == activation else f"{family} with {config.activation}"
 
