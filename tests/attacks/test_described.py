@@ -18,6 +18,7 @@ from schemathesis import GenerationMode
 
 from tests.deploy.conftest import bundles  # noqa: F401, a fixture
 from zhumo.deploy.parity import Server, served
+from zhumo.deploy.routes import ROUTES
 
 PATIENCE = 120  # seconds an answer may take on a busy machine
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -32,11 +33,12 @@ def server(bundles: dict[str, Path]) -> Iterator[Server]:  # noqa: F811
 def described(server: Server) -> Any:
     """The API's description, for these bundles and short texts."""
     page = server.get("/openapi.json")
-    names = [model["id"] for model in server.get("/v1/models")["data"]]
-    for schema in page["components"]["schemas"].values():
+    names = {model["task"]: model["id"] for model in server.get("/v1/models")["data"]}
+    tasks = {route.ask.__name__: task for task, routes in ROUTES.items() for route in routes}
+    for title, schema in page["components"]["schemas"].items():
         known = schema.get("properties", {})
         if "model" in known:
-            known["model"] = {"type": "string", "enum": names}
+            known["model"] = {"type": "string", "enum": [names[tasks.get(title, "recommend")]]}
         for name in known.keys() & LENGTHS:
             known[name] = {"type": "integer", "minimum": 1, "maximum": 3}
             schema.setdefault("required", []).append(name)
@@ -75,7 +77,7 @@ def campaign(server: Server, cases: int) -> Counter[int]:
 
 def test_what_is_described_can_be_asked(server: Server) -> None:
     found = campaign(server, 150)
-    assert found.total() >= 100 and found[200] > 20 and found[400] > 20
+    assert found.total() >= 100 and found[200] >= 20 and found[400] >= 20
 
 
 @pytest.mark.long

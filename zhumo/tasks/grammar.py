@@ -21,7 +21,7 @@ from zhumo.tokenizer import Tokenizer
 READY = 1.0  # seconds a grammar may take until its first token
 MOST = 65_536  # characters of one grammar
 SHOWN = 300  # characters of what is wrong with it
-# A tenth of llguidance's own bounds: schemas in use stay far below, and the worst ones found cost a place 0.2 s.
+# A fifth of llguidance's own bounds and less: with its own, the worst forms found took seconds at one place.
 LIMITS = LLParserLimits(
     initial_lexer_fuel=200_000, step_lexer_fuel=20_000, max_lexer_states=50_000, max_grammar_size=20_000,
     verbose_errors=False,
