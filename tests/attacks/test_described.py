@@ -75,9 +75,10 @@ def campaign(server: Server, cases: int) -> Counter[int]:
     return found
 
 
+@pytest.mark.timeout(900)
 def test_what_is_described_can_be_asked(server: Server) -> None:
     found = campaign(server, 150)
-    assert found.total() >= 100 and found[200] >= 20 and found[400] >= 20
+    assert found.total() >= 100 and found[200] >= 10 and found[400] >= 10
 
 
 @pytest.mark.long
