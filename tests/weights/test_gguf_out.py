@@ -110,7 +110,7 @@ for text in task["texts"]:
 """
 
 
-@pytest.mark.net
+@pytest.mark.long  # llama.cpp is compiled on first use
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
 def test_llama_cpp_writes_the_same(family: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
