@@ -2,7 +2,7 @@
 
 A task is {"texts": a JSON file, "out": a .npy file, "threads"}, its answer {"seconds"}: from texts to vectors of length
 1, cut at 256 tokens, tokenising included. Engines: zhumo, sentence_transformers, onnxruntime (ONNX: the graph). Each
-sorts by length and takes the batch that is fastest here.
+sorts by length; the libraries take `BATCH` texts at a time.
 """
 
 import json
