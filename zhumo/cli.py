@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from zhumo.deploy.places import SLOTS
 from zhumo.errors import GateError, Interrupted, ZhumoError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
@@ -209,19 +210,20 @@ def serve(
     host: Annotated[str, typer.Option(help="Loopback unless you say otherwise.")] = "127.0.0.1",
     port: Port = 8010,
     key_file: Annotated[
-        Path | None, typer.Option(help="File holding the API key. Default: a fresh one, printed.")
+        Path | None, typer.Option(help="File holding the API key, or NAME:KEY lines. Default: a fresh one, printed.")
     ] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder of the pictures a catalogue names.")] = None,
     feedback: Annotated[Path | None, typer.Option(help="SQLite file that keeps what visitors did.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="A/B: NAME=BUNDLE:SHARE,BUNDLE:SHARE.")] = None,
-    rate: Annotated[float, typer.Option(min=0, help="Requests a second the key is good for. 0: all.")] = 0,
+    rate: Annotated[float, typer.Option(min=0, help="Requests a second a key is good for. 0: all.")] = 0,
+    slots: Annotated[int, typer.Option(min=1, max=256, help="Texts that one bundle writes at once.")] = SLOTS,
 ) -> None:
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
     from zhumo.deploy.server import serve as serve_bundles
 
     serve_bundles(
         bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
-        rate=rate,
+        rate=rate, slots=slots,
     )  # fmt: skip
 
 

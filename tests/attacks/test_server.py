@@ -14,9 +14,9 @@ from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from zhumo.bundle import load, save
-from zhumo.deploy import guard
+from zhumo.deploy import admission, guard
+from zhumo.deploy.mount import create_app
 from zhumo.deploy.parity import Server, served
-from zhumo.deploy.server import create_app
 from zhumo.run import write_json
 from zhumo.tasks.recommend import Recommend
 from zhumo.transformer import Config, Transformer, initialise
@@ -81,7 +81,7 @@ def test_every_route_and_method_needs_the_key(app: FastAPI) -> None:
     client = TestClient(app)
     for path, method, headers in product(sorted(paths), METHODS, KEYLESS):
         response = client.request(method, path.replace("{model}", "shop"), headers=headers)
-        is_open = method in ("GET", "HEAD") and (path in guard.OPEN or path.startswith("/console/"))
+        is_open = method in ("GET", "HEAD") and (path in admission.OPEN or path.startswith("/console/"))
         assert is_open or response.status_code == 401, (method, path, headers)
         if response.status_code == 401 and method != "HEAD":
             assert error_of(response)["type"] == "authentication_error"
@@ -170,12 +170,14 @@ def test_every_answer_carries_its_headers(client: TestClient, path: str) -> None
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(client: TestClient) -> None:
-    assert error_of(client.post("/v1/recommendations", content=b"x" * (guard.BODY_LIMIT + 1)))["code"] == "too_large"
+    assert (
+        error_of(client.post("/v1/recommendations", content=b"x" * (admission.BODY_LIMIT + 1)))["code"] == "too_large"
+    )
 
 
 def test_a_body_without_a_length_is_counted_as_it_comes(client: TestClient) -> None:
     def forever() -> Iterator[bytes]:
-        for _ in range(guard.BODY_LIMIT // 65_536 + 2):
+        for _ in range(admission.BODY_LIMIT // 65_536 + 2):
             yield b" " * 65_536
 
     assert client.post("/v1/recommendations", content=forever()).status_code == 413
@@ -393,8 +395,8 @@ def test_a_key_is_good_for_so_many_requests_a_second(bundle: Path) -> None:
 
 def test_a_bucket_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(guard.time, "monotonic", lambda: now)
-    bucket = guard.Bucket(2.0)
+    monkeypatch.setattr(admission.time, "monotonic", lambda: now)
+    bucket = admission.Bucket(2.0)
     assert [bucket.take() for _ in range(3)] == [0, 0, 0.5]
     now += 0.5
     assert [bucket.take(), bucket.take()] == [0, 0.5]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zhumo.deploy.server import create_app
+from zhumo.deploy.mount import create_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "openapi.json"
 

@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from zhumo.bundle import load
 from zhumo.deploy import feedback
 from zhumo.deploy.feedback import Events
-from zhumo.deploy.server import create_app, serve
+from zhumo.deploy.mount import create_app
+from zhumo.deploy.server import serve
 from zhumo.deploy.shop import read_picture
 from zhumo.deploy.split import Split, parse_split
 from zhumo.errors import ModelError, SourceError, ZhumoError
@@ -52,7 +53,7 @@ def house(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     split = parse_split("shop=old:30,new:10", ["old", "new"])
     app = create_app(
         {"old": bundle, "new": bundle, "labels": load(bundles["classify"])}, KEY, ("testserver",), splits=[split],
-        pictures=pictures, events=Events(root / "events.db"),
+        pictures=pictures, feedback=Events(root / "events.db"),
     )  # fmt: skip
     with TestClient(app, headers={"authorization": f"Bearer {KEY}"}) as client:
         yield client, root

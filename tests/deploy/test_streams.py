@@ -60,11 +60,11 @@ def test_a_stream_that_nobody_reads_is_not_written(server: Server) -> None:
     response = ask(server, LONG)
     assert response.readline().startswith(b"data: {")
     assert meter(server, "zhumo_running") == 1
-    assert meter(server, "zhumo_kv_cache_bytes") > 0
+    assert meter(server, "zhumo_kv_cache_usage_ratio") > 0
     response.close()
     # Written to its end it would be limited only by the model's length; the next request must not wait for that.
     assert until(lambda: meter(server, "zhumo_running") == 0)
-    assert meter(server, "zhumo_kv_cache_bytes") == 0
+    assert meter(server, "zhumo_kv_cache_usage_ratio") == 0
 
 
 def test_an_answer_that_nobody_waits_for_is_not_written(server: Server) -> None:
@@ -211,7 +211,7 @@ def test_the_meters_speak_prometheus(server: Server) -> None:
         "zhumo_tokens_total",
         "zhumo_running",
         "zhumo_shed_total",
-        "zhumo_kv_cache_bytes",
+        "zhumo_kv_cache_usage_ratio",
     } <= names
 
 

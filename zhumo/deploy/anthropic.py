@@ -170,7 +170,7 @@ class Events:
         yield {"type": "message_delta", "delta": _ended(self._answer), "usage": _usage(used)}
         yield {"type": "message_stop"}
 
-    def broken(self, message: str) -> Json:
+    def broken(self, message: str, code: str) -> Json:
         """Anthropic's error event."""
         return {"type": "error", "error": {"type": "api_error", "message": message}}
 

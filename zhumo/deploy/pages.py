@@ -52,7 +52,7 @@ def add_pages(app: FastAPI, served: Mapping[str, Served]) -> None:
     @app.get("/v1/reports/{model}")
     async def report(model: str) -> Response:
         """The report card of a bundle as data."""
-        found = find(served, model).report()
+        found = await find(served, model).ask("report_card", language=None)
         if found is None:
             raise Refusal(404, "no_report", name=model[:128])
         return Response(orjson.dumps(found), media_type="application/json")
@@ -60,7 +60,7 @@ def add_pages(app: FastAPI, served: Mapping[str, Served]) -> None:
     @app.get("/v1/reports/{model}/page")
     async def page(model: str, lang: Literal["en", "zh"] = "en") -> Response:
         """The report card of a bundle as a page of its own, to be saved."""
-        found = find(served, model).card(lang)
+        found = await find(served, model).ask("report_card", language=lang)
         if found is None:
             raise Refusal(404, "no_report", name=model[:128])
         return Response(found, media_type="text/html", headers={"content-disposition": "attachment"})
@@ -75,6 +75,6 @@ def find(served: Mapping[str, Served], name: str, task: str | None = None) -> Se
     if name not in served:
         raise Refusal(404, "model_not_found", param="model", name=name[:128], known=", ".join(served))
     one = served[name]
-    if task is not None and one.task.name != task:
-        raise Refusal(400, "wrong_task", param="model", name=name, task=one.task.name, wanted=task)
+    if task is not None and one.task != task:
+        raise Refusal(400, "wrong_task", param="model", name=name, task=one.task, wanted=task)
     return one

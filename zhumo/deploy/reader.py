@@ -3,21 +3,22 @@
 from collections.abc import Sequence
 
 from zhumo.bundle import FULL
+from zhumo.deploy.places import SLOTS
 from zhumo.deploy.writer import Writing
 from zhumo.engine import NativeModel, Reader, Scheduler, TorchModel, computes, library
 from zhumo.engine.scheduler import End
 from zhumo.tasks import Answer
 from zhumo.transformer import Transformer
 
-SLOTS, LONGEST = 8, 2**15  # texts written at once, and the most tokens of one
+LONGEST = 2**15  # the most tokens of one text
 
 
-def reader_of(model: Transformer, bits: int) -> Reader:
-    """With weights in so many bits where this machine can; else as they were learned."""
+def reader_of(model: Transformer, bits: int, slots: int = SLOTS) -> Reader:
+    """With weights in so many bits where this machine can; else as they were learned. slots: texts written at once."""
     length = min(model.config.length, LONGEST)
     if bits == FULL or not narrows(model):
-        return TorchModel(model, slots=SLOTS, length=length)
-    return NativeModel(model, slots=SLOTS, length=length)
+        return TorchModel(model, slots=slots, length=length)
+    return NativeModel(model, slots=slots, length=length)
 
 
 def narrows(model: Transformer) -> bool:

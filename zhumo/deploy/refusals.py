@@ -30,10 +30,13 @@ class Refusal(Exception):
         self.status, self.key, self.param, self.facts = status, key, param, facts
         self.headers = dict(headers or {})
 
+    def say(self, language: str) -> str:
+        """Its sentence."""
+        return say(f"error.serve.{self.key}", language, **self.facts)
+
     def response(self, language: str) -> Response:
         """The HTTP answer."""
-        message = say(f"error.serve.{self.key}", language, **self.facts)
-        return failure(self.status, message, self.key, self.param, self.headers)
+        return failure(self.status, self.say(language), self.key, self.param, self.headers)
 
 
 def failure(status: int, message: str, code: str, param: str | None = None, headers: Headers | None = None) -> Response:

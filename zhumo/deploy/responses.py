@@ -191,9 +191,9 @@ class Events:
         whole = _response(self._ask, self._head, self._items, self._answer, used)
         yield self._event(whole["status"], response=whole)
 
-    def broken(self, message: str) -> Json:
+    def broken(self, message: str, code: str) -> Json:
         """OpenAI's error event."""
-        return {"type": "error", "code": "broken_stream", "message": message, "param": None,
+        return {"type": "error", "code": code, "message": message, "param": None,
                 "sequence_number": self._number}  # fmt: skip
 
     def _open(self) -> Iterator[Json]:

@@ -1,135 +1,108 @@
-"""A bundle behind the server: its name, its worker, and what of its folder is told."""
+"""A bundle as the routes see it: its name, what is told of it, and what may be asked, whoever answers."""
 
-import math
-from collections.abc import AsyncIterator
-from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
 
-from zhumo.bundle import FULL, Bundle
+from zhumo.deploy.frames import Json
 from zhumo.deploy.meters import Meters
-from zhumo.deploy.reader import reader_of
-from zhumo.deploy.worker import Worker
-from zhumo.deploy.writer import Told, Writer, Writing
-from zhumo.errors import ModelError
-from zhumo.run import read_json
-from zhumo.tasks import Answer, Row
-from zhumo.tasks.recommend import Recommend
-from zhumo.tasks.shelf import Facet
+from zhumo.deploy.refusals import Refusal
 
-MOST_VALUES = 50  # of one column that are told
-UNIQUE = frozenset(("title", "text", "picture"))  # columns whose values name an item and no group of them
+Piece = str | Json
+"""What a text yields is text, and the last is the whole answer."""
+
+Told = tuple[int, Piece]
 
 
-@runtime_checkable
-class Writes(Protocol):
-    """A task whose answer is a text."""
+class Caller(NamedTuple):
+    """Whom a request is answered for. name: of the key; until: when nobody waits any more, on the loop's clock."""
 
-    def write(self, row: Row, length: int) -> Writing:
-        """A row's text in pieces, and what a model is to read between them; returns the whole answer."""
+    name: str = ""
+    until: float | None = None
+
+
+CALLER = ContextVar("caller", default=Caller())  # noqa: B039, it is frozen
+
+
+class Answering(Protocol):
+    """Who answers: an engine of this process or one of another.
+
+    about: what is told of each bundle, by its name; capacity: how many requests each answers `at_once`, and for how
+    many it has `places`; ready: whether it answers now.
+    """
+
+    @property
+    def about(self) -> Mapping[str, Json]: ...
+
+    @property
+    def capacity(self) -> Mapping[str, Mapping[str, int]]: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    def ask(self, model: str, what: str, owner: str, **facts: Any) -> AsyncGenerator[Any]:
+        """What is said to a question of `engine.ONCE`, or to `write`."""
+
+    async def close(self) -> None:
+        """Take no more."""
 
 
 class Served:
-    """One bundle, one worker.
+    """One bundle."""
 
-    Raises:
-        ModelError: a bare model folder, which answers no rows.
-    """
+    def __init__(self, name: str, engine: Answering, meters: Meters) -> None:
+        self.name, self.engine, self.meters = name, engine, meters
 
-    def __init__(self, name: str, bundle: Bundle, meters: Meters) -> None:
-        if bundle.task is None:
-            raise ModelError("model.no_task", folder=bundle.folder)
-        self.name, self.bundle, self.task, self.meters = name, bundle, bundle.task, meters
-        facts = bundle.folder / "run.json"
-        self.facts: dict[str, Any] = read_json(facts) if facts.is_file() else {}
-        self.chat = bool(self.facts.get("chat"))  # whether it has learned from chats
-        self.worker = Worker(name)
-        self.writer = (
-            Writer(name, reader_of(bundle.model, self.facts.get("bits", FULL)))
-            if isinstance(self.task, Writes)
-            else None
-        )
-        busy = (self.worker, self.writer) if self.writer else (self.worker,)
-        meters.watch(
-            name,
-            waiting=lambda: sum(one.taken - one.running for one in busy),
-            running=lambda: sum(one.running for one in busy),
-        )
-        meters.cache.labels(name).set_function(lambda: self.writer.scheduler.cached if self.writer else 0)
-
-    def describe(self) -> dict[str, Any]:
+    @property
+    def about(self) -> Json:
         """Its entry in /v1/models."""
-        created = math.floor((self.bundle.folder / "task.json").stat().st_mtime)
-        return {
-            "id": self.name,
-            "object": "model",
-            "created": created,
-            "owned_by": "zhumo",
-            "task": self.task.name,
-            "family": self.bundle.family,
-            "parameters": self.bundle.model.parameter_count(),
-            "chat": self.chat,
-            "bits": self.writer.scheduler.model.bits if self.writer else self.bundle.bits,
-        }
+        return self.engine.about[self.name]
 
-    def report(self) -> Any:
-        """The report card, or None where the folder has none."""
-        path = self.bundle.folder / "report.json"
-        return read_json(path) if path.is_file() else None
+    @property
+    def task(self) -> str:
+        """What it does."""
+        task: str = self.about["task"]
+        return task
 
-    def card(self, language: str) -> str | None:
-        """The report card as a page of its own."""
-        path = self.bundle.folder / f"report.{language}.html"
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+    async def answer(self, rows: list[Json], *, written: bool) -> tuple[list[Json], int]:
+        """Exactly what the bundle says of each row, and the tokens read. written: the answers are texts."""
+        answers, read = await self.ask("answer", rows=rows, written=written)
+        return answers, read
 
-    async def answer(self, rows: list[Row], *, written: bool) -> tuple[list[Answer], int]:
-        """Exactly what the bundle says of each row, each by itself, as the parity gate asks them; and the tokens read.
-
-        written: the answers are texts, which are given up in the middle when nobody waits for them any more.
-        """
-        if not written:
-            return await self.worker.run(lambda: ([self.bundle.answer([row])[0] for row in rows], self._read(rows)))
-        told = {place: piece async for place, piece in self.stream(rows) if not isinstance(piece, str)}
-        answers = [told[place] for place in range(len(rows))]
-        return answers, sum(answer["prompt_tokens"] for answer in answers)
-
-    def stream(self, rows: list[Row]) -> AsyncIterator[Told]:
+    async def stream(self, rows: list[Json]) -> AsyncGenerator[Told]:
         """Each row's text as it is written, then its whole answer; with the row's place.
 
         Raises:
-            Refusal: 503, no place is free.
+            Refusal: 503, no place is free; 504, it was not written in time.
         """
-        assert isinstance(self.task, Writes) and self.writer is not None
-        return self.writer.stream([self.task.write(row, self.writer.scheduler.model.length) for row in rows])
+        async for place, piece in self._said("write", rows=rows):
+            yield place, piece
 
-    def close(self) -> None:
-        """Finish what is in hand and take no more."""
-        self.worker.close()
-        if self.writer is not None:
-            self.writer.close()
+    async def ask(self, what: str, **facts: Any) -> Any:
+        """What the engine says to a question of `engine.ONCE`.
 
-    def _read(self, rows: list[Row]) -> int:
-        texts = [row[name] for row in rows for name in ("text", "source") if name in row]
-        texts += [match for row in rows for match in row.get("matches", ())]
-        return 0 if self.task.tokenizer is None else sum(len(self.task.tokenizer.encode(text)) for text in texts)
+        Raises:
+            Refusal: 503, no place is free; 504, it was not answered in time.
+        """
+        async with aclosing(self._said(what, **facts)) as said:
+            return await anext(said)
 
-    async def similar(self, item: str, k: int, kind: str) -> Answer:
-        """What a recommender finds like an item, or taken with it."""
-        shop = self.shop
-        return await self.worker.run(lambda: shop.similar(self.bundle.model, item, k, kind))
+    async def _said(self, what: str, **facts: Any) -> AsyncGenerator[Any]:
+        caller = CALLER.get()
+        async with aclosing(self.engine.ask(self.name, what, caller.name, **facts)) as said:
+            while True:
+                try:
+                    async with asyncio.timeout_at(caller.until):
+                        piece = await anext(said)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError as error:
+                    raise Refusal(504, "deadline") from error
+                yield piece
 
-    @property
-    def shop(self) -> Recommend:
-        """The task of a recommender."""
-        assert isinstance(self.task, Recommend)
-        return self.task
-
-    @cached_property
-    def facets(self) -> dict[str, Facet]:
-        """What the catalogue of a recommender can be filtered by, by column."""
-        shelf = self.shop.shelf
-        return {name: shelf.facet(name, MOST_VALUES) for name in shelf.columns if name not in UNIQUE}
-
-    def used(self, read: int, answers: list[Answer]) -> dict[str, int]:
+    def used(self, read: int, answers: Sequence[Json]) -> dict[str, int]:
         """OpenAI's `usage` of one request, which is also added to the meters. read: tokens of what was asked."""
         wrote = sum(answer.get("completion_tokens", 0) for answer in answers)
         for kind, count in (("prompt", read), ("completion", wrote)):

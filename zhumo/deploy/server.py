@@ -1,166 +1,58 @@
-"""The server: several bundles behind one FastAPI app that also mounts in yours, and `serve`, which runs it alone."""
+"""`serve`: the app alone, its engine in a process of its own, until somebody stops it."""
 
 import asyncio
 import ipaddress
+import math
 import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import FrameType
 
-import orjson
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response, StreamingResponse
-from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 
-from zhumo.bundle import Bundle, load
+from zhumo.deploy.admission import Admission, Keys
+from zhumo.deploy.app import make_app
 from zhumo.deploy.feedback import Events
-from zhumo.deploy.guard import Guard
-from zhumo.deploy.meters import Meters
-from zhumo.deploy.pages import add_pages, find
-from zhumo.deploy.refusals import Refusal, on_error, on_http, on_invalid, on_refusal
-from zhumo.deploy.requests import Ask, Recommend, Streamed
-from zhumo.deploy.routes import ROUTES, Route
-from zhumo.deploy.served import Served
-from zhumo.deploy.shop import add_shop
-from zhumo.deploy.split import Split, parse_split
-from zhumo.deploy.streams import events, timed
-from zhumo.deploy.sums import check_sums
-from zhumo.errors import SourceError, ZhumoError
+from zhumo.deploy.places import SLOTS
+from zhumo.deploy.protocol import Protocol
+from zhumo.deploy.refusals import Refusal
+from zhumo.deploy.split import parse_split
+from zhumo.deploy.supervisor import RETRY, Supervisor
+from zhumo.errors import SourceError
 from zhumo.run import read_json
 from zhumo.words import say
 
-GRACE = 30  # seconds that answers under way have after SIGTERM
-GONE = 499  # the client closed the connection; nobody reads this status
-T = TypeVar("T")
+GRACE = 30.0  # seconds that answers under way have after SIGTERM
+FLUSH = 5  # seconds the last bytes have after that
 
 
-def create_app(
-    bundles: Mapping[str, Bundle], key: str, hosts: Iterable[str] = (), *, splits: Iterable[Split] = (),
-    pictures: Path | None = None, events: Events | None = None, rate: float = 0,
-) -> FastAPI:  # fmt: skip
-    """An app that answers for `bundles`, by the names clients call them.
-
-    key: what every request must bring as `Authorization: Bearer KEY`.
-    hosts: names, besides loopback, under which the server may be addressed; "*" allows any bare IP address.
-    splits: names that stand for several recommenders; pictures: the folder of a catalogue's pictures; events: where
-    feedback goes; rate: requests a second, 0 for as many as come.
-    """
-    meters = Meters()
-    served = {name: Served(name, bundle, meters) for name, bundle in bundles.items()}
-    arms = {split.name: split for split in splits}
-
-    def arm(model: str, user: str | None) -> str:
-        if model not in arms:
-            return model
-        if user is None:
-            raise Refusal(400, "needed_field", param="user", name="user")
-        return arms[model].bundle(user)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        for one in served.values():
-            one.close()
-        if events is not None:
-            events.close()
-
-    app = FastAPI(title="Zhumo", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    app.add_middleware(Guard, key=key, meters=meters, hosts=tuple(hosts), rate=rate)
-    app.add_exception_handler(Refusal, on_refusal)
-    app.add_exception_handler(ZhumoError, on_error)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    for task, routes in ROUTES.items():
-        for route in routes:
-            app.post(route.path, name=route.ask.__name__)(_endpoint(task, route, served, arm))
-    _add_health(app, served, meters)
-    add_pages(app, served)
-    add_shop(app, served, arm, pictures, events)
-    return app
-
-
-def _endpoint(
-    task: str, route: Route[Any], served: Mapping[str, Served], arm: Callable[[str, str | None], str]
-) -> Callable[..., Awaitable[Response]]:
-    async def answer(request: Request, ask: Ask) -> Response:
-        if isinstance(ask, Recommend):
-            ask = ask.model_copy(update={"model": arm(ask.model, ask.user)})  # so the answer says who gave it
-        one = find(served, ask.model, task)
-        rows = route.rows(ask)
-        if route.stream is not None and isinstance(ask, Streamed) and ask.stream:
-            pieces = timed(one.stream(rows), one)
-            first = await _unless_gone(request, anext(pieces))  # what is wrong with a row is still a status
-            return StreamingResponse(events(ask, route.stream, first, pieces, one), media_type="text/event-stream")
-        answers, read = await _unless_gone(request, one.answer(rows, written=route.stream is not None))
-        return Response(
-            orjson.dumps(route.response(ask, answers, one.used(read, answers))), media_type="application/json"
-        )
-
-    answer.__annotations__["ask"] = route.ask  # FastAPI reads the body's model from here
-    return answer
-
-
-async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`, which is given up when the client closes the connection."""
-    answer, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise Refusal(GONE, "gone")
-        return answer.result()
-    finally:
-        answer.cancel()
-        gone.cancel()
-
-
-def _add_health(app: FastAPI, served: Mapping[str, Served], meters: Meters) -> None:
-    @app.get("/health/live")
-    async def live() -> dict[str, str]:
-        """The event loop turns."""
-        return {"status": "live"}
-
-    @app.get("/health/ready")
-    async def ready() -> dict[str, str]:
-        """Every bundle takes work."""
-        if not all(one.worker.alive for one in served.values()):
-            raise Refusal(503, "draining")
-        return {"status": "ready"}
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        """Counters and times in Prometheus' form."""
-        return Response(meters.text(), media_type=CONTENT_TYPE_LATEST)
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        """The bundles served."""
-        return {"object": "list", "data": [one.describe() for one in served.values()]}
-
-    @app.get("/v1/models/{model}")
-    async def model(model: str) -> dict[str, Any]:
-        """One of them."""
-        return find(served, model).describe()
-
-
-def find_key(file: Path | None = None) -> str | None:
-    """The key the user set: a file's first line, else `ZHUMO_KEY`.
+def find_keys(file: Path | None = None) -> dict[str, str]:
+    """The keys the user set, by their owners' names: a file of `NAME:KEY` or `KEY` lines, else `ZHUMO_KEY`; or none.
 
     Raises:
-        SourceError: the file is not there or empty.
+        SourceError: the file is not there, holds no key, or two of one name.
     """
     if file is None:
-        return os.environ.get("ZHUMO_KEY") or None
-    lines = file.read_text(encoding="utf-8").split() if file.is_file() else []
-    if not lines:
+        key = os.environ.get("ZHUMO_KEY")
+        return {"": key} if key else {}
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    keys: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            name, _, key = line.rpartition(":")
+            name, key = name.strip() or str(number), key.strip()
+            if name in keys or not key or len(key.split()) > 1:
+                raise SourceError("serve.key_line", path=file, line=number)
+            keys[name] = key
+    if not keys:
         raise SourceError("serve.key_file", path=file)
-    return lines[0]
+    return keys
 
 
 def names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -184,66 +76,86 @@ def serve(
     pictures: Path | None = None,
     feedback: Path | None = None,
     rate: float = 0,
+    slots: int = SLOTS,
     opened: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve bundles until SIGTERM or Ctrl-C, then let answers under way finish.
+    """Serve bundles until SIGTERM or Ctrl-C, then let answers under way finish. SIGHUP reads the folders again.
 
     port: 0 takes a free one.
-    key_file: where the key stands; without it `ZHUMO_KEY` is the key, else one is made and is part of the address.
-    splits: `NAME=BUNDLE:SHARE,...` each; pictures: a folder; feedback: an SQLite file; rate: requests a second, or 0.
+    key_file: where the keys stand; without it `ZHUMO_KEY` is the key, else one is made and is part of the address.
+    splits: `NAME=BUNDLE:SHARE,...` each; pictures: a folder; feedback: an SQLite file; rate: requests a second of one
+    key, or 0; slots: texts that one bundle writes at once.
     opened: called once with the address of the console, when it can be opened.
 
     Raises:
         ModelError: a folder is not a bundle, or is damaged; a split of what is not a recommender served here.
         SourceError: the address, the folder or the file cannot be had.
     """
-    bundles = {}
-    for name, folder in names([Path(folder) for folder in folders]).items():
-        check_sums(folder)
-        bundles[name] = load(folder)
-    shops = [name for name, bundle in bundles.items() if bundle.task is not None and bundle.task.name == "recommend"]
-    arms = [parse_split(text, shops) for text in splits]
     if pictures is not None and not pictures.is_dir():
         raise SourceError("serve.pictures", path=pictures)
     events = None if feedback is None else Events(feedback)
-    given = find_key(key_file)
-    key = given or secrets.token_urlsafe(24)
-    listener = _listen(host, port)
+    given = find_keys(key_file)
+    keys = given or {"": secrets.token_urlsafe(24)}
     shown = "127.0.0.1" if _is_any(host) else f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listener.getsockname()[1]}/" + ("" if given else f"#key={key}")
     hosts = ("*", socket.gethostname()) if _is_any(host) else (host,)
-    app = create_app(bundles, key, hosts, splits=arms, pictures=pictures, events=events, rate=rate)
 
-    def ready() -> None:
-        print(say("cli.serve.ready", names=", ".join(bundles), address=address), flush=True)
-        if opened is not None:
-            opened(address)
+    async def run(listener: socket.socket) -> None:
+        supervisor = Supervisor(names([Path(folder) for folder in folders]), slots)
+        try:
+            await supervisor.start()
+            shops = [name for name, about in supervisor.about.items() if about["task"] == "recommend"]
+            admission = Admission(Keys(keys), supervisor, hosts=hosts, rate=rate)
+            arms = [parse_split(text, shops) for text in splits]
+            app = make_app(supervisor, admission, splits=arms, pictures=pictures, feedback=events)
+            address = f"http://{shown}:{listener.getsockname()[1]}/" + ("" if given else f"#key={keys['']}")
+            await _Server(app, supervisor, admission, address, opened).serve(sockets=[listener])
+        finally:
+            await supervisor.close()
 
-    config = uvicorn.Config(
-        app, lifespan="on", ws="none", log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=GRACE,
-    )  # fmt: skip
-    # uvicorn drains and then raises the signal again; a drained server has ended well, so that means nothing more.
-    before = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        _Server(config, ready).run(sockets=[listener])
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-        listener.close()
+    with _listen(host, port) as listener:
+        asyncio.run(run(listener))
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which says when it listens."""
+    """uvicorn, which says when it listens, and stops only when everybody it let in has been answered."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self.ready = ready
+    def __init__(
+        self, app: FastAPI, supervisor: Supervisor, admission: Admission, address: str,
+        opened: Callable[[str], object] | None,
+    ) -> None:  # fmt: skip
+        super().__init__(uvicorn.Config(
+            app, http=partial(Protocol, admission=admission),  # type: ignore[arg-type]
+            lifespan="on", ws="none", log_level="warning", access_log=False, server_header=False,
+            proxy_headers=False, timeout_graceful_shutdown=FLUSH,
+        ))  # fmt: skip
+        self.supervisor, self.admission, self.address, self.opened = supervisor, admission, address, opened
+        self.until = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
-            self.ready()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._swap)
+        print(say("cli.serve.ready", names=", ".join(self.supervisor.about), address=self.address), flush=True)
+        if self.opened is not None:
+            self.opened(self.address)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Let nobody more in; told a second time, stop at once."""
+        self.should_exit = self.force_exit = self.admission.draining
+        self.admission.draining, self.until = True, time.monotonic() + GRACE
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to stop."""
+        if self.admission.draining and (not self.admission.inside or time.monotonic() > self.until):
+            self.supervisor.give_up(Refusal(503, "draining", headers=RETRY))
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _swap(self) -> None:
+        async def swap() -> None:
+            if await self.supervisor.swap():
+                print(say("cli.serve.swapped", names=", ".join(self.supervisor.about)), flush=True)
+
+        self._swapping = asyncio.create_task(swap())
 
 
 def _is_any(host: str) -> bool:

@@ -1,5 +1,6 @@
 """What a shop asks beside recommendations: its catalogue, pictures of it, and a place for what visitors did."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +33,7 @@ def add_shop(
     """Add the catalogue's routes and the one for feedback. arm: the bundle that answers a user under a name."""
 
     @app.get("/v1/items")
-    def items(
+    async def items(
         model: Name,
         q: Annotated[str, Query(max_length=200)] = "",
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = 20,
@@ -40,27 +41,22 @@ def add_shop(
     ) -> dict[str, Any]:
         """Items of a catalogue whose title holds every word of `q`, or whose id it is, in the catalogue's order; or
         those with an `id`, as asked, unknown ones left out."""
-        catalogue = find(served, model, "recommend").shop.catalogue
-        index = catalogue.index
-        found = catalogue.search(q, limit) if id is None else [index[item] for item in id if item in index]
-        data = [{"id": catalogue.items[place], **catalogue.about(place)} for place in found]
+        data = await find(served, model, "recommend").ask("items", q=q, limit=limit, ids=id)
         return {"object": "list", "model": model, "data": data}
 
     @app.get("/v1/columns")
-    def columns(model: Name) -> dict[str, Any]:
+    async def columns(model: Name) -> dict[str, Any]:
         """What the catalogue can be filtered by: the commonest values of each column, or where its numbers lie; and
         whether there are pictures to be had."""
-        one = find(served, model, "recommend")
-        shown = pictures is not None and "picture" in one.shop.catalogue.columns
-        return {"object": "columns", "model": model, "data": one.facets, "pictures": shown}
+        found = await find(served, model, "recommend").ask("columns")
+        shown = pictures is not None and found["pictures"]
+        return {"object": "columns", "model": model, "data": found["facets"], "pictures": shown}
 
     @app.get("/v1/items/{item:path}/picture")
-    def picture(item: str, model: Name) -> Response:
+    async def picture(item: str, model: Name) -> Response:
         """The picture of an item, from the folder `zhumo serve --pictures` names."""
-        catalogue = find(served, model, "recommend").shop.catalogue
-        place = catalogue.index.get(item)
-        name = None if place is None else catalogue.about(place).get("picture")
-        found = read_picture(pictures, str(name)) if pictures is not None and name is not None else None
+        name = await find(served, model, "recommend").ask("picture", item=item)
+        found = None if pictures is None or name is None else await asyncio.to_thread(read_picture, pictures, name)
         if found is None:
             raise Refusal(404, "no_picture", item=item[:200])
         return Response(found[0], media_type=found[1], headers={"cache-control": "private, max-age=3600"})
@@ -69,7 +65,8 @@ def add_shop(
     async def similar(ask: Similar) -> dict[str, Any]:
         """Items that are like one, or that are taken with or after it."""
         one = find(served, ask.model, "recommend")
-        return {"object": "list", "model": ask.model, "data": [await one.similar(ask.item, ask.k, ask.kind)]}
+        found = await one.ask("similar", item=ask.item, k=ask.k, kind=ask.kind)
+        return {"object": "list", "model": ask.model, "data": [found]}
 
     @app.post("/v1/feedback")
     def feedback(ask: Feedback) -> dict[str, Any]:

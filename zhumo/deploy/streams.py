@@ -7,10 +7,9 @@ from typing import Any, Protocol
 
 import orjson
 
+from zhumo.deploy.refusals import Refusal
 from zhumo.deploy.requests import Ask, Sampling
-from zhumo.deploy.served import Served
-from zhumo.deploy.writer import Told
-from zhumo.tasks import Answer
+from zhumo.deploy.served import Served, Told
 from zhumo.words import say
 
 Json = dict[str, Any]
@@ -34,8 +33,8 @@ class Stream(Protocol):
     def close(self, used: Json) -> Iterator[Json]:
         """All texts are whole. used: as `Served.used`."""
 
-    def broken(self, message: str) -> Json:
-        """The server failed, too late for a status."""
+    def broken(self, message: str, code: str) -> Json:
+        """It could not be answered to its end, too late for a status. code: the sentence's name."""
 
 
 class Chunks:
@@ -69,9 +68,9 @@ class Chunks:
         if self._wants_usage:
             yield {**self._head, "choices": [], "usage": used}
 
-    def broken(self, message: str) -> Json:
+    def broken(self, message: str, code: str) -> Json:
         """OpenAI's error."""
-        return {"error": {"message": message, "type": "server_error", "param": None, "code": "broken_stream"}}
+        return {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
 
     def _chunk(self, place: int, said: Json, finish: str | None) -> Json:
         return {**self._head, "choices": [{"index": place, **said, "logprobs": None, "finish_reason": finish}]}
@@ -87,7 +86,7 @@ async def events(
 ) -> AsyncIterator[bytes]:
     """A stream on the wire. A failure after the first byte can no longer be a status, so it becomes an event."""
     telling = stream(ask)
-    answers: list[Answer] = []
+    answers: list[Json] = []
     for event in telling.begin():
         yield _event(event)
     try:
@@ -96,8 +95,11 @@ async def events(
                 answers.append(piece)
             for event in telling.piece(place, piece) if isinstance(piece, str) else telling.end(place, piece):
                 yield _event(event)
+    except Refusal as refusal:
+        yield _event(telling.broken(refusal.say("en"), refusal.key))
+        return
     except Exception:  # told to the client and raised again for the log
-        yield _event(telling.broken(say("error.serve.broken_stream", "en")))
+        yield _event(telling.broken(say("error.serve.broken_stream", "en"), "broken_stream"))
         raise
     for event in telling.close(served.used(sum(answer["prompt_tokens"] for answer in answers), answers)):
         yield _event(event)

@@ -2,29 +2,29 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Sequence
 
 from torch import Tensor
 
+from zhumo.deploy.places import Places
 from zhumo.deploy.refusals import Refusal
-from zhumo.deploy.worker import PLACES, RETRY_AFTER
+from zhumo.deploy.served import Told
+from zhumo.deploy.worker import RETRY_AFTER, WAIT
 from zhumo.engine import End, Reader, Scheduler
 from zhumo.tasks import Answer
 from zhumo.transformer.sample import Read
 
-Piece = str | Answer
-"""What a text yields is text, and the last is the whole answer."""
-
 Writing = Generator[Read | str, Tensor | None, Answer]
-Told = tuple[int, Piece]
 
 
 class _Request:
     """Texts that were asked for together, and where what they say goes."""
 
-    def __init__(self, writings: Sequence[Writing]) -> None:
-        self.writings, self.left = writings, len(writings)
+    def __init__(self, writings: Sequence[Writing], owner: str) -> None:
+        self.writings, self.owner, self.left = writings, owner, len(writings)
+        self.until, self.begun = time.monotonic() + WAIT, False
         self.loop = asyncio.get_running_loop()
         self.queue = asyncio.Queue[Told | Exception | None]()
         self.gone = False
@@ -34,10 +34,10 @@ class _Request:
 
 
 class Writer:
-    """The thread of one bundle's texts. places: how many requests may wait or be written."""
+    """The thread of one bundle's texts. places: how many requests may wait or be written; None: twice the model's."""
 
-    def __init__(self, name: str, reader: Reader, places: int = PLACES) -> None:
-        self.places = places
+    def __init__(self, name: str, reader: Reader, places: int | None = None) -> None:
+        self.places = Places(2 * reader.slots if places is None else places)
         self.scheduler: Scheduler[tuple[_Request, int], str, Answer] = Scheduler(reader)
         self._requests: set[_Request] = set()
         self._new: deque[_Request] = deque()
@@ -49,22 +49,23 @@ class Writer:
     @property
     def taken(self) -> int:
         """Requests waiting and being written."""
-        return len(self._requests)
+        return len(self.places)
 
     @property
     def running(self) -> int:
         """Requests being written."""
-        return len(self._requests) - len(self._new)
+        with self._changed:
+            return sum(request.begun for request in self._requests)
 
-    def stream(self, writings: Sequence[Writing]) -> AsyncIterator[Told]:
+    def stream(self, writings: Sequence[Writing], owner: str = "") -> AsyncIterator[Told]:
         """What the texts say, each piece with its text's place, and last its answer; given up when nobody reads on.
 
         Raises:
-            Refusal: 503, no place is free; at once, not at the first piece.
+            Refusal: 503, no place is free; at once, not at the first piece. Or its turn did not come in time.
         """
-        request = _Request(writings)
+        request = _Request(writings, owner)
         with self._changed:
-            if self.taken >= self.places or self._closing:
+            if self._closing or not self.places.take(owner):
                 raise Refusal(503, "busy", headers={"Retry-After": RETRY_AFTER})
             self._requests.add(request)
             self._new.append(request)
@@ -97,10 +98,9 @@ class Writer:
                     break
             for request in new:
                 for place, writing in enumerate(request.writings):
-                    self.scheduler.add((request, place), writing)
+                    self.scheduler.add((request, place), writing, request.owner)
             for request in requests:
-                if request.gone:
-                    self._leave(request)
+                self._look_after(request)
             try:
                 for (request, place), piece in self.scheduler.step():
                     self._tell(request, place, piece)
@@ -110,6 +110,17 @@ class Writer:
                     self._leave(request)
         for request in requests:
             request.tell(None)
+            self._leave(request)
+
+    def _look_after(self, request: _Request) -> None:
+        """Let go who went away or has waited too long."""
+        request.begun = request.begun or any(
+            self.scheduler.begun((request, place)) for place in range(len(request.writings))
+        )
+        if request.gone:
+            self._leave(request)
+        elif not request.begun and time.monotonic() > request.until:
+            request.tell(Refusal(503, "waited", headers={"Retry-After": RETRY_AFTER}))
             self._leave(request)
 
     def _tell(self, request: _Request, place: int, piece: str | End[Answer]) -> None:
@@ -132,4 +143,6 @@ class Writer:
         for place in range(len(request.writings)):
             self.scheduler.drop((request, place))
         with self._changed:
-            self._requests.discard(request)
+            if request in self._requests:
+                self._requests.discard(request)
+                self.places.leave(request.owner)

@@ -6,5 +6,8 @@ from zhumo.engine.native import NativeModel, computes
 from zhumo.engine.parts import Part, Reader
 from zhumo.engine.scheduler import End, Scheduler
 from zhumo.engine.torch_model import TorchModel
+from zhumo.engine.turns import Turns
 
-__all__ = ["End", "NativeEncoder", "NativeModel", "Part", "Reader", "Scheduler", "TorchModel", "computes", "library"]
+__all__ = [
+    "End", "NativeEncoder", "NativeModel", "Part", "Reader", "Scheduler", "TorchModel", "Turns", "computes", "library",
+]  # fmt: skip

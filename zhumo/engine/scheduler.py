@@ -7,7 +7,7 @@ reads what a text will probably say next, and a right guess saves a step (specul
 are those of the model either way.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zhumo.engine.lookup import Lookup
 from zhumo.engine.parts import ROWS, Part, Reader
+from zhumo.engine.turns import Turns
 from zhumo.transformer.sample import Read
 
 Piece = TypeVar("Piece")
@@ -46,6 +47,7 @@ class _Slot:
 @dataclass(eq=False)
 class _Text(Generic[Piece, Result]):
     writing: Generator[Read | Piece, Tensor | None, Result]
+    owner: str
     slot: _Slot | None = None
     unread: deque[int] = field(default_factory=deque)
     every: bool = False
@@ -65,6 +67,7 @@ class Scheduler(Generic[Key, Piece, Result]):
         self.read = self.saved = self.guessed = 0  # tokens read, known from an earlier text, and guessed right
         self._slots = [_Slot(index) for index in range(model.slots)]
         self._texts: dict[Key, _Text[Piece, Result]] = {}
+        self._turns = Turns()
         self._begun = 0
 
     def __len__(self) -> int:
@@ -72,14 +75,19 @@ class Scheduler(Generic[Key, Piece, Result]):
         return len(self._texts)
 
     @property
-    def cached(self) -> int:
-        """Bytes of keys and values in memory for texts under way."""
+    def fill(self) -> float:
+        """The part of the room for keys and values that texts under way take."""
         held = sum(len(text.slot.held) for text in tuple(self._texts.values()) if text.slot)
-        return held * self.model.token_bytes
+        return held / (self.model.slots * self.model.length)
 
-    def add(self, key: Key, writing: Generator[Read | Piece, Tensor | None, Result]) -> None:
-        """A text to be written; `step` tells of it under `key`."""
-        self._texts[key] = _Text(writing)
+    def begun(self, key: Key) -> bool:
+        """Whether a text has left the queue: it has its place, or has ended."""
+        return key not in self._texts or self._texts[key].slot is not None
+
+    def add(self, key: Key, writing: Generator[Read | Piece, Tensor | None, Result], owner: str = "") -> None:
+        """A text to be written; `step` tells of it under `key`. owner: whose turn it takes."""
+        self._turns.join(owner, {text.owner for text in self._texts.values()})
+        self._texts[key] = _Text(writing, owner)
 
     def drop(self, key: Key) -> None:
         """Nobody waits for this text any more."""
@@ -88,7 +96,7 @@ class Scheduler(Generic[Key, Piece, Result]):
 
     def step(self) -> Iterator[tuple[Key, Piece | End[Result]]]:
         """Let the model read once for all texts that may; yields what each then says, and last how it ended."""
-        for key in [key for key, text in self._texts.items() if text.slot is None][: self._free()]:
+        for key in self._next(self._free()):
             yield from self._go_on(key, None)
         chosen = self._chosen()
         if not chosen:
@@ -99,6 +107,7 @@ class Scheduler(Generic[Key, Piece, Result]):
             assert text.slot is not None
             text.slot.held[part.position :] = part.ids
             self.read += len(part.ids)
+            self._turns.charge(text.owner, len(part.ids))
             asked = min(len(part.ids), len(text.unread))
             for _ in range(asked):
                 text.unread.popleft()
@@ -111,11 +120,23 @@ class Scheduler(Generic[Key, Piece, Result]):
     def _free(self) -> int:
         return len(self._slots) - sum(text.slot is not None for text in self._texts.values())
 
+    def _next(self, count: int) -> list[Key]:
+        """Whose turn it is to take a slot: of the owner who has the fewest, and of those who has had the least."""
+        held = Counter(text.owner for text in self._texts.values() if text.slot is not None)
+        waiting = []
+        for key, text in self._texts.items():
+            if text.slot is None:
+                waiting.append((held[text.owner], self._turns[text.owner], key))
+                held[text.owner] += 1
+        return [key for _, _, key in sorted(waiting, key=lambda one: one[:2])[:count]]
+
     def _chosen(self) -> list[tuple[Key, Part]]:
         """Whose tokens are read in this step: those that are written before those that are only read, and of these no
-        more than a step holds, so that a long prompt does not keep everybody waiting."""
+        more than a step holds, so that a long prompt does not keep everybody waiting. Of prompts, those of owners who
+        have had the least come first."""
         left, chosen = ROWS, []
-        for key, text in sorted(self._texts.items(), key=lambda item: len(item[1].unread) > 1):
+        by_turns = sorted(self._texts.items(), key=lambda item: (len(item[1].unread) > 1, self._turns[item[1].owner]))
+        for key, text in by_turns:
             if text.slot is None or not left:
                 continue
             ids = [text.unread[i] for i in range(min(left, len(text.unread)))]

@@ -11,7 +11,7 @@
 
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -381,7 +381,9 @@ def target_nll(model: Transformer, batch: Batch) -> Tensor:
     states, targets = _asked(model, batch)
     rows = _rows(model)
     parts = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
-    return torch.cat([checkpoint(_nll, model, *part, use_reentrant=False) for part in parts])
+    # What is computed again only saves memory of a backward pass; and its first call imports seconds of code.
+    nll = partial(checkpoint, _nll, use_reentrant=False) if torch.is_grad_enabled() else _nll
+    return torch.cat([nll(model, *part) for part in parts])
 
 
 def margins(model: Transformer, batch: Batch) -> Tensor:

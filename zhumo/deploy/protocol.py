@@ -1,0 +1,90 @@
+"""uvicorn's HTTP protocol, which turns away whom the server has no place for before there is a request object at all.
+
+An overloaded server spends its time on those it refuses. What they are told was written beforehand, so a refusal costs
+the parsing of a head and one write.
+"""
+
+import secrets
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from zhumo.deploy.admission import Admission
+from zhumo.deploy.guard import HEADERS
+from zhumo.deploy.refusals import Refusal, accepted_language
+from zhumo.words import LANGUAGES
+
+HEAD_LIMIT = 65_536  # bytes of a request's first line and headers
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, admission: Admission, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.admission = admission
+        self.head: int | None = None  # bytes that have come of a head that is not whole yet
+        self.refused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take in no endless head."""
+        super().data_received(data)
+        if self.head is not None:
+            self.head += len(data)
+            if self.head > HEAD_LIMIT and not self.transport.is_closing():
+                self._refuse(431, "head_too_large")
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.head, self.refused = 0, False
+
+    def on_headers_complete(self) -> None:
+        """Its head is whole: turn it away, or let the app see it."""
+        self.head = None
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        free = self.cycle is None or self.cycle.response_complete
+        if size > HEAD_LIMIT:
+            self._refuse(431, "head_too_large")
+            self.transport.close()
+        elif (
+            free and not self.expect_100_continue and self.admission.turns_away(self.parser.get_method(), self.headers)
+        ):
+            self._refuse(503, "busy", self.admission.retry_after)
+            self.on_response_complete()
+            if not self.parser.should_keep_alive():
+                self.transport.close()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Part of its body, which nobody reads of one who was turned away."""
+        if not self.refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        if not self.refused:
+            super().on_message_complete()
+
+    def _refuse(self, status: int, key: str, retry_after: bytes = b"1") -> None:
+        self.refused = True
+        before, after = WRITTEN[status, key, accepted_language(self.headers)]
+        name = secrets.token_hex(16).encode()
+        self.transport.write(b"".join((before, retry_after, b"\r\nx-request-id: ", name, b"\r\n\r\n", after)))
+
+
+def _written(status: int, key: str, language: str) -> tuple[bytes, bytes]:
+    """A whole response, but for how long to wait and its number."""
+    response = Refusal(status, key, limit=HEAD_LIMIT).response(language)
+    headers = {**response.headers, **HEADERS, "cache-control": "no-store"}
+    lines = [f"HTTP/1.1 {status} Refused", *(f"{name}: {value}" for name, value in headers.items()), "retry-after: "]
+    return "\r\n".join(lines).encode(), bytes(response.body)
+
+
+WRITTEN = {
+    (status, key, language): _written(status, key, language)
+    for status, key in ((503, "busy"), (431, "head_too_large"))
+    for language in LANGUAGES
+}
