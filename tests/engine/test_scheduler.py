@@ -1,16 +1,18 @@
 """Many texts at once say what each says alone, whatever comes and goes between them."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.engine.test_native import model_of
 from zhumo.engine.library import library
 from zhumo.engine.lookup import Lookup
 from zhumo.engine.native import NativeModel
-from zhumo.engine.parts import Reader
+from zhumo.engine.parts import ROWS, Part, Reader
 from zhumo.engine.scheduler import End, Scheduler
 from zhumo.engine.torch_model import TorchModel
 from zhumo.transformer.sample import Read, Sampling, Token, write
@@ -187,3 +189,55 @@ def test_guesses_come_from_where_the_text_stood_last() -> None:
     assert lookup.guess(3) == [6, 7, 1] and lookup.guess(1) == [6] and lookup.guess(0) == []
     lookup.add([9])
     assert lookup.guess(3) == []
+
+
+class Counting:
+    """A model that only counts what it reads."""
+
+    bits, steady, slots, length, vocabulary, token_bytes = 32, False, 3, 1_000, 2, 1
+
+    def step(self, parts: Sequence[Part]) -> list[Tensor]:
+        return [torch.zeros(1, 2) for _ in parts]
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        pass
+
+
+def reading(prompt: int, new: int) -> Writing:
+    yield Read([0] * prompt, 1_000)
+    for _ in range(new):
+        yield Read([0], 1_000)
+    return "done"
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    flood=st.lists(st.tuples(st.integers(1, 400), st.integers(1, 30)), min_size=4, max_size=40),
+    late=st.integers(0, 20),
+    prompt=st.integers(1, 60),
+    new=st.integers(1, 20),
+)
+def test_a_short_text_of_one_key_waits_for_one_seat_and_not_for_anothers_flood(
+    flood: list[tuple[int, int]], late: int, prompt: int, new: int
+) -> None:
+    scheduler: Scheduler[str, Token, str] = Scheduler(Counting())
+    for number, (length, written) in enumerate(flood):
+        scheduler.add(f"flood {number}", reading(length, written), "flooder")
+    for _ in range(late):
+        list(scheduler.step())
+    scheduler.add("short", reading(prompt, new), "other")
+    steps, ended = 0, False
+    while not ended:
+        ended = any(key == "short" and isinstance(piece, End) for key, piece in scheduler.step())
+        steps += 1
+    # One text of the flood ends, however slowly three are read at once; then every second token read is its own.
+    longest = max(3 * -(-length // (ROWS - 3)) + written + 2 for length, written in flood)
+    assert steps <= longest + 2 * (-(-prompt // (ROWS // 2)) + 1) + new + 2
+
+
+def test_first_come_first_served_within_a_key() -> None:
+    scheduler: Scheduler[str, Token, str] = Scheduler(Counting())
+    for number in range(9):
+        scheduler.add(str(number), reading(5, 5), "one")
+    ended = [key for _ in range(60) for key, piece in scheduler.step() if isinstance(piece, End)]
+    assert ended == [str(number) for number in range(9)]

@@ -13,6 +13,7 @@ import numpy as np
 from zhumo.bundle import FULL, Bundle, load, load_task
 from zhumo.deploy import parity
 from zhumo.deploy.export import export
+from zhumo.deploy.golden import write_golden
 from zhumo.deploy.reader import narrows, reader_of, written
 from zhumo.deploy.sums import write_sums
 from zhumo.engine.agreement import agree
@@ -56,6 +57,7 @@ def deploy(recipe: Recipe, run: Run) -> None:
     narrowed = {} if recipe.deploy.bits == FULL else {"bits": _narrowed(run, recipe.deploy.bits)}
     found = ask_again(run, recipe.deploy.parity) | narrowed
     write_json(step.folder / "parity.json", found)
+    write_golden(load(step.folder))
     write_sums(step.folder)
     size = sum(path.stat().st_size for path in step.folder.rglob("*"))
     said = say("cli.step.deployed", rows=found["rows"], difference=f"{found['largest_difference']:.1e}")

@@ -10,6 +10,7 @@ import orjson
 from zhumo.deploy.refusals import Refusal
 from zhumo.deploy.requests import Ask, Sampling
 from zhumo.deploy.served import Served, Told
+from zhumo.tasks import Answer
 from zhumo.words import say
 
 Json = dict[str, Any]
@@ -86,7 +87,7 @@ async def events(
 ) -> AsyncIterator[bytes]:
     """A stream on the wire. A failure after the first byte can no longer be a status, so it becomes an event."""
     telling = stream(ask)
-    answers: list[Json] = []
+    answers: list[Answer] = []
     for event in telling.begin():
         yield _event(event)
     try:
