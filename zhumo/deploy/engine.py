@@ -57,9 +57,6 @@ class Held:
             raise ModelError("model.no_task", folder=bundle.folder)
         self.bundle, self.task = bundle, bundle.task
         facts: Json = _read(bundle.folder / "run.json") or {}
-        self.report: Any = _read(bundle.folder / "report.json")
-        pages = {language: bundle.folder / f"report.{language}.html" for language in LANGUAGES}
-        self.cards = {one: page.read_text(encoding="utf-8") for one, page in pages.items() if page.is_file()}
         self.worker = Worker(name)
         self.writer = (
             Writer(name, reader_of(bundle.model, facts.get("bits", FULL), slots))
@@ -130,7 +127,10 @@ class Held:
 
     async def report_card(self, _: str, language: str | None) -> Any:
         """The report card as data, or as a page in a language; None where the folder has none."""
-        return self.report if language is None else self.cards.get(language)
+        if language is None:
+            return _read(self.bundle.folder / "report.json")
+        page = self.bundle.folder / f"report.{language}.html"
+        return page.read_text(encoding="utf-8") if language in LANGUAGES and page.is_file() else None
 
     async def state(self, _: str) -> Json:
         """What waits, what runs, and how full the cache of keys and values is."""
