@@ -194,7 +194,7 @@ def test_guesses_come_from_where_the_text_stood_last() -> None:
 class Counting:
     """A model that only counts what it reads."""
 
-    bits, steady, slots, length, vocabulary, token_bytes = 32, False, 3, 1_000, 2, 1
+    bits, steady, slots, length, vocabulary = 32, False, 3, 1_000, 2
 
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
         return [torch.zeros(1, 2) for _ in parts]

@@ -87,11 +87,6 @@ class NativeModel:
         """Which kind of processor code runs."""
         return PATHS[self._path]
 
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of keys and values a token takes."""
-        return (self.keys.nbytes + self.values.nbytes) // (self.slots * self.values.size(3))
-
     @torch.inference_mode()
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
         """Logits of each part, (tokens asked for, vocabulary): those after its last token, or after every one. A slot

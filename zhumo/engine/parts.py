@@ -32,10 +32,6 @@ class Reader(Protocol):
     length: int
     vocabulary: int
 
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of keys and values a token takes."""
-
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
         """Logits of each part, (tokens asked for, vocabulary): those after its last token, or after every one."""
 

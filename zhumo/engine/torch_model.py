@@ -29,12 +29,6 @@ class TorchModel:
             Cache(model.config, length=length, dtype=weight.dtype, device=weight.device) for _ in range(slots)
         ]
 
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of keys and values a token takes."""
-        config = self.model.config
-        return 2 * config.depth * config.kv_heads * config.head_dim * self.model.stem.tokens.weight.element_size()
-
     @torch.inference_mode()
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
         """Logits of each part, (tokens asked for, vocabulary): those after its last token, or after every one.
