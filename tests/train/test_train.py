@@ -19,7 +19,7 @@ from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import TASKS, Loss
 from zhumo.tasks.examples import Batch, Examples
-from zhumo.train import TrainError, loop, train
+from zhumo.train import TrainError, loop, pace, train
 from zhumo.train.learner import Learner
 from zhumo.train.order import Order, sample_keys
 from zhumo.transformer import Transformer
@@ -99,6 +99,26 @@ def test_it_learns_and_leaves_a_model_folder(tmp_path: Path, capfd: pytest.Captu
     stamp = (run.step("train") / "step.json").stat().st_mtime_ns
     train(recipe, run)  # it stands
     assert (run.step("train") / "step.json").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(("bf16", "fp32", "pays"), [(1.0, 2.0, True), (2.0, 1.0, False)])
+def test_bf16_pays_where_its_products_take_less_time(
+    bf16: float, fp32: float, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, costs = [0.0], {torch.bfloat16: bf16, torch.float32: fp32}
+
+    class Matrix:
+        def __init__(self, *_: int, dtype: torch.dtype) -> None:
+            self.cost = costs[dtype]
+
+        def __matmul__(self, _: object) -> None:
+            clock[0] += self.cost
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "ones", Matrix)
+        patched.setattr("time.perf_counter", lambda: clock[0])
+        found = pace.bf16_pays()
+    assert found == pays
 
 
 @pytest.mark.parametrize(("pays", "used"), [(True, "bf16"), (False, "fp32")])
