@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from zhumo import bundle
 from zhumo.bundle import load
-from zhumo.deploy import step
+from zhumo.deploy import golden, step
 from zhumo.deploy.parity import difference, served
 from zhumo.engine import library
-from zhumo.errors import GateError
+from zhumo.errors import GateError, ModelError
 from zhumo.make import make
 from zhumo.recipe import Recipe
 from zhumo.run import Run
@@ -115,6 +118,27 @@ def test_what_reads_in_8_bits_is_measured_and_served_so(reading: Made, monkeypat
     assert 0 < difference(full.answer(rows), eight.answer(rows)) < 0.05
     monkeypatch.setattr(bundle, "library", lambda: None)
     assert load(folder).bits == 32, "a machine without the core serves it all the same"
+
+
+def shifted(value: Any, by: float) -> Any:
+    """The same answer with every number moved."""
+    if isinstance(value, dict):
+        return {name: shifted(part, by) for name, part in value.items()}
+    if isinstance(value, list):
+        return [shifted(part, by) for part in value]
+    return value + by if isinstance(value, float) else value
+
+
+def test_kinds_of_processor_may_round_8_bits_otherwise(reading: Made, tmp_path: Path) -> None:
+    folder = tmp_path / "deploy"
+    shutil.copytree(reading[1].step("deploy"), folder)
+    known = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    for by, bits, damaged in ((0.005, 8, False), (0.05, 8, True), (0.005, 32, True)):
+        answers = shifted(load(folder, bits=bits).answer([{"text": golden.TEXT}]), by)
+        (folder / "golden.json").write_text(json.dumps({"bits": bits, "answers": answers}), encoding="utf-8")
+        with pytest.raises(ModelError, match="does not answer") if damaged else nullcontext():
+            golden.check_golden(load(folder, bits=bits))
+    assert known["bits"] == 8
 
 
 def test_answers_that_are_too_far_apart_make_no_bundle(reading: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,13 @@ def until(condition: Callable[[], bool], seconds: float = 120) -> float:
     return time.monotonic() - began
 
 
+def last(stream: http.client.HTTPResponse) -> dict[str, Any]:
+    """What a stream that began is told in the end: its last event but `[DONE]`."""
+    events = [line for line in stream.read().split(b"\n") if line.startswith(b"data: {")]
+    told: dict[str, Any] = json.loads(events[-1].removeprefix(b"data: "))
+    return told
+
+
 def idle(server: Running) -> bool:
     text = server.request("GET", "/metrics").read().decode()
     found = re.findall(
@@ -118,8 +125,7 @@ def kill(server: Running, times: int) -> tuple[float, int, list[str]]:
         assert stream.readline().startswith(b"data: {")
         os.kill(engine, signal.SIGKILL)
         began = time.monotonic()
-        last = [line for line in stream.read().split(b"\n\n") if line][-1]
-        told.append(json.loads(last.removeprefix(b"data: "))["error"]["code"])
+        told.append(last(stream)["error"]["code"])
         while server.status("/health/ready") != 200:
             failed += server.status("/health/live") != 200
             assert time.monotonic() - began < 60
@@ -135,6 +141,7 @@ def test_a_killed_engine_comes_again_and_liveness_never_fails(server: Running) -
 
 
 def test_who_waits_for_a_killed_engine_may_ask_again(server: Running) -> None:
+    until(lambda: server.status("/health/ready") == 200)
     found: list[http.client.HTTPResponse] = []
     asking = threading.Thread(target=lambda: found.append(server.stream(max_tokens=4_000, stream=False)))
     asking.start()
@@ -235,8 +242,7 @@ def test_whose_text_is_longer_than_grace_is_told(bundles: dict[str, Path], tmp_p
         stream = server.stream(max_tokens=8_000)
         stream.readline()
         process.send_signal(signal.SIGTERM)
-        events = stream.read().split(b"\n\n")
-        assert json.loads(events[-2].removeprefix(b"data: "))["error"]["code"] == "draining"
+        assert last(stream)["error"]["code"] == "draining"
         assert process.wait(120) == 0
 
 

@@ -27,7 +27,7 @@ from zhumo.tasks.write import Write
 from zhumo.transformer.families import read_config
 from zhumo.words import LANGUAGES, say
 
-FORMAT = 1
+FORMAT = 2  # of a bundle: 2 has golden.json
 TOP, WORSE = 0.95, 1.01  # how often weights in fewer bits must say the same, and how much worse they may know a text
 ALIKE = 0.999  # cosine of vectors, on average
 COMPARED = 8_192  # tokens they are compared over
