@@ -2,9 +2,10 @@
 
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from zhumo.errors import SourceError
 from zhumo.sources.lines import Bad, Record
@@ -17,7 +18,17 @@ BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError)  # a
 Cells = Sequence[object]
 
 
-def read_xlsx(name: str, path: Path, sheet: str | None) -> Results:
+def sheets_of(name: str, file: Path | BinaryIO) -> list[str]:
+    """The names of the sheets of a workbook.
+
+    Raises:
+        SourceError: as `read_xlsx`.
+    """
+    with _opened(name, file) as book:
+        return [sheet.title for sheet in book.worksheets]
+
+
+def read_xlsx(name: str, file: Path | BinaryIO, sheet: str | None) -> Results:
     """Each row below the heading, which is the first row that holds anything. Numbers, dates and truth values keep
     their kind; a formula is the value Excel last saw, and an error such as #N/A is no value. Blank rows at the end hold
     no row.
@@ -25,19 +36,25 @@ def read_xlsx(name: str, path: Path, sheet: str | None) -> Results:
     Raises:
         SourceError: the reader is not installed; there is no such sheet, or several and none is named.
     """
+    with _opened(name, file) as book:
+        sheets = {found.title: found for found in book.worksheets}
+        wanted = next(iter(sheets)) if sheet is None and len(sheets) == 1 else sheet
+        if wanted not in sheets:
+            raise SourceError("sources.which_sheet", source=name, sheets=", ".join(sheets))
+        rows = enumerate(sheets[wanted].iter_rows(), 1)
+        yield from _rows(name, ((number, [_value(cell) for cell in cells]) for number, cells in rows))
+
+
+@contextmanager
+def _opened(name: str, file: Path | BinaryIO) -> Iterator[Any]:
     try:
         import openpyxl
     except ImportError as error:
         raise SourceError("sources.extra", source=name, extra="xlsx") from error
     try:
-        _refuse_bomb(name, path)
-        with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
-            sheets = {found.title: found for found in book.worksheets}
-            wanted = next(iter(sheets)) if sheet is None and len(sheets) == 1 else sheet
-            if wanted not in sheets:
-                raise SourceError("sources.which_sheet", source=name, sheets=", ".join(sheets))
-            rows = enumerate(sheets[wanted].iter_rows(), 1)
-            yield from _rows(name, ((number, [_value(cell) for cell in cells]) for number, cells in rows))
+        _refuse_bomb(name, file)
+        with closing(openpyxl.load_workbook(file, read_only=True, data_only=True)) as book:
+            yield book
     except BROKEN as error:
         raise SourceError("sources.damaged", source=name, problem=str(error)[:200]) from error
 
@@ -86,9 +103,10 @@ def _value(cell: object) -> object:
     return str(value) if isinstance(value, timedelta) else value
 
 
-def _refuse_bomb(name: str, path: Path) -> None:
+def _refuse_bomb(name: str, file: Path | BinaryIO) -> None:
     """A workbook is a zip file, which may be made to grow beyond measure."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         size = sum(member.file_size for member in archive.infolist())
-    if size > min(MOST_BYTES, MOST_RATIO * path.stat().st_size):
+        packed = archive.start_dir  # where the list of what is in it begins, behind all of it
+    if size > min(MOST_BYTES, MOST_RATIO * packed):
         raise SourceError("sources.damaged", source=name, problem=f"{size:,} bytes unpacked")

@@ -1,0 +1,1 @@
+"""The support desk: what a company has written, found, quoted and cited."""
