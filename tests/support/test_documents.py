@@ -148,7 +148,8 @@ def test_encodings_are_found_out(name: str, encoding: str) -> None:
 
 def test_html_is_what_a_reader_sees() -> None:
     page = """<!DOCTYPE html><html><head><title>Our &amp; shop</title><style>p {}</style>
-    <script>if (a<b) "</p>"</script></head><body><nav><ul><li>Menu<nav>inner</nav></li></ul></nav><h1>Re<b>turns</b></h1><!-- no --><p>Within
+    <script>if (a<b) "</p>"</script></head><body>
+    <nav><ul><li>Menu<nav>inner</nav></li></ul></nav><h1>Re<b>turns</b></h1><!-- no --><p>Within
     14&nbsp;days.<br>Or later.</p><ul><li>one <p>two</p></li>
     <li>
       <p>three</p></ul><h2>价格</h2><table><tr><th>a<th>b<tr><td><p>1</p><td>2|3</table>两
@@ -185,7 +186,8 @@ def test_a_hostile_page_takes_no_long(piece: str) -> None:
     ("content", "expected"),
     [
         ("question,answer,seen\nHow?,So.,1\n\"Who,\nme?\",You.,2\n", [(("How?",), "So."), (("Who,\nme?",), "You.")]),
-        ("分类;问题;答案\n退货;几天？;七天内。\n;运费？;免。\n", [(("退货", "几天？"), "七天内。"), (("运费？",), "免。")]),
+        ("分类;问题;答案\n退货;几天？;七天内。\n;运费？;免。\n",
+         [(("退货", "几天？"), "七天内。"), (("运费？",), "免。")]),
     ],
 )  # fmt: skip
 def test_questions_and_answers_of_a_table(content: str, expected: list[object]) -> None:
@@ -291,8 +293,10 @@ def test_a_pdf_is_its_pages() -> None:
     ]  # fmt: skip
 
 
-def test_a_pdf_of_matplotlib_with_chinese_and_one_that_is_scanned(tmp_path: Path) -> None:
+def test_a_pdf_that_is_scanned_locked_or_none_is_refused() -> None:
     pytest.importorskip("pypdfium2")
+    lock = f"/Encrypt<</Filter/Standard/V 1/R 2/O<{'ab' * 32}>/U<{'cd' * 32}>/P -4>>/ID[<00><00>]"
+    assert refused("a.pdf", pdf("text").replace(b"trailer <<", f"trailer <<{lock}".encode())) == "support.encrypted"
     assert refused("a.pdf", pdf("text", "", "")) == "support.scanned"
     assert refused("a.pdf", b"no pdf") == "sources.damaged"
     assert refused("a.pdf", pdf()) in ("support.scanned", "sources.damaged")

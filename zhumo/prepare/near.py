@@ -44,6 +44,11 @@ def alike(read: Callable[[int], str], places: Sequence[int], least: float, scrat
     return pairs
 
 
+def likeness(one: str, other: str) -> float:
+    """What share of their runs two texts have in common."""
+    return _shared(_runs(one), _runs(other))
+
+
 def grouped(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Groups, each row's given as the place of its first row, joined where a pair says so."""
     left, right = np.append(np.arange(len(groups)), pairs[:, 0]), np.append(groups, pairs[:, 1])
