@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
-PAGES = [*sorted(Path("docs").glob("*.md")), Path("README.md"), Path("README.zh-CN.md")]
+PAGES = [*sorted(Path("docs").glob("*.md")), *sorted(Path().glob("README*.md"))]
 
 
 class BuildWithManual(build_py):

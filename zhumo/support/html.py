@@ -1,7 +1,7 @@
 """HTML pages: their text under their headings. Nothing is ever fetched.
 
-The parser of the standard library takes minutes for 200 KB of unfinished comments, so tags are found here, each letter
-looked at once, as the HTML standard does (section 13.2.5, tokenization).
+The parser of the standard library looks through the whole page again for each comment that never ends. Here each letter
+is looked at once, as in the HTML standard (section 13.2.5, tokenization).
 """
 
 import html
