@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import sys
 import time
 import zipfile
@@ -374,3 +375,51 @@ def test_any_bytes_are_a_document_or_an_error_of_the_catalogue(kind: str, conten
         else:
             assert all(isinstance(section, Section) and section.text.strip() for section in document.sections)
             assert "".join(section.text for section in document.sections).encode()
+
+
+def workbook() -> bytes:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["question", "answer"], ["How?", "So."], ["When?", 3.5]):
+        book.active.append(row)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def torn(draw: random.Random, content: bytes) -> bytes:
+    """Some bytes changed, cut out or said twice."""
+    raw = bytearray(content)
+    for _ in range(draw.randrange(1, 4)):
+        place, many = draw.randrange(len(raw)), draw.randrange(1, 30)
+        raw[place : place + draw.choice((0, 1, many))] = draw.choice((b"", b"<", b"\xff", raw[-many:], raw[:many]))
+    return bytes(raw)
+
+
+def torn_within(draw: random.Random, content: bytes) -> bytes:
+    """A zip file with one damaged, or missing, member."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
+        worse = draw.choice(old.namelist())
+        for name in old.namelist():
+            if name != worse or draw.random() < 0.8:
+                new.writestr(name, torn(draw, old.read(name)) if name == worse else old.read(name))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.docx", "a.pdf"])
+def test_damaged_files_give_an_error_of_the_catalogue(name: str) -> None:
+    whole = {"a.xlsx": workbook(), "a.docx": word(paragraph("text") * 3, "<w:style/>"), "a.pdf": pdf("text", "more")}[
+        name
+    ]
+    draw = random.Random(5)
+    ends = []
+    for damage in (torn,) if name == "a.pdf" else (torn, torn_within):
+        for _ in range(150):
+            try:
+                document_of(name, damage(draw, whole))
+            except ZhumoError as error:
+                ends.append(error.key)
+            else:
+                ends.append("")
+    assert ends.count("error.sources.damaged") > 20

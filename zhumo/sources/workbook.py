@@ -1,6 +1,7 @@
 """Rows of a sheet of an Excel workbook: FILE.xlsx, or xlsx:FILE?SHEET where it has several."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -14,7 +15,11 @@ from zhumo.sources.readers import Results, columns_of, read_values
 MOST_BYTES = 4 << 30  # unpacked
 MOST_RATIO = 400  # unpacked to packed; sheets of little variety reach 100
 
-BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError)  # a file left out, XML that is none
+# What zipfile, zlib and openpyxl raise: torn bytes, a file left out, XML that is none or not what it should be.
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError,
+    SyntaxError,
+)  # fmt: skip
 Cells = Sequence[object]
 
 

@@ -264,7 +264,7 @@ def _refuse_bomb(name: str, content: bytes) -> None:
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             size = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise SourceError("sources.damaged", source=name, problem=error) from error
     if size > MOST_UNPACKED:
         raise SourceError("support.unpacked", file=name, size=size >> 20, most=MOST_UNPACKED >> 20)

@@ -23,7 +23,10 @@ SPACES = (
     "http://purl.oclc.org/ooxml/wordprocessingml/main",
 )
 FALLBACK = "http://schemas.openxmlformats.org/markup-compatibility/2006 Fallback"
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, expat.ExpatError)
+# Torn bytes, an encrypted or missing member, XML that is none.
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, LookupError, ValueError, expat.ExpatError,
+)  # fmt: skip
 Attributes = Mapping[str, str]
 
 
