@@ -177,8 +177,13 @@ def test_what_is_said_twice_is_found_once_with_all_its_places(knowledge: Knowled
     assert [(one.file, len(one.also)) for one in knowledge.passages(None)[0]] == [("b.md", 2), ("c.md", 0)]
 
 
-def test_two_prices_are_not_the_same(knowledge: Knowledge, tmp_path: Path) -> None:
-    folder = write(tmp_path / "docs", a=f"{LONG} It costs 3 euros.", b=f"{LONG} It costs 5 euros.")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("It costs 3 euros.", "It costs 5 euros."), ("# Shoes\n## Returns", "# Hats\n## Returns"),
+     ("# May I return it?", "# Must I return it?")],
+)  # fmt: skip
+def test_two_prices_or_questions_are_not_the_same(knowledge: Knowledge, tmp_path: Path, one: str, other: str) -> None:
+    folder = write(tmp_path / "docs", a=f"{one}\n{LONG * 4}", b=f"{other}\n{LONG * 4}")
     assert knowledge.sync(folder, Encoder(), encoder="e").kept == 2
 
 

@@ -357,8 +357,7 @@ class Knowledge:
                 rows = base.execute(query).fetchall()
             groups: dict[str, list[tuple[int, str, str]]] = {}
             for id_, headings, text, labels, _ in rows:
-                full = Passage("", tuple(json.loads(headings)), text).full
-                groups.setdefault(labels, []).append((id_, full, text))
+                groups.setdefault(labels, []).append((id_, headings, text))
             kept = {id_: other for group in groups.values() for id_, other in _twins(group).items()}
             changes = [(kept.get(row[0]), row[0]) for row in rows if kept.get(row[0]) != row[4]]
             with self._writing() as base:
@@ -425,19 +424,19 @@ def _check(vectors: np.ndarray, texts: int, width: int, encoder: str) -> None:
 
 
 def _twins(rows: Sequence[tuple[int, str, str]]) -> dict[int, int]:
-    """Of each passage, given by its id, its full text and its text, for which an earlier one stands, which that is.
+    """Of each passage, given by its id, headings and text, for which an earlier one stands, which that is.
 
-    They share nearly all their runs of letters, and all numbers: two prices are not the same however little else
-    differs.
+    They share nearly all their runs of letters, all numbers and all headings: two prices are not the same however
+    little else differs, and one answer to two questions is to be found by both.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        pairs = alike(lambda place: rows[place][1], range(len(rows)), ALIKE, Path(scratch))
-    kept: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+        pairs = alike(lambda place: "".join(rows[place][1:]), range(len(rows)), ALIKE, Path(scratch))
+    kept: dict[tuple[int, str, tuple[str, ...]], list[int]] = {}
     found_ = {}
     for place, group in enumerate(grouped(np.arange(len(rows)), pairs).tolist()):
-        id_, full, text = rows[place]
-        likely = kept.setdefault((group, tuple(re.findall(r"\d+", text))), [])
-        twin = next((other for other in likely if likeness(full, rows[other][1]) >= ALIKE), None)
+        id_, headings, text = rows[place]
+        likely = kept.setdefault((group, headings, tuple(re.findall(r"\d+", text))), [])
+        twin = next((other for other in likely if likeness(text, rows[other][2]) >= ALIKE), None)
         if twin is None:
             likely.append(place)
         else:
