@@ -52,7 +52,7 @@ def counts(synced: Synced) -> tuple[int, ...]:
 
 
 def texts(knowledge: Knowledge, *labels: str) -> list[str]:
-    return [passage.text for passage in knowledge.passages(labels)[0]]
+    return [passage.text for passage in knowledge.known(labels).passages]
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ def folder(tmp_path: Path) -> Path:
 def test_only_what_changed_is_read_and_encoded(knowledge: Knowledge, folder: Path) -> None:
     encoder = Encoder()
     assert counts(knowledge.sync(folder, encoder, encoder="e")) == (0, 3, 0, 0, 0)
-    assert encoder.asked == ["A\nFirst text.", "B > C\nSecond text.", "Third text."]
+    assert encoder.asked == [
+        "A\nFirst text.", "A: First text.", "B > C\nSecond text.", "C: Second text.", "Third text.", "Third text.",
+    ]  # fmt: skip
     version = knowledge.version
     encoder.asked.clear()
     seen: list[tuple[int, int]] = []
@@ -80,8 +82,9 @@ def test_only_what_changed_is_read_and_encoded(knowledge: Knowledge, folder: Pat
     synced = knowledge.sync(folder, encoder, encoder="e")
     assert counts(synced) == (1, 1, 1, 1, 1) and (synced.kept, synced.merged) == (3, 0)
     assert [bad.path for bad in synced.problems] == ["e.pdf"]
-    assert encoder.asked == ["B\nOther text.", "Fourth."] and knowledge.version > version
-    passages, vectors = knowledge.passages(None)
+    assert encoder.asked == ["B\nOther text.", "B: Other text.", "Fourth."] and knowledge.version > version
+    known = knowledge.known(None)
+    passages, vectors = known.passages, known.vectors
     assert [(passage.file, passage.headings) for passage in passages] == [
         ("b.md", ("B",)),
         ("d.md", ()),
@@ -97,7 +100,8 @@ def test_another_encoder_means_other_vectors_for_all(knowledge: Knowledge, folde
     new = Encoder("new")
     write(folder, a="Changed.")
     assert counts(knowledge.sync(folder, new, encoder="new")) == (2, 0, 1, 0, 0)
-    passages, vectors = knowledge.passages(None)
+    known = knowledge.known(None)
+    passages, vectors = known.passages, known.vectors
     assert np.array_equal(vectors, [new.one(passage.full) for passage in passages]) and len(passages) == 4
     with pytest.raises(SourceError, match="encoded by new"):
         knowledge.add("up.txt", b"Uploaded.", Encoder(), encoder="old")
@@ -105,15 +109,26 @@ def test_another_encoder_means_other_vectors_for_all(knowledge: Knowledge, folde
 
 def test_an_encoder_that_breaks_leaves_all_as_it_was(knowledge: Knowledge, folder: Path) -> None:
     knowledge.sync(folder, Encoder(), encoder="e")
-    before = knowledge.passages(None)
+    before = knowledge.known(None)
     write(folder, a="Changed.")
     for wrong in (np.ones((1, WIDTH)), np.full((1, WIDTH), np.nan), np.ones((2, 1)), np.ones((1, 1)), np.zeros(1)):
         with pytest.raises(SourceError, match="vectors of length 1"):
             knowledge.sync(folder, lambda texts, wrong=wrong: wrong, encoder="e")
         with pytest.raises(SourceError, match="vectors of length 1"):
             knowledge.sync(folder, lambda texts, wrong=wrong[:, None]: wrong, encoder="other")
-    after = knowledge.passages(None)
-    assert before[0] == after[0] and np.array_equal(before[1], after[1])
+    after = knowledge.known(None)
+    assert before.passages == after.passages and np.array_equal(before.vectors, after.vectors)
+
+
+def test_each_sentence_is_known_by_its_passage(knowledge: Knowledge, folder: Path) -> None:
+    write(folder, a="# A\n\nFirst sentence here. Second sentence here.\n\n# B\n\nNo.")
+    encoder = Encoder()
+    knowledge.sync(folder, encoder, encoder="e")
+    known = knowledge.known(None)
+    said = [(place, sentence) for place, passage in enumerate(known.passages) for sentence in passage.said]
+    assert ("A: Second sentence here." in dict(enumerate(one for _, one in said)).values()) and len(said) == 4
+    assert known.owners.tolist() == [place for place, _ in said]
+    assert np.array_equal(known.sentences, [encoder.one(sentence) for _, sentence in said])
 
 
 # -- access
@@ -125,11 +140,11 @@ def test_labels_are_met_before_anything_is_read(knowledge: Knowledge, folder: Pa
     encoder = Encoder()
     knowledge.sync(folder, encoder, encoder="e", access=access)
     everybody = ["First text.", "Second text.", "Third text."]
-    assert sorted(texts(knowledge)) == everybody == sorted(passage.text for passage in knowledge.passages(None)[0])
+    assert sorted(texts(knowledge)) == everybody == sorted(passage.text for passage in knowledge.known(None).passages)
     assert sorted(texts(knowledge, "hr")) == sorted([*everybody, "Pay."]) == sorted(texts(knowledge, "boss", "x"))
     assert sorted(texts(knowledge, "board")) == everybody
     assert sorted(texts(knowledge, "board", "hr")) == sorted([*everybody, "Pay.", "Plan."])
-    assert len(knowledge.passages({"hr"})[1]) == 4
+    assert len(knowledge.known({"hr"}).vectors) == 4
     encoder.asked.clear()
     assert counts(knowledge.sync(folder, encoder, encoder="e", access={"sub/*": ["x"]})) == (2, 0, 3, 0, 0)
     assert not encoder.asked and "Third text." not in texts(knowledge) and "Plan." in texts(knowledge)
@@ -162,19 +177,19 @@ def test_what_is_said_twice_is_found_once_with_all_its_places(knowledge: Knowled
                    hr__d=f"# A\n{LONG}", hr__e=f"# A\n{LONG}")  # fmt: skip
     synced = knowledge.sync(folder, Encoder(), encoder="e", access={"hr/*": ["hr"]})
     assert (synced.kept, synced.merged) == (3, 2)
-    assert [(one.file, one.also) for one in knowledge.passages({"hr"})[0]] == [
+    assert [(one.file, one.also) for one in knowledge.known({"hr"}).passages] == [
         ("a.md", (("b.md", ("A",)),)), ("c.md", ()), ("hr/d.md", (("hr/e.md", ("A",)),)),
     ]  # fmt: skip
-    assert [(one.file, one.also) for one in knowledge.passages(None)[0]] == [
+    assert [(one.file, one.also) for one in knowledge.known(None).passages] == [
         ("a.md", (("b.md", ("A",)),)),
         ("c.md", ()),
     ]
     (folder / "a.md").unlink()
     synced = knowledge.sync(folder, Encoder(), encoder="e", access={"hr/*": ["hr"]})
     assert (synced.kept, synced.merged) == (3, 1)
-    assert knowledge.passages(None)[0][0].file == "b.md"
+    assert knowledge.known(None).passages[0].file == "b.md"
     knowledge.sync(folder, Encoder(), encoder="e")
-    assert [(one.file, len(one.also)) for one in knowledge.passages(None)[0]] == [("b.md", 2), ("c.md", 0)]
+    assert [(one.file, len(one.also)) for one in knowledge.known(None).passages] == [("b.md", 2), ("c.md", 0)]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +226,7 @@ def test_an_upload_stays_until_it_is_removed(knowledge: Knowledge, folder: Path)
 def test_an_upload_has_a_plain_name(knowledge: Knowledge, name: str) -> None:
     with pytest.raises(SourceError, match="no name for an upload"):
         knowledge.add(name, b"text", Encoder(), encoder="e")
-    assert knowledge.passages(None)[0] == [] and knowledge.passages(None)[1].shape == (0, 0)
+    assert knowledge.known(None).passages == [] and knowledge.known(None).vectors.shape == (0, 0)
 
 
 def raw(tmp_path: Path) -> bytes:
@@ -308,7 +323,7 @@ def said_by_file(path: Path) -> dict[str, set[str]]:
     """The words of each file, every other one of which is a number."""
     found: dict[str, set[str]] = {}
     with closing(Knowledge(path)) as knowledge:
-        for passage in knowledge.passages(None)[0]:
+        for passage in knowledge.known(None).passages:
             found.setdefault(passage.file, set()).update(passage.text.split()[::2])
     return found
 
@@ -333,7 +348,8 @@ def test_many_threads_use_one_object(knowledge: Knowledge, folder: Path) -> None
 
     def read() -> None:
         for _ in range(10):
-            passages, vectors = knowledge.passages(None)
+            known = knowledge.known(None)
+            passages, vectors = known.passages, known.vectors
             if len(passages) != len(vectors) or not {"a.md", "b.md", "sub/c.md"} <= {one.file for one in passages}:
                 wrong.append(passages)
 

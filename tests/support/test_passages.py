@@ -93,10 +93,10 @@ def test_sentences_end_where_people_end(text: str, expected: list[str]) -> None:
     assert said(text) == expected
 
 
-def test_english_is_cut_at_600_letters_and_chinese_at_300() -> None:
-    english = "The parcel is sent back within two weeks by the customer. " * 60
-    chinese = "客户可以在两周之内把包裹退回给我们。" * 60
-    for text, low, high in ((english, 450, 600), (chinese, 225, 300)):
+def test_english_is_cut_at_2500_letters_and_chinese_at_1250() -> None:
+    english = "The parcel is sent back within two weeks by the customer. " * 240
+    chinese = "客户可以在两周之内把包裹退回给我们。" * 240
+    for text, low, high in ((english, 2_300, 2_500), (chinese, 1_150, 1_250)):
         lengths = [len(passage.text) for passage in cut(document(text))]
         assert len(lengths) > 3
         assert all(low <= length <= high for length in lengths[:-1])
@@ -106,21 +106,21 @@ def test_a_table_and_a_fence_stay_whole_where_they_can() -> None:
     table = "".join(f"| item {number} | {number} |\n" for number in range(20))
     code = "```\n" + "print(1). A\n" * 20 + "```"
     text = f"{'Words in a row. ' * 20}\n\n{table}\n{'More words here. ' * 20}\n\n{code}\n"
-    passages = [passage.text for passage in cut(document(text))]
+    passages = [passage.text for passage in cut(document(text), 600)]
     assert any(table.strip() in passage for passage in passages)
     assert any(code in passage for passage in passages)
 
 
 def test_a_long_table_is_cut_between_rows() -> None:
     rows = [f"| item {number}. Sold | costs {number} euros |" for number in range(100)]
-    passages = cut(document("\n".join(rows)))
+    passages = cut(document("\n".join(rows)), 600)
     assert len(passages) > 3
     assert [row for passage in passages for row in passage.text.split("\n")] == rows
 
 
 def test_a_short_end_joins_its_neighbour() -> None:
     text = "This sentence has exactly fifty letters, I think. " * 12
-    [passage] = cut(document(f"{text}And so on."))
+    [passage] = cut(document(f"{text}And so on."), 600)
     assert passage.text.endswith("And so on.")
 
 

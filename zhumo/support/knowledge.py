@@ -40,7 +40,7 @@ CREATE TABLE files (
 ) WITHOUT ROWID;
 CREATE TABLE passages (
     id INTEGER PRIMARY KEY, file TEXT NOT NULL, place INTEGER NOT NULL, headings TEXT NOT NULL, text TEXT NOT NULL,
-    vector BLOB NOT NULL, kept INTEGER REFERENCES passages ON DELETE SET NULL
+    sentences INTEGER NOT NULL, vectors BLOB NOT NULL, kept INTEGER REFERENCES passages ON DELETE SET NULL
 );
 CREATE INDEX passages_of_a_file ON passages (file, place);
 CREATE INDEX passages_of_a_kept_one ON passages (kept);
@@ -63,6 +63,17 @@ class Synced:
     kept: int
     merged: int
     problems: tuple[Bad, ...]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an asker may see: passages, their vectors (passages, width), those of their sentences (sentences, width),
+    all float32, and whose each sentence is, (sentences,), in the order of `Passage.said`."""
+
+    passages: list[Passage]
+    vectors: np.ndarray
+    sentences: np.ndarray
+    owners: np.ndarray
 
 
 def _silent(_done: int, _files: int) -> None:
@@ -189,27 +200,31 @@ class Knowledge:
         self._purge()
         return there
 
-    def passages(self, labels: Collection[str] | None) -> tuple[list[Passage], np.ndarray]:
-        """What somebody with these labels may see, None having none, by file and place, and the vectors of it,
-        (passages, width) float32. Nothing else is read from the disk."""
+    def known(self, labels: Collection[str] | None) -> Known:
+        """What somebody with these labels may see, None having none, by file and place. Nothing else is read from the
+        disk."""
         mine = set(labels or ())
         with self._reading() as base:
             rows = base.execute("SELECT path, labels FROM files")
             open_ = [path for path, groups in rows if all(mine & set(group) for group in json.loads(groups))]
-            query = """SELECT id, file, headings, text, kept, vector FROM passages
+            query = """SELECT id, file, headings, text, kept, sentences, vectors FROM passages
                 WHERE file IN (SELECT value FROM json_each(?)) ORDER BY file, place"""
             found_ = base.execute(query, (json.dumps(open_),)).fetchall()
         also: dict[int, list[tuple[str, tuple[str, ...]]]] = {}
-        for _, file, headings, _, kept, _ in found_:
+        for _, file, headings, _, kept, *_ in found_:
             if kept is not None:
                 also.setdefault(kept, []).append((file, tuple(json.loads(headings))))
-        passages, vectors = [], bytearray()
-        for number, file, headings, text, kept, vector in found_:
+        passages, counts, vectors = [], list[int](), bytearray()
+        for number, file, headings, text, kept, sentences, own in found_:
             if kept is None:
                 passages.append(Passage(file, tuple(json.loads(headings)), text, tuple(also.get(number, ()))))
-                vectors += vector
-        shape = (len(passages), len(vectors) // FLOAT // max(1, len(passages)))
-        return passages, np.frombuffer(vectors, dtype=np.float32).reshape(shape)
+                counts.append(1 + sentences)
+                vectors += own
+        width = len(vectors) // FLOAT // max(1, sum(counts))
+        all_ = np.frombuffer(vectors, dtype=np.float32).reshape(sum(counts), width)
+        owners = np.repeat(np.arange(len(passages)), counts)
+        whole = np.diff(owners, prepend=-1) > 0
+        return Known(passages, all_[whole], all_[~whole], owners[~whole])
 
     @property
     def version(self) -> int:
@@ -285,22 +300,32 @@ class Knowledge:
     def _put(self, document: Document, file: "_File", encode: Encode, encoder: str) -> None:
         """A file and its passages, instead of what was known of it."""
         passages = cut(document)
-        vectors = _encoded([passage.full for passage in passages], encode, encoder)
+        texts = [[passage.full, *passage.said] for passage in passages]
+        vectors = _encoded([text for own in texts for text in own], encode, encoder)
+        ends = np.cumsum([len(own) for own in texts], dtype=int)
         with self._writing() as base:
             base.execute("UPDATE state SET encoder = coalesce(encoder, ?)", (encoder,))
             [(old,)] = base.execute("SELECT encoder FROM state")
             if old != encoder:
                 raise SourceError("support.encoder", file=self.path, old=old, new=encoder)
-            if (other := base.execute("SELECT length(vector) FROM passages LIMIT 1").fetchone()) is not None:
-                _check(vectors, len(passages), other[0] // FLOAT, encoder)
+            other = base.execute("SELECT length(vectors) / (1 + sentences) FROM passages LIMIT 1").fetchone()
+            if other is not None:
+                _check(vectors, len(vectors), other[0] // FLOAT, encoder)
             self._delete(base, document.path)
             row = (document.path, file.digest, document.title, json.dumps(file.labels), file.uploaded)
             base.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", row)
             base.executemany(
-                "INSERT INTO passages (file, place, headings, text, vector) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO passages (file, place, headings, text, sentences, vectors) VALUES (?, ?, ?, ?, ?, ?)",
                 (
-                    (one.file, place, json.dumps(one.headings, ensure_ascii=False), one.text, vector.tobytes())
-                    for place, (one, vector) in enumerate(zip(passages, vectors, strict=True))
+                    (
+                        one.file,
+                        place,
+                        json.dumps(one.headings, ensure_ascii=False),
+                        one.text,
+                        len(own) - 1,
+                        vectors[end - len(own) : end].tobytes(),
+                    )
+                    for place, (one, own, end) in enumerate(zip(passages, texts, ends, strict=True))
                 ),
             )
 
@@ -333,13 +358,13 @@ class Knowledge:
                 rows = base.execute("SELECT id, file, headings, text FROM passages").fetchall()
                 version = base.execute("SELECT version FROM state").fetchone()[0]
             rows = [row for row in rows if row[0] not in new]
-            texts = [Passage(file, tuple(json.loads(headings)), text).full for _, file, headings, text in rows]
-            vectors = _encoded(texts, encode, encoder)
-            new |= {row[0]: vector.tobytes() for row, vector in zip(rows, vectors, strict=True)}
+            for id_, file, headings, text in rows:
+                passage = Passage(file, tuple(json.loads(headings)), text)
+                new[id_] = _encoded([passage.full, *passage.said], encode, encoder).tobytes()
             with self._writing() as base:
                 if base.execute("SELECT version FROM state").fetchone()[0] != version:
                     continue  # passages came meanwhile
-                base.executemany("UPDATE passages SET vector = ? WHERE id = ?", ((new[id_], id_) for id_ in new))
+                base.executemany("UPDATE passages SET vectors = ? WHERE id = ?", ((new[id_], id_) for id_ in new))
                 base.execute("UPDATE state SET encoder = ?", (encoder,))
                 return
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from zhumo.support.documents import Document
 from zhumo.support.outline import fence_after
 
 Span = tuple[int, int]
+LEAST = 8  # letters of a sentence that is looked for by itself
 SHORT = 4  # a piece of less than this part of the length joins its neighbour
 
 # A full stop ends nothing after these words; after these only where a capital follows; and not before a number.
@@ -57,8 +59,19 @@ class Passage:
         """Headings and text: what is indexed and embedded."""
         return "\n".join(filter(None, (" > ".join(self.headings), self.text)))
 
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """Where its sentences lie in the text, those of a few letters left out."""
+        return tuple((start, end) for start, end in sentences(self.text) if _letters(self.text[start:end]) >= LEAST)
 
-def cut(document: Document, length: int = 600) -> list[Passage]:
+    @property
+    def said(self) -> list[str]:
+        """Each sentence of `spans` by itself, with the heading it stands under: what is embedded beside `full`."""
+        heading = f"{self.headings[-1]}: " if self.headings else ""
+        return [heading + self.text[start:end] for start, end in self.spans]
+
+
+def cut(document: Document, length: int = 2_500) -> list[Passage]:
     """The passages of a document, which hold all of it once.
 
     length: of about so many letters, of which a Chinese character counts as two. A passage ends with a sentence, a
@@ -70,6 +83,10 @@ def cut(document: Document, length: int = 600) -> list[Passage]:
         for section in document.sections
         for start, end in _pieces(section.text, length)
     ]
+
+
+def _letters(text: str) -> int:
+    return sum(letter.isalnum() for letter in text)
 
 
 def sentences(text: str) -> list[Span]:
