@@ -34,7 +34,7 @@ from zhumo.sources.catalogue import GROUPS
 from zhumo.words import words
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", *(f"docs/{step}.md" for step in STEPS), "docs/recommend.md"]
+PAGES = ["README.md", *(f"docs/{step}.md" for step in STEPS), "docs/recommend.md", "docs/support.md"]
 TWINS = [*PAGES, "docs/architecture.md", "docs/article.md", "docs/decisions.md", "docs/errors.md"]
 SECTIONS = {"prepare": Prepare, "build": Build, "train": Train, "evaluate": Evaluate, "deploy": Deploy}
 LANGUAGES = {"en": ".md", "zh": ".zh-CN.md"}
@@ -43,6 +43,7 @@ QUICK = ["build.size=tiny", "train.threads=1"]
 SMALL = {
     "orders.yaml": [*QUICK, "train.epochs=1", "deploy.parity=10"],
     "shop.yaml": [*QUICK, "train.epochs=1", "deploy.parity=10"],
+    "faq.yaml": [*QUICK, "train.epochs=1", "evaluate.rows=10", "deploy.parity=5"],
     "replies.yaml": [*QUICK, "train.epochs=2", "evaluate.rows=10", "deploy.parity=5"],
     "classify": ["prepare.limit=300", "train.epochs=null", "train.steps=2", "train.threads=1", "deploy.parity=5"],
 }
@@ -229,6 +230,10 @@ def lay_out(folder: Path, shared: Path) -> None:
     for name, rows in (("visitors", visits), ("tickets", tickets), ("replies", replies)):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    handbook = folder / "handbook"
+    handbook.mkdir()
+    for name in ("train.md", "train.zh-CN.md"):
+        (handbook / name).write_text(text_of(f"docs/{name}"), encoding="utf-8")
     for page in PAGES:
         for content in (content for language, content in blocks(page) if language == "yaml"):
             if name := re.match(r"# (\S+\.yaml)\n", content):

@@ -10,12 +10,14 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from zhumo.deploy.places import SLOTS
@@ -42,6 +44,13 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="SECTION.KEY=VALUE, 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder in which runs are made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")]
+
+
+class Demo(StrEnum):
+    """The apps that can be shown."""
+
+    recommend = "recommend"
+    support = "support"
 
 
 @app.callback()
@@ -217,14 +226,54 @@ def serve(
     split: Annotated[list[str] | None, typer.Option(help="A/B: NAME=BUNDLE:SHARE,BUNDLE:SHARE.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Requests a second a key is good for. 0: all.")] = 0,
     slots: Annotated[int, typer.Option(min=1, max=256, help="Texts that one bundle writes at once.")] = SLOTS,
+    documents: Annotated[
+        Path | None, typer.Option(help="Folder of documents a support desk answers from; needs an embed bundle.")
+    ] = None,
+    knowledge: Annotated[
+        Path | None, typer.Option(help="What was read of the documents. Default: knowledge.sqlite beside the bundle.")
+    ] = None,
 ) -> None:
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
     from zhumo.deploy.server import serve as serve_bundles
 
     serve_bundles(
         bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
-        rate=rate, slots=slots,
+        rate=rate, slots=slots, further={} if documents is None else _desk(bundles, documents, knowledge),
     )  # fmt: skip
+
+
+def _desk(bundles: list[Path], documents: Path, knowledge: Path | None) -> dict[str, Any]:
+    """The support desk as an app of the server: its folder read with the first bundle that makes vectors."""
+    from functools import partial
+
+    from zhumo.bundle import load
+    from zhumo.deploy.server import names
+    from zhumo.errors import ModelError
+    from zhumo.support.opening import opened
+    from zhumo.support.routes import add_desk
+
+    encoders = [(name, one) for name, one in names(bundles).items() if _task_of(one) == "embed"]
+    if not encoders:
+        raise ModelError("support.no_encoder", folder=", ".join(map(str, bundles)))
+    name, folder = encoders[0]
+    began = time.perf_counter()
+    with Progress(console=err, transient=True) as bar:
+        line = bar.add_task(say("cli.support.reading"), total=None)
+        search, found = opened(
+            load(folder), name, documents, knowledge or folder.parent / "knowledge.sqlite",
+            progress=lambda done, files: bar.update(line, completed=done, total=files),
+        )  # fmt: skip
+    for problem in found.problems:
+        err.print(escape(str(problem.error)))
+    err.print(escape(say("cli.support.ready", files=len(search.files), passages=search.size, bad=found.bad,
+                         seconds=f"{time.perf_counter() - began:.0f}")))  # fmt: skip
+    return {"desk": partial(add_desk, encoder=name, search=search)}
+
+
+def _task_of(folder: Path) -> str | None:
+    from zhumo.run import read_json
+
+    return read_json(folder / "task.json")["task"] if (folder / "task.json").is_file() else None
 
 
 @app.command()
@@ -315,17 +364,44 @@ def _show_one(name: str, run: Run) -> None:
     out.print(escape(say("cli.demo.first", user=row["user"], seen=seen, shown=shown)))
 
 
+def _demo_support(runs: Path, port: int, check: bool, browser: Callable[[str], object] | None) -> None:
+    """Our own manual, and a desk that answers from it."""
+    from zhumo.bundle import load
+    from zhumo.deploy.server import serve as serve_bundles
+    from zhumo.engine import library
+    from zhumo.support.demo import PAIRS, RECIPE, sit, write_pairs
+    from zhumo.support.manual import manual
+
+    started = time.perf_counter()
+    write_pairs(runs / PAIRS)
+    changes = [f"prepare.source={runs / PAIRS}", *([] if library() is None else ["deploy.bits=8"])]
+    result = _make(str(RECIPE), changes, runs, as_json=False)
+    bundle = result.step("deploy")
+    app_ = _desk([bundle], manual(), None)
+    if check:
+        out.print(sit(load(bundle), app_["desk"].keywords["search"]))
+        return
+    out.print(say("cli.demo.ready", seconds=f"{time.perf_counter() - started:.0f}"))
+    serve_bundles([bundle], host="127.0.0.1", port=port, key_file=None, further=app_, opened=browser)
+
+
 @app.command()
 def demo(
+    which: Annotated[Demo, typer.Argument(help="recommend: films for people. support: a desk on our own manual.")] = (
+        Demo.recommend
+    ),
     check: Annotated[bool, typer.Option("--check", help="Start, ask, compare, stop; for machines.")] = False,
     runs: Runs = Path("runs"),
     port: Port = 8010,
 ) -> None:
-    """MovieLens through all five steps, the report card, and the console in your browser."""
+    """An app from nothing to a page in your browser: MovieLens through all five steps, or a desk on our own manual."""
     from zhumo.deploy.server import serve as serve_bundles
     from zhumo.deploy.step import ask_again
     from zhumo.prepare import read_rows
 
+    browser = webbrowser.open if sys.stdout.isatty() and os.environ.get("DISPLAY") else None
+    if which is Demo.support:
+        return _demo_support(runs, port, check, browser)
     started = time.perf_counter()
     result = _make("recommend", None, runs, as_json=False, after=_show_one)
     seconds = time.perf_counter() - started
@@ -334,7 +410,6 @@ def demo(
         out.print(say("cli.demo.parity", rows=found["rows"], difference=f"{found['largest_difference']:.1e}"))
         return
     out.print(say("cli.demo.ready", seconds=f"{seconds:.0f}"))
-    browser = webbrowser.open if sys.stdout.isatty() and os.environ.get("DISPLAY") else None
     serve_bundles([result.step("deploy")], host="127.0.0.1", port=port, key_file=None, opened=browser)
 
 

@@ -35,11 +35,17 @@ class Bm25:
         counts = csr_array(self.vectorizer.fit_transform(documents), dtype=np.float64)
         lengths = counts.sum(axis=1)
         found = np.bincount(counts.indices, minlength=counts.shape[1])
-        idf = np.log1p((len(documents) - found + 0.5) / (found + 0.5))
+        self.idf = idf = np.log1p((len(documents) - found + 0.5) / (found + 0.5))
+        self.unknown = float(np.log1p((len(documents) + 0.5) / 0.5))
         norm = k1 * (1 - b + b * lengths / lengths.mean())
         rows = np.repeat(np.arange(len(documents)), np.diff(counts.indptr))
         counts.data *= idf[counts.indices] * (k1 + 1) / (counts.data + norm[rows])
         self.weights = counts.T.tocsr()  # (terms, documents)
+
+    def weight(self, term: str) -> float:
+        """How telling a term is: the more, the fewer documents hold it."""
+        place = self.vectorizer.vocabulary_.get(term)
+        return self.unknown if place is None else float(self.idf[place])
 
     def scores(self, queries: Sequence[str]) -> np.ndarray:
         """How well each document fits each query, (queries, documents)."""

@@ -1,7 +1,7 @@
 """The app: everything HTTP of bundles that somebody answers for, in this process or another."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,16 +28,18 @@ from zhumo.errors import ZhumoError
 
 GONE = 499  # the client closed the connection; nobody reads this status
 T = TypeVar("T")
+Further = Callable[[FastAPI, Mapping[str, Served]], None]
+"""Adds routes to an app, over what it serves."""
 
 
 def make_app(
     engine: Answering, admission: Admission, *, splits: Iterable[Split] = (), pictures: Path | None = None,
-    feedback: Events | None = None,
+    feedback: Events | None = None, further: Mapping[str, Further] | None = None,
 ) -> FastAPI:  # fmt: skip
     """An app that lets in whom `admission` does and has `engine` answer.
 
     splits: names that stand for several recommenders; pictures: the folder of a catalogue's pictures; feedback: where
-    what visitors did goes.
+    what visitors did goes; further: apps that are built on bundles, by the names the console knows them by.
     """
     meters = admission.meters
     served = {name: Served(name, engine, meters) for name in engine.about}
@@ -66,9 +68,12 @@ def make_app(
     for task, routes in ROUTES.items():
         for route in routes:
             app.post(route.path, name=route.ask.__name__)(_endpoint(task, route, served, arm))
-    _add_health(app, engine, served, admission)
+    further = further or {}
+    _add_health(app, engine, served, admission, list(further))
     add_pages(app, served)
     add_shop(app, served, arm, pictures, feedback)
+    for add in further.values():
+        add(app, served)
     return app
 
 
@@ -106,7 +111,9 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
         gone.cancel()
 
 
-def _add_health(app: FastAPI, engine: Answering, served: Mapping[str, Served], admission: Admission) -> None:
+def _add_health(
+    app: FastAPI, engine: Answering, served: Mapping[str, Served], admission: Admission, apps: Sequence[str]
+) -> None:
     meters = admission.meters
 
     @app.get("/health/live")
@@ -133,8 +140,8 @@ def _add_health(app: FastAPI, engine: Answering, served: Mapping[str, Served], a
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The bundles served."""
-        return {"object": "list", "data": [one.about for one in served.values()]}
+        """The bundles served, and the apps that are built on them."""
+        return {"object": "list", "data": [one.about for one in served.values()], "apps": apps}
 
     @app.get("/v1/models/{model}")
     async def model(model: str) -> dict[str, Any]:

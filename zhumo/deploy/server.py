@@ -8,7 +8,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from zhumo.deploy.admission import Admission, Keys
-from zhumo.deploy.app import make_app
+from zhumo.deploy.app import Further, make_app
 from zhumo.deploy.feedback import Events
 from zhumo.deploy.places import SLOTS
 from zhumo.deploy.protocol import Protocol
@@ -77,6 +77,7 @@ def serve(
     feedback: Path | None = None,
     rate: float = 0,
     slots: int = SLOTS,
+    further: Mapping[str, Further] | None = None,
     opened: Callable[[str], object] | None = None,
 ) -> None:
     """Serve bundles until SIGTERM or Ctrl-C, then let answers under way finish. SIGHUP reads the folders again.
@@ -84,7 +85,8 @@ def serve(
     port: 0 takes a free one.
     key_file: where the keys stand; without it `ZHUMO_KEY` is the key, else one is made and is part of the address.
     splits: `NAME=BUNDLE:SHARE,...` each; pictures: a folder; feedback: an SQLite file; rate: requests a second of one
-    key, or 0; slots: texts that one bundle writes at once.
+    key, or 0; slots: texts that one bundle writes at once; further: apps on top, by
+    the names the console knows them by.
     opened: called once with the address of the console, when it can be opened.
 
     Raises:
@@ -106,7 +108,7 @@ def serve(
             shops = [name for name, about in supervisor.about.items() if about["task"] == "recommend"]
             admission = Admission(Keys(keys), supervisor, hosts=hosts, rate=rate)
             arms = [parse_split(text, shops) for text in splits]
-            app = make_app(supervisor, admission, splits=arms, pictures=pictures, feedback=events)
+            app = make_app(supervisor, admission, splits=arms, pictures=pictures, feedback=events, further=further)
             address = f"http://{shown}:{listener.getsockname()[1]}/" + ("" if given else f"#key={keys['']}")
             await _Server(app, supervisor, admission, address, opened).serve(sockets=[listener])
         finally:

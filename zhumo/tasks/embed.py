@@ -96,13 +96,13 @@ class Embed(Task):
         """The vector of each text, of length 1, cut to the row's `dimensions` if it names some; beside it that of its
         match, where the row has one, and those of further matches."""
         answers: list[Answer] = [
-            {"embedding": vector} for vector in self._embed(model, [(row["text"], "prefix") for row in rows])
+            {"embedding": vector} for vector in self.vectors(model, [(row["text"], "prefix") for row in rows])
         ]
         width = model.config.width
         if too_wide := [row["dimensions"] for row in rows if row.get("dimensions", 0) > width]:
             raise DataError("embed.dimensions", asked=too_wide[0], width=width)
         asked = [(index, match) for index, row in enumerate(rows) for match in right_answers(row)]
-        vectors = self._embed(model, [(match, "match_prefix") for _, match in asked])
+        vectors = self.vectors(model, [(match, "match_prefix") for _, match in asked])
         for (index, _), vector in zip(asked, vectors, strict=True):
             if "match_embedding" in answers[index]:
                 answers[index].setdefault("match_embeddings", []).append(vector)
@@ -130,17 +130,9 @@ class Embed(Task):
                 measures.append(replace(cut, name=f"{cut.name}/{width}"))
         return measures
 
-    _wrong: Mapping[str, Sequence[str]] = {}
-
-    def _ids(self, text: str, prefix: str) -> list[int]:
-        assert self.tokenizer is not None
-        # An empty text still needs one position to be asked at.
-        return self.tokenizer.encode(self.state.get(prefix, "") + text, length=self.length) or [0]
-
-    def _vectors(self, model: Transformer, ids: Tensor, segments: Tensor) -> Tensor:
-        return F.normalize(pool(model, ids, segments, self.state.get("pooling")).float(), dim=-1)
-
-    def _embed(self, model: Transformer, texts: Sequence[tuple[str, str]]) -> list[list[float]]:
+    def vectors(self, model: Transformer, texts: Sequence[tuple[str, str]]) -> list[list[float]]:
+        """Texts as vectors of length 1. Each comes with what it is, "prefix" for one that looks for a match and
+        "match_prefix" for what is looked for."""
         examples: list[Example] = [{"ids": self._ids(text, prefix)} for text, prefix in texts]
         device = next(model.parameters()).device
         vectors: list[list[float]] = [[] for _ in texts]
@@ -151,6 +143,16 @@ class Embed(Task):
                 for index, vector in zip(indices, found, strict=True):
                     vectors[index] = vector
         return vectors
+
+    _wrong: Mapping[str, Sequence[str]] = {}
+
+    def _ids(self, text: str, prefix: str) -> list[int]:
+        assert self.tokenizer is not None
+        # An empty text still needs one position to be asked at.
+        return self.tokenizer.encode(self.state.get(prefix, "") + text, length=self.length) or [0]
+
+    def _vectors(self, model: Transformer, ids: Tensor, segments: Tensor) -> Tensor:
+        return F.normalize(pool(model, ids, segments, self.state.get("pooling")).float(), dim=-1)
 
 
 def right_answers(row: Row) -> list[str]:

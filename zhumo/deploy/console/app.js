@@ -1,8 +1,9 @@
-// The console: three pages behind the hash of the address, #/ and #/MODEL/try and #/MODEL/report.
+// The console: pages behind the hash of the address, #/ and #/MODEL/try and #/MODEL/report, and #/~desk for the desk.
 
 import { Failure, get, hasKey, setKey, takeKey } from "./api.js";
 import { el, problem, show } from "./dom.js";
 import { drawCard, drawReport, reportOf } from "./report.js";
+import { drawDesk } from "./desk.js";
 import { drawClassify } from "./classify.js";
 import { drawEmbed } from "./embed.js";
 import { drawRecommend } from "./recommend.js";
@@ -12,6 +13,7 @@ import { drawWrite } from "./write.js";
 import { language, large, preferred, say, speak } from "./words.js";
 
 const TRY = { recommend: drawRecommend, classify: drawClassify, tag: drawTag, embed: drawEmbed, translate: drawTranslate, write: drawWrite };
+const DESK = "~desk"; // no bundle's name in an address begins so
 const main = document.querySelector("main");
 let page = 0; // grows with each page drawn, so that a late answer cannot draw over a newer page
 
@@ -28,9 +30,10 @@ async function draw() {
   if (!hasKey()) return askKey();
   show(main, el("p", { class: "loading", role: "status" }, say("page.loading")));
   try {
-    const models = (await get("v1/models")).data;
+    const { data: models, apps } = await get("v1/models");
     if (mine !== page) return;
-    if (!name) await drawHome(models, mine);
+    if (!name) await drawHome(models, apps, mine);
+    else if (name === DESK) await drawService();
     else await drawModel(models, name, tab === "report" ? "report" : "try", mine);
   } catch (error) {
     if (mine !== page) return;
@@ -49,7 +52,7 @@ function askKey(wrong) {
   field.focus();
 }
 
-async function drawHome(models, mine) {
+async function drawHome(models, apps, mine) {
   document.title = `${say("page.models")} · 铸模 Zhumo`;
   const reports = await Promise.all(models.map((model) => reportOf(model.id)));
   if (mine !== page) return;
@@ -57,6 +60,8 @@ async function drawHome(models, mine) {
     reports[index] ? drawCard(reports[index]) : el("p", { class: "soft" }, say("page.no_report")),
     el("p", { class: "doors" }, el("a", { class: "button strong", href: link(model, "try") }, say("page.try")),
       reports[index] && el("a", { class: "button", href: link(model, "report") }, say("page.report")))));
+  if (apps.includes("desk")) cards.unshift(el("li", { class: "card panel" }, el("div", { class: "title" }, el("h2", {}, say("page.desk")), el("p", { class: "soft" }, say("page.desk.about"))),
+    el("p", { class: "doors" }, el("a", { class: "button strong", href: `#/${DESK}` }, say("page.desk.open")))));
   show(main, el("div", { class: "lead" }, el("h1", {}, say("page.home")), el("p", { class: "soft" }, say("page.home.lead"))),
     cards.length ? el("ul", { class: "cards" }, cards) : el("p", {}, say("page.nothing")));
 }
@@ -66,6 +71,13 @@ const link = (model, tab) => `#/${encodeURIComponent(model.id)}/${tab}`;
 function heading(model, level) {
   return el("div", { class: "title" }, el(level, {}, model.id), el("p", { class: "soft" },
     `${say(`page.task.${model.task}`)} · ${say("page.parameters", { n: large(model.parameters) })}`));
+}
+
+async function drawService() {
+  document.title = `${say("page.desk")} · 铸模 Zhumo`;
+  const place = el("div", { class: "place" });
+  show(main, el("div", { class: "lead" }, el("h1", {}, say("page.desk")), el("p", { class: "soft" }, say("page.desk.about"))), place);
+  await drawDesk(place);
 }
 
 async function drawModel(models, name, tab, mine) {

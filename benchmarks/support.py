@@ -1,0 +1,141 @@
+"""The desk: does it find what answers, does it keep quiet where nothing does, beside BM25.
+
+    python -m benchmarks.support --only manual
+
+Encoder: multilingual-e5-small as it is, with nothing learned. The manual's sixty questions were committed before there
+was an index. Foreign questions are the test rows of banking77 and what users say in CrossWOZ and KdConv.
+"""
+
+import gzip
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Bench, shared
+from zhumo.baselines.retrieval import Bm25
+from zhumo.bundle import Bundle, load
+from zhumo.make import make
+from zhumo.metrics.retrieval import place_of, recall
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.support.demo import RECIPE, write_pairs
+from zhumo.support.exam import answered, found, found_by_words, questions
+from zhumo.support.manual import manual
+from zhumo.support.opening import encoder_of, opened
+
+MANUAL = ("manual.minutes", "manual.recall@5", "manual.over_bm25", "manual.answered", "manual.handed_over",
+          "noise.crosswoz", "noise.kdconv")  # fmt: skip
+FOREIGN = 50  # of each language
+NOISE = 500
+
+
+def manual_rows(bench: Bench) -> None:
+    """From nothing to a desk that knows our manual, its exam, and who is handed over."""
+    with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as work:
+        began = time.perf_counter()
+        bundle = encoder(Path(work))
+        search, synced = opened(bundle, "support", manual(), Path(work) / "knowledge.sqlite")
+        minutes = (time.perf_counter() - began) / 60
+    encode, asked = encoder_of(bundle), questions()
+    bench.row("manual.minutes", minutes, " min", note=f"{len(search.files)} documents, {search.size} passages, "
+              f"{synced.merged} merged; the encoder's own five steps counted in")  # fmt: skip
+    ours, words = found(search, encode, asked), found_by_words(search.passages, asked)
+    low, high = ours.interval()
+    bench.row("manual.recall@5", ours.value, low=low, high=high, peer="BM25", peer_value=words.value,
+              note=f"60 questions; p of no better {ours.beats(words):.4f}")  # fmt: skip
+    bench.row("manual.over_bm25", ours.value - words.value, peer="BM25", peer_value=words.value)
+    said = answered(search, encode, [question.text for question in asked])
+    bench.row("manual.answered", float(said.mean()), note="of the sixty")
+    foreign = [*some("banking77", FOREIGN), *some("crosswoz", FOREIGN)]
+    bench.row("manual.handed_over", float((~answered(search, encode, foreign)).sum()),
+              note=f"of {len(foreign)} foreign questions, half banking77, half CrossWOZ")  # fmt: skip
+    for name in ("crosswoz", "kdconv"):
+        wrong = answered(search, encode, some(name, NOISE))
+        bench.row(f"noise.{name}", float(wrong.mean()), note=f"share of {NOISE} users' turns that are answered")
+
+
+def encoder(work: Path) -> Bundle:
+    """The demo's encoder, made by the five steps."""
+    write_pairs(work / "support.jsonl")
+    recipe = Recipe.read(RECIPE, [f"prepare.source={work / 'support.jsonl'}"])
+    return load(make(recipe, Run.of(recipe, work / "runs")).step("deploy"))
+
+
+def some(name: str, count: int) -> list[str]:
+    """Test rows of a data set, as many and always the same."""
+    rows = read(name, "test")
+    texts = {
+        "banking77": lambda: [row["text"] for row in rows],
+        "crosswoz": lambda: [said["content"] for row in rows for said in row["messages"] if said["role"] == "usr"],
+        "kdconv": lambda: [said["text"] for row in rows for said in row["messages"][::2]],
+    }[name]()
+    return random.Random(0).sample(sorted(set(texts)), count)
+
+
+def read(name: str, part: str) -> list[dict[str, Any]]:
+    """The rows of a file of shared data."""
+    with gzip.open(shared() / name / f"{part}.jsonl.gz", "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def paragraphs(name: str, part: str) -> Callable[[Bench], None]:
+    """Does a question find the paragraph that answers it, among all of the file?"""
+
+    def measure(bench: Bench) -> None:
+        rows = read(name, part)
+        documents = list(dict.fromkeys(row["context"] for row in rows))
+        place = {document: number for number, document in enumerate(documents)}
+        asked, right = [row["question"] for row in rows], [place[row["context"]] for row in rows]
+        with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as work:
+            ours = recall(ranks(Path(work), documents, asked, right), 1)
+        words = recall(in_words(documents, asked, right), 1)
+        row = f"{name}.{part}.recall@1"
+        low, high = ours.interval()
+        bench.row(row, ours.value, low=low, high=high, peer="BM25", peer_value=words.value,
+                  ratio=ours.value / words.value, note=f"{len(documents)} paragraphs, {len(asked)} questions; "
+                  f"p of no better {ours.beats(words):.4f}")  # fmt: skip
+
+    return measure
+
+
+def ranks(work: Path, documents: Sequence[str], asked: Sequence[str], right: Sequence[int]) -> list[int]:
+    """The place the desk gives the right document among all of a folder."""
+    folder = work / "documents"
+    folder.mkdir()
+    for number, document in enumerate(documents):
+        (folder / f"{number}.txt").write_text(document, encoding="utf-8")
+    bundle = encoder(work)
+    search, _ = opened(bundle, "support", folder, work / "knowledge.sqlite")
+    vectors = encoder_of(bundle)(asked)
+    found_ = [search.find(text, vector, search.size) for text, vector in zip(asked, vectors, strict=True)]
+    orders = [list(dict.fromkeys(hit.passage.file for hit in hits)) for hits in found_]
+    return [order.index(f"{own}.txt") + 1 for order, own in zip(orders, right, strict=True)]
+
+
+def in_words(documents: Sequence[str], asked: Sequence[str], right: Sequence[int]) -> list[int]:
+    """The place BM25 gives the right document."""
+    index = Bm25(documents)
+    return [place_of(index.scores([text])[0], [own]) for text, own in zip(asked, right, strict=True)]
+
+
+LEADING: Mapping[str, Callable[[Bench], None]] = {
+    **dict.fromkeys(MANUAL, manual_rows),
+    "xquad.en.recall@1": paragraphs("xquad", "en"),
+    "xquad.zh.recall@1": paragraphs("xquad", "zh"),
+    "cmrc2018.dev.recall@1": paragraphs("cmrc2018", "dev"),
+}
+
+
+def main() -> None:
+    bench = Bench("support", __doc__ or "")
+    for measure in dict.fromkeys(measure for name, measure in LEADING.items() if bench.due(name)):
+        measure(bench)
+    bench.done()
+
+
+if __name__ == "__main__":
+    main()

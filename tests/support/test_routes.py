@@ -1,0 +1,105 @@
+"""The desk over HTTP, in front of a bundle that makes vectors."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from zhumo.bundle import Bundle, load
+from zhumo.deploy.mount import create_app
+from zhumo.errors import ModelError
+from zhumo.make import make
+from zhumo.recipe import Recipe
+from zhumo.run import Run
+from zhumo.support.opening import opened
+from zhumo.support.routes import add_desk
+
+PAGES = {
+    "returns.md": "# Returns\n\nShoes may be sent back within thirty days.\n\n# Costs\n\nSending back is free.\n",
+    "退货.md": "# 退货\n\n鞋子可以在三十天内退回。\n",
+    "broken.pdf": "no pdf",
+}
+RECIPE = """
+task: embed
+prepare: {source: DATA, length: 64, vocabulary: 400, split: {test: 0.2, valid: 0.0}}
+build: {size: tiny}
+train: {steps: 1, threads: 1}
+deploy: {parity: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    root = tmp_path_factory.mktemp("desk")
+    rows = [{"text": f"shoes {number}", "match": f"鞋子 {number} sent back"} for number in range(40)]
+    (root / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (root / "recipe.yaml").write_text(RECIPE.replace("DATA", str(root / "pairs.jsonl")), encoding="utf-8")
+    recipe = Recipe.read(root / "recipe.yaml")
+    return load(make(recipe, Run.of(recipe, root / "runs")).step("deploy"))
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    root = tmp_path_factory.mktemp("pages")
+    folder = root / "pages"
+    folder.mkdir()
+    for name, text in PAGES.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    search, found = opened(bundle, "e", folder, root / "knowledge.sqlite")
+    assert (found.new, found.bad, search.files) == (2, 1, ["returns.md", "退货.md"])
+    app = create_app({"e": bundle}, "k", further={"desk": partial(add_desk, encoder="e", search=search)})
+    with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer k"}) as client:
+        yield client
+
+
+def test_what_it_knows(client: TestClient) -> None:
+    assert client.get("/v1/models").json()["apps"] == ["desk"]
+    assert client.get("/v1/desk").json() == {
+        "object": "desk", "model": "e", "passages": 3, "files": ["returns.md", "退货.md"], "sure": 3.0,
+    }  # fmt: skip
+
+
+def test_a_reply_stands_in_its_passage(client: TestClient) -> None:
+    body = {"questions": ["within how many days may shoes be sent back?"], "sure": -100}
+    said = client.post("/v1/desk/replies", json=body).json()
+    assert said["kind"] == "answer" and said["language"] == "en" and said["asked"] == body["questions"][0]
+    first = said["citations"][0]
+    assert said["text"] == first["text"][first["start"] : first["end"]] and first["file"] == "returns.md"
+    assert first["headings"] in (["Returns"], ["Costs"]) and len(said["citations"]) == 2
+
+
+@pytest.mark.parametrize(("question", "words"), [("what is love?", "a person"), ("爱情是什么？", "人工")])
+def test_a_hand_over_is_told_in_the_askers_language(client: TestClient, question: str, words: str) -> None:
+    said = client.post("/v1/desk/replies", json={"questions": [question], "sure": 100}).json()
+    assert said["kind"] == "handover" and words in said["text"]
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"questions": []}, {"questions": [" "]}, {"questions": ["a" * 2_001]}, {"questions": "a"}, {"questions": [1]},
+    {"questions": ["a"] * 51}, {"questions": ["a"], "sure": "3"}, {"questions": ["a"], "sure": 1e9},
+    {"questions": ["a"], "folder": "/etc"},
+])  # fmt: skip
+def test_what_is_no_question_is_refused(client: TestClient, body: object) -> None:
+    assert client.post("/v1/desk/replies", json=body).status_code == 400
+
+
+def test_nobody_asks_without_a_key(client: TestClient) -> None:
+    for method, path in (("GET", "/v1/desk"), ("POST", "/v1/desk/replies")):
+        assert client.request(method, path, headers={"Authorization": "Bearer x"}).status_code == 401
+
+
+@pytest.mark.parametrize("question", ["\ud800", "\x00", "???", "🙂" * 500, "SELECT * FROM files; --", "<script>"])
+def test_any_text_is_answered(client: TestClient, question: str) -> None:
+    response = client.post("/v1/desk/replies", content=json.dumps({"questions": [question]}))
+    assert response.status_code in (200, 400) and response.json()
+
+
+def test_a_bundle_that_makes_no_vectors_has_no_desk(tmp_path: Path, bundle: Bundle) -> None:
+    (tmp_path / "pages").mkdir()
+    with pytest.raises(ModelError, match="task embed"):
+        opened(
+            Bundle(bundle.model, bundle.family, None, None, tmp_path), "e", tmp_path / "pages", tmp_path / "k.sqlite"
+        )

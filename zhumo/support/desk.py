@@ -1,0 +1,97 @@
+"""The desk: a question, and what was asked before it, becomes words of the company's own with their place, or goes to
+a person.
+
+It finds and quotes and never makes a sentence up: what it says stands in a passage, letter by letter.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from zhumo.support.passages import Passage
+from zhumo.support.search import Hit, Language, Search, language_of
+
+SURE = 3.0  # standard deviations by which an answered question comes nearer than foreign ones
+QUOTED = 300  # letters of an answer; a sentence is never cut, and a Chinese letter counts as two
+WHOLE = 600  # letters up to which the answer to a question of an FAQ is given whole
+SHOWN = 3  # citations
+SHORT: Mapping[Language, int] = {"en": 4, "zh": 8}  # words, or letters, up to which a question may lean on another
+# How a question begins, or ends, that leans on the one before.
+LEANS = re.compile(
+    r"^(?:(?:and|or|but|also|then|what about|how about|what if|it|that|this|they)\b"
+    r"|那|那么|还有|另外|如果|它|这个|那个|换成)|呢[？?]?$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Citation:
+    """Where an answer stands. start, end: its highlighted part in the passage's text."""
+
+    passage: Passage
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the desk says. kind: `handover` goes to a person, and its citations are then what they may look at.
+
+    text: the quoted words, "" for a hand-over; sureness: standard deviations by which the question comes nearer than
+    foreign ones; asked: the question that was looked for, which for one that leans on the one before holds both.
+    """
+
+    kind: Literal["answer", "handover"]
+    text: str
+    citations: tuple[Citation, ...]
+    sureness: float
+    asked: str
+    language: Language
+
+
+def readings(questions: Sequence[str]) -> list[str]:
+    """What the last of a visitor's questions may mean: itself, and where it leans on the one before, both."""
+    last = questions[-1].strip()
+    size = len(last) if language_of(last) == "zh" else len(last.split())
+    leans = LEANS.search(last) is not None or size <= SHORT[language_of(last)]
+    return [last, f"{questions[-2].strip()} {last}"] if len(questions) > 1 and leans else [last]
+
+
+def reply(search: Search, asked: Sequence[str], vectors: np.ndarray, sure: float = SURE) -> Reply:
+    """Answer a question, or hand it over where the desk is less than `sure` of it.
+
+    asked: its `readings`, the one that comes nearest counts; vectors: theirs, (readings, width).
+    """
+    sureness = [search.sureness(text, vector) for text, vector in zip(asked, vectors, strict=True)]
+    best = int(np.argmax(sureness))
+    citations = tuple(map(cited, search.find(asked[best], vectors[best], SHOWN)))
+    answered = bool(citations) and sureness[best] >= sure
+    text = citations[0].passage.text[citations[0].start : citations[0].end] if answered else ""
+    kind: Literal["answer", "handover"] = "answer" if answered else "handover"
+    return Reply(kind, text, citations, sureness[best], asked[best], language_of(asked[0]))
+
+
+def cited(hit: Hit) -> Citation:
+    """The sentences of a passage that answer: its nearest one and those after it, as many as are soon read."""
+    passage, spans = hit.passage, hit.passage.spans
+    whole = Citation(passage, 0, len(passage.text))
+    if hit.sentence is None or (_asks(passage) and _wide(passage.text) <= WHOLE):
+        return whole
+    start, end = spans[hit.sentence]
+    for after in spans[hit.sentence + 1 :]:
+        if _wide(passage.text[start : after[1]]) > QUOTED or "\n\n" in passage.text[end : after[0]]:
+            break
+        end = after[1]
+    return Citation(passage, start, end)
+
+
+def _asks(passage: Passage) -> bool:
+    """Whether it is the answer to a question of an FAQ."""
+    return bool(passage.headings) and passage.headings[-1].rstrip().endswith(("?", "？"))
+
+
+def _wide(text: str) -> int:
+    return len(text) + sum("\u3400" <= letter <= "\u9fff" for letter in text)

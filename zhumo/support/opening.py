@@ -1,0 +1,47 @@
+"""A folder of documents becomes a desk: read, cut, made into vectors, and held in memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from zhumo.bundle import Bundle
+from zhumo.errors import ModelError
+from zhumo.support.knowledge import Encode, Knowledge, Synced
+from zhumo.support.search import Search, foreign
+from zhumo.tasks.embed import Embed
+
+
+def opened(
+    bundle: Bundle, encoder: str, documents: Path, file: Path, *, access: Mapping[str, Sequence[str]] | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> tuple[Search, Synced]:  # fmt: skip
+    """Bring the knowledge in `file` up to date with a folder, and open it for those without labels.
+
+    bundle: an embed bundle; encoder: its name, by which the knowledge knows whose vectors it holds; progress: files
+    done, files.
+
+    Raises:
+        ModelError: the bundle makes no vectors.
+        SourceError: the folder or the file cannot be had.
+    """
+    with closing(Knowledge(file)) as knowledge:
+        found = knowledge.sync(documents, encoder_of(bundle, "match_prefix"), encoder=encoder, access=access,
+                               progress=progress)  # fmt: skip
+        known = knowledge.known(None)
+    encode = encoder_of(bundle)
+    return Search(known, {language: encode(questions) for language, questions in foreign().items()}), found
+
+
+def encoder_of(bundle: Bundle, kind: Literal["prefix", "match_prefix"] = "prefix") -> Encode:
+    """What makes vectors of questions with an embed bundle, or ("match_prefix") of what answers them.
+
+    Raises:
+        ModelError: the bundle makes no vectors.
+    """
+    task, model = bundle.task, bundle.model
+    if not isinstance(task, Embed):
+        raise ModelError("support.no_encoder", folder=bundle.folder)
+    return lambda texts: np.array(task.vectors(model, [(text, kind) for text in texts]), dtype=np.float32)

@@ -1,0 +1,139 @@
+"""Which passages answer a question, and how much nearer they come than to a question from somewhere else.
+
+A passage is found by its meaning, that of its best sentence, and by its words. How near is near depends on the encoder,
+on the knowledge and on the language; so a question is held against `foreign.jsonl`, questions that have nothing to do
+with what is searched, and its sureness is counted in their standard deviations (a cohort, as in speaker verification:
+Auckenthaler, Carey and Lloyd-Thomas 2000).
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import numpy as np
+
+from zhumo.baselines.retrieval import Bm25, terms
+from zhumo.support.knowledge import Known
+from zhumo.support.passages import Passage
+
+Language = Literal["zh", "en"]
+CHINESE = 0.1  # share of a text's letters from which it is a Chinese one
+WORDS = 0.03  # what the best match of words is worth beside a cosine
+LEAST = 1e-9
+LOOKED_AT = 3  # sentences among which the words of a question are looked for
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found. sentence: the place of its nearest sentence in `passage.spans`, none in a heap of
+    signs; score: higher is nearer, comparable within one question."""
+
+    passage: Passage
+    sentence: int | None
+    score: float
+
+
+def language_of(text: str) -> Language:
+    """Chinese or English, by its letters."""
+    letters = [letter for letter in text if letter.isalpha()]
+    chinese = sum("\u3400" <= letter <= "\u9fff" for letter in letters)
+    return "zh" if chinese > CHINESE * len(letters) else "en"
+
+
+@cache
+def foreign() -> Mapping[Language, tuple[str, ...]]:
+    """Questions that no company's knowledge answers, by language."""
+    lines = files("zhumo.support").joinpath("foreign.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {name: tuple(row["question"] for row in rows if row["language"] == name) for name in ("zh", "en")}
+
+
+class Search:
+    """What one asker may see, in memory. Passages of the asker's language are searched, and all where it has none.
+
+    outside: the vectors of `foreign()`, by language. passages, size, files: what there
+    is, how many, and of which documents.
+    """
+
+    def __init__(self, known: Known, outside: Mapping[Language, np.ndarray]) -> None:
+        self.passages, self.size = tuple(known.passages), len(known.passages)
+        self.files = sorted({passage.file for passage in known.passages})
+        spoken = np.array([language_of(passage.full) for passage in known.passages], dtype=object)
+        self._shelves: dict[Language, _Shelf] = {}
+        for name, vectors in outside.items():
+            own = np.flatnonzero(spoken == name)
+            chosen = own if len(own) else np.arange(len(known.passages))
+            if len(chosen):
+                self._shelves[name] = _Shelf(known, chosen, foreign()[name], vectors)
+
+    def find(self, question: str, vector: np.ndarray, count: int = 5) -> list[Hit]:
+        """The passages nearest to a question, the nearest first. vector: its own, (width,)."""
+        shelf = self._shelves.get(language_of(question))
+        return shelf.find(question, vector, count) if shelf else []
+
+    def sureness(self, question: str, vector: np.ndarray) -> float:
+        """How much nearer a question comes to these passages than foreign ones, in standard deviations of those; minus
+        infinity where there are no passages."""
+        shelf = self._shelves.get(language_of(question))
+        return shelf.sureness(question, vector) if shelf else -math.inf
+
+
+class _Shelf:
+    """Passages of one language. foreign, outside: questions from elsewhere in it, and their vectors."""
+
+    def __init__(self, known: Known, chosen: np.ndarray, foreign: Sequence[str], outside: np.ndarray) -> None:
+        self.passages = [known.passages[place] for place in chosen]
+        self.vectors = known.vectors[chosen]
+        place = np.full(len(known.passages), -1)
+        place[chosen] = np.arange(len(chosen))
+        mine = np.flatnonzero(place[known.owners] >= 0)
+        self.sentences, self.owners = known.sentences[mine], place[known.owners[mine]]
+        self.first = np.searchsorted(self.owners, np.arange(len(chosen)))
+        said = [sentence for passage in self.passages for sentence in passage.said]
+        self.words = Bm25([passage.full for passage in self.passages])
+        self.said = [frozenset(terms(sentence)) for sentence in said]
+        strange = np.array([self._near(text, vector) for text, vector in zip(foreign, outside, strict=True)])
+        self.mean, self.deviation = strange.mean(axis=0), np.maximum(strange.std(axis=0), LEAST)
+        self.spread = max(float(self._joined(strange).std()), LEAST)
+
+    def find(self, question: str, vector: np.ndarray, count: int) -> list[Hit]:
+        words = self.words.scores([question])[0]
+        scores = self._cosines(vector)[1] + WORDS * words / max(float(words.max()), LEAST)
+        best = np.argsort(-scores, kind="stable")[:count]
+        return [Hit(self.passages[place], self._sentence(place, vector), float(scores[place])) for place in best]
+
+    def sureness(self, question: str, vector: np.ndarray) -> float:
+        return float(self._joined(self._near(question, vector)) / self.spread)
+
+    def _cosines(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each passage as a whole, and of its best sentence; that of the whole where it has none."""
+        whole = self.vectors @ vector
+        best = whole.copy()
+        if len(self.owners):
+            some = np.unique(self.owners)
+            best[some] = np.maximum.reduceat(self.sentences @ vector, self.first[some])
+        return whole, best
+
+    def _near(self, question: str, vector: np.ndarray) -> np.ndarray:
+        """The nearest passage; the nearest sentence; and of the question's words, each by how telling it is, the share
+        that one of the nearest sentences holds, and the share that is known at all."""
+        whole, best = self._cosines(vector)
+        asked = frozenset(terms(question))
+        weight = {term: self.words.weight(term) for term in asked}
+        nearest = np.argsort(-(self.sentences @ vector))[:LOOKED_AT]
+        held = max((sum(weight[term] for term in asked & self.said[place]) for place in nearest), default=0.0)
+        known = sum(weight[term] for term in asked if term in self.words.vectorizer.vocabulary_)
+        return np.array([whole.max(), best.max(), *(part / max(sum(weight.values()), LEAST) for part in (held, known))])
+
+    def _joined(self, near: np.ndarray) -> np.ndarray:
+        """How near in all: each kind in standard deviations of foreign questions, added up; (..., kinds) to (...)."""
+        joined: np.ndarray = ((near - self.mean) / self.deviation).sum(axis=-1)
+        return joined
+
+    def _sentence(self, place: int, vector: np.ndarray) -> int | None:
+        own = self.sentences[self.owners == place]
+        return int(np.argmax(own @ vector)) if len(own) else None
