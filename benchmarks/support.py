@@ -20,9 +20,8 @@ from zhumo.baselines.retrieval import Bm25
 from zhumo.bundle import Bundle, load
 from zhumo.make import make
 from zhumo.metrics.retrieval import place_of, recall
-from zhumo.recipe import Recipe
 from zhumo.run import Run
-from zhumo.support.demo import RECIPE, write_pairs
+from zhumo.support.demo import recipe
 from zhumo.support.exam import answered, found, found_by_words, questions
 from zhumo.support.manual import manual
 from zhumo.support.opening import encoder_of, opened
@@ -60,9 +59,8 @@ def manual_rows(bench: Bench) -> None:
 
 def encoder(work: Path) -> Bundle:
     """The demo's encoder, made by the five steps."""
-    write_pairs(work / "support.jsonl")
-    recipe = Recipe.read(RECIPE, [f"prepare.source={work / 'support.jsonl'}"])
-    return load(make(recipe, Run.of(recipe, work / "runs")).step("deploy"))
+    made = recipe(work)
+    return load(make(made, Run.of(made, work / "runs")).step("deploy"))
 
 
 def some(name: str, count: int) -> list[str]:

@@ -104,8 +104,7 @@ def _facts(name: str, facts: dict[str, Any]) -> str:
 
 
 def _make(
-    path: str,
-    overrides: list[str] | None,
+    recipe: Recipe,
     runs: Path,
     as_json: bool,
     only: str | None = None,
@@ -113,7 +112,6 @@ def _make(
 ) -> Run:
     from zhumo.make import make
 
-    recipe = _recipe(path, overrides)
     run = Run.of(recipe, runs)
     log: list[dict[str, Any]] = []
 
@@ -147,14 +145,14 @@ def _show_report(run: Run) -> None:
 @app.command()
 def run(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
     """Make a bundle: prepare, build, train, evaluate, deploy. Steps that stand are skipped."""
-    _make(recipe, overrides, runs, as_json)
+    _make(_recipe(recipe, overrides), runs, as_json)
 
 
 def _verb(name: str, text: str) -> Callable[..., None]:
     def verb(
         recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False
     ) -> None:
-        _make(recipe, overrides, runs, as_json, only=name)
+        _make(_recipe(recipe, overrides), runs, as_json, only=name)
 
     verb.__doc__ = text
     app.command(name)(verb)
@@ -368,14 +366,11 @@ def _demo_support(runs: Path, port: int, check: bool, browser: Callable[[str], o
     """Our own manual, and a desk that answers from it."""
     from zhumo.bundle import load
     from zhumo.deploy.server import serve as serve_bundles
-    from zhumo.engine import library
-    from zhumo.support.demo import PAIRS, RECIPE, sit, write_pairs
+    from zhumo.support.demo import recipe, sit
     from zhumo.support.manual import manual
 
     started = time.perf_counter()
-    write_pairs(runs / PAIRS)
-    changes = [f"prepare.source={runs / PAIRS}", *([] if library() is None else ["deploy.bits=8"])]
-    result = _make(str(RECIPE), changes, runs, as_json=False)
+    result = _make(recipe(runs), runs, as_json=False)
     bundle = result.step("deploy")
     app_ = _desk([bundle], manual(), None)
     if check:
@@ -403,7 +398,7 @@ def demo(
     if which is Demo.support:
         return _demo_support(runs, port, check, browser)
     started = time.perf_counter()
-    result = _make("recommend", None, runs, as_json=False, after=_show_one)
+    result = _make(_recipe("recommend", None), runs, as_json=False, after=_show_one)
     seconds = time.perf_counter() - started
     if check:
         found = ask_again(result, len(read_rows(result.step("evaluate") / "rows.jsonl")))

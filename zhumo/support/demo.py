@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 from zhumo.bundle import Bundle
+from zhumo.engine import library
+from zhumo.recipe import Recipe
 from zhumo.support.documents import Document, read_documents
 from zhumo.support.exam import answered, found, found_by_words, questions
 from zhumo.support.manual import manual
@@ -12,11 +14,17 @@ from zhumo.support.passages import cut
 from zhumo.support.search import Search
 from zhumo.words import say
 
-PAIRS = "support.jsonl"
 RECIPE = Path(__file__).parent / "demo.yaml"
 
 
-def write_pairs(path: Path) -> None:
+def recipe(folder: Path) -> Recipe:
+    """What makes the encoder, in 8 bits where this machine computes in them; its pairs are written into a folder."""
+    pairs = folder / "support.jsonl"
+    _write_pairs(pairs)
+    return Recipe.read(RECIPE, [f"prepare.source={pairs}", *([] if library() is None else ["deploy.bits=8"])])
+
+
+def _write_pairs(path: Path) -> None:
     """A file for `prepare`: the headings of each passage of the manual, and its text."""
     read = (one for one in read_documents(manual()) if isinstance(one, Document))
     passages = [passage for document in read for passage in cut(document) if passage.headings]
