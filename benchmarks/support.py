@@ -37,7 +37,7 @@ def manual_rows(bench: Bench) -> None:
     with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as work:
         began = time.perf_counter()
         bundle = encoder(Path(work))
-        search, synced = opened(bundle, "support", manual(), Path(work) / "knowledge.sqlite")
+        search, synced = opened(bundle, manual(), Path(work) / "knowledge.sqlite")
         minutes = (time.perf_counter() - began) / 60
     encode, asked = encoder_of(bundle), questions()
     bench.row("manual.minutes", minutes, " min", note=f"{len(search.files)} documents, {search.size} passages, "
@@ -107,7 +107,7 @@ def ranks(work: Path, documents: Sequence[str], asked: Sequence[str], right: Seq
     for number, document in enumerate(documents):
         (folder / f"{number}.txt").write_text(document, encoding="utf-8")
     bundle = encoder(work)
-    search, _ = opened(bundle, "support", folder, work / "knowledge.sqlite")
+    search, _ = opened(bundle, folder, work / "knowledge.sqlite")
     vectors = encoder_of(bundle)(asked)
     found_ = [search.find(text, vector, search.size) for text, vector in zip(asked, vectors, strict=True)]
     orders = [list(dict.fromkeys(hit.passage.file for hit in hits)) for hits in found_]

@@ -258,7 +258,7 @@ def _desk(bundles: list[Path], documents: Path, knowledge: Path | None) -> dict[
     with Progress(console=err, transient=True) as bar:
         line = bar.add_task(say("cli.support.reading"), total=None)
         search, found = opened(
-            load(folder), name, documents, knowledge or folder.parent / "knowledge.sqlite",
+            load(folder), documents, knowledge or folder.parent / "knowledge.sqlite",
             progress=lambda done, files: bar.update(line, completed=done, total=files),
         )  # fmt: skip
     for problem in found.problems:

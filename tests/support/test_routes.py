@@ -1,20 +1,25 @@
 """The desk over HTTP, in front of a bundle that makes vectors."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
-from zhumo.bundle import Bundle, load
+from zhumo.bundle import Bundle, load, save
 from zhumo.deploy.mount import create_app
 from zhumo.errors import ModelError
 from zhumo.make import make
 from zhumo.recipe import Recipe
 from zhumo.run import Run
-from zhumo.support.opening import opened
+from zhumo.support.knowledge import Knowledge
+from zhumo.support.opening import encoder_of, opened
 from zhumo.support.routes import add_desk
 
 PAGES = {
@@ -48,7 +53,7 @@ def client(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder.mkdir()
     for name, text in PAGES.items():
         (folder / name).write_text(text, encoding="utf-8")
-    search, found = opened(bundle, "e", folder, root / "knowledge.sqlite")
+    search, found = opened(bundle, folder, root / "knowledge.sqlite")
     assert (found.new, found.bad, search.files) == (2, 1, ["returns.md", "退货.md"])
     app = create_app({"e": bundle}, "k", further={"desk": partial(add_desk, encoder="e", search=search)})
     with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer k"}) as client:
@@ -97,9 +102,26 @@ def test_any_text_is_answered(client: TestClient, question: str) -> None:
     assert response.status_code in (200, 400) and response.json()
 
 
+def test_another_encoder_of_the_same_name_makes_all_vectors_again(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "returns.md").write_text(PAGES["returns.md"], encoding="utf-8")
+    shutil.copytree(bundle.folder, tmp_path / "other")
+    other = load(tmp_path / "other")
+    with torch.no_grad():
+        next(other.model.parameters()).mul_(1.5)
+    save(tmp_path / "other", other.model, other.family, other.tokenizer, other.task)
+    knowledge, vectors = tmp_path / "k.sqlite", []
+    for one in (bundle, load(tmp_path / "other")):
+        _, found = opened(one, tmp_path / "pages", knowledge)
+        with closing(Knowledge(knowledge)) as held:
+            known = held.known(None)
+        full = [passage.full for passage in known.passages]
+        vectors.append(known.vectors)
+        assert np.allclose(known.vectors, encoder_of(one, "match_prefix")(full), atol=1e-5)
+    assert found.same == 1 and not np.allclose(*vectors, atol=1e-3)
+
+
 def test_a_bundle_that_makes_no_vectors_has_no_desk(tmp_path: Path, bundle: Bundle) -> None:
     (tmp_path / "pages").mkdir()
     with pytest.raises(ModelError, match="task embed"):
-        opened(
-            Bundle(bundle.model, bundle.family, None, None, tmp_path), "e", tmp_path / "pages", tmp_path / "k.sqlite"
-        )
+        opened(Bundle(bundle.model, bundle.family, None, None, tmp_path), tmp_path / "pages", tmp_path / "k.sqlite")

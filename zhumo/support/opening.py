@@ -1,5 +1,6 @@
 """A folder of documents becomes a desk: read, cut, made into vectors, and held in memory."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,24 +16,32 @@ from zhumo.tasks.embed import Embed
 
 
 def opened(
-    bundle: Bundle, encoder: str, documents: Path, file: Path, *, access: Mapping[str, Sequence[str]] | None = None,
+    bundle: Bundle, documents: Path, file: Path, *, access: Mapping[str, Sequence[str]] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[Search, Synced]:  # fmt: skip
     """Bring the knowledge in `file` up to date with a folder, and open it for those without labels.
 
-    bundle: an embed bundle; encoder: its name, by which the knowledge knows whose vectors it holds; progress: files
-    done, files.
+    bundle: an embed bundle; one with other weights makes all vectors again. progress: files done, files.
 
     Raises:
         ModelError: the bundle makes no vectors.
         SourceError: the folder or the file cannot be had.
     """
     with closing(Knowledge(file)) as knowledge:
-        found = knowledge.sync(documents, encoder_of(bundle, "match_prefix"), encoder=encoder, access=access,
+        found = knowledge.sync(documents, encoder_of(bundle, "match_prefix"), encoder=_identity(bundle), access=access,
                                progress=progress)  # fmt: skip
         known = knowledge.known(None)
     encode = encoder_of(bundle)
     return Search(known, {language: encode(questions) for language, questions in foreign().items()}), found
+
+
+def _identity(bundle: Bundle) -> str:
+    """What tells encoders apart whose vectors must not be compared: weights, what is said before a text, bits."""
+    digest = hashlib.sha256(str(bundle.bits).encode())
+    for path in sorted([*bundle.folder.glob("model*.safetensors"), bundle.folder / "task.json"]):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def encoder_of(bundle: Bundle, kind: Literal["prefix", "match_prefix"] = "prefix") -> Encode:
