@@ -91,8 +91,8 @@ class _Shelf:
         place = np.full(len(known.passages), -1)
         place[chosen] = np.arange(len(chosen))
         mine = np.flatnonzero(place[known.owners] >= 0)
-        self.sentences, self.owners = known.sentences[mine], place[known.owners[mine]]
-        self.first = np.searchsorted(self.owners, np.arange(len(chosen)))
+        self.sentences = known.sentences[mine]
+        self.ends = np.searchsorted(place[known.owners[mine]], np.arange(len(chosen) + 1))  # and begins, of each passage's sentences
         said = [sentence for passage in self.passages for sentence in passage.said]
         self.words = Bm25([passage.full for passage in self.passages])
         self.said = [frozenset(terms(sentence)) for sentence in said]
@@ -102,29 +102,30 @@ class _Shelf:
 
     def find(self, question: str, vector: np.ndarray, count: int) -> list[Hit]:
         words = self.words.scores([question])[0]
-        scores = self._cosines(vector)[1] + WORDS * words / max(float(words.max()), LEAST)
+        _, sentences, nearest = self._cosines(vector)
+        scores = nearest + WORDS * words / max(float(words.max()), LEAST)
         best = np.argsort(-scores, kind="stable")[:count]
-        return [Hit(self.passages[place], self._sentence(place, vector), float(scores[place])) for place in best]
+        return [Hit(self.passages[place], self._sentence(place, sentences), float(scores[place])) for place in best]
 
     def sureness(self, question: str, vector: np.ndarray) -> float:
         return float(self._joined(self._near(question, vector)) / self.spread)
 
-    def _cosines(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each passage as a whole, and of its best sentence; that of the whole where it has none."""
-        whole = self.vectors @ vector
-        best = whole.copy()
-        if len(self.owners):
-            some = np.unique(self.owners)
-            best[some] = np.maximum.reduceat(self.sentences @ vector, self.first[some])
-        return whole, best
+    def _cosines(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each passage as a whole; of each sentence; and of each passage's best, that of the whole where it has
+        none."""
+        whole, sentences = self.vectors @ vector, self.sentences @ vector
+        best, some = whole.copy(), np.flatnonzero(np.diff(self.ends))
+        if len(some):
+            best[some] = np.maximum.reduceat(sentences, self.ends[some])
+        return whole, sentences, best
 
     def _near(self, question: str, vector: np.ndarray) -> np.ndarray:
         """The nearest passage; the nearest sentence; and of the question's words, each by how telling it is, the share
         that one of the nearest sentences holds, and the share that is known at all."""
-        whole, best = self._cosines(vector)
+        whole, sentences, best = self._cosines(vector)
         asked = frozenset(terms(question))
         weight = {term: self.words.weight(term) for term in asked}
-        nearest = np.argsort(-(self.sentences @ vector))[:LOOKED_AT]
+        nearest = np.argsort(-sentences)[:LOOKED_AT]
         held = max((sum(weight[term] for term in asked & self.said[place]) for place in nearest), default=0.0)
         known = sum(weight[term] for term in asked if term in self.words.vectorizer.vocabulary_)
         return np.array([whole.max(), best.max(), *(part / max(sum(weight.values()), LEAST) for part in (held, known))])
@@ -134,6 +135,6 @@ class _Shelf:
         joined: np.ndarray = ((near - self.mean) / self.deviation).sum(axis=-1)
         return joined
 
-    def _sentence(self, place: int, vector: np.ndarray) -> int | None:
-        own = self.sentences[self.owners == place]
-        return int(np.argmax(own @ vector)) if len(own) else None
+    def _sentence(self, place: int, sentences: np.ndarray) -> int | None:
+        own = sentences[self.ends[place] : self.ends[place + 1]]
+        return int(np.argmax(own)) if len(own) else None
