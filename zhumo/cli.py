@@ -271,7 +271,7 @@ def _desk(bundles: list[Path], documents: Path, knowledge: Path | None) -> dict[
 def _task_of(folder: Path) -> str | None:
     from zhumo.run import read_json
 
-    return read_json(folder / "task.json")["task"] if (folder / "task.json").is_file() else None
+    return read_json(folder / "task.json").get("task") if (folder / "task.json").is_file() else None
 
 
 @app.command()
