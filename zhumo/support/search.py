@@ -92,7 +92,8 @@ class _Shelf:
         place[chosen] = np.arange(len(chosen))
         mine = np.flatnonzero(place[known.owners] >= 0)
         self.sentences = known.sentences[mine]
-        self.ends = np.searchsorted(place[known.owners[mine]], np.arange(len(chosen) + 1))  # and begins, of each passage's sentences
+        # Of each passage's sentences: where they begin, and so where those of the one before end.
+        self.begins = np.searchsorted(place[known.owners[mine]], np.arange(len(chosen) + 1))
         said = [sentence for passage in self.passages for sentence in passage.said]
         self.words = Bm25([passage.full for passage in self.passages])
         self.said = [frozenset(terms(sentence)) for sentence in said]
@@ -114,9 +115,9 @@ class _Shelf:
         """Of each passage as a whole; of each sentence; and of each passage's best, that of the whole where it has
         none."""
         whole, sentences = self.vectors @ vector, self.sentences @ vector
-        best, some = whole.copy(), np.flatnonzero(np.diff(self.ends))
+        best, some = whole.copy(), np.flatnonzero(np.diff(self.begins))
         if len(some):
-            best[some] = np.maximum.reduceat(sentences, self.ends[some])
+            best[some] = np.maximum.reduceat(sentences, self.begins[some])
         return whole, sentences, best
 
     def _near(self, question: str, vector: np.ndarray) -> np.ndarray:
@@ -136,5 +137,5 @@ class _Shelf:
         return joined
 
     def _sentence(self, place: int, sentences: np.ndarray) -> int | None:
-        own = sentences[self.ends[place] : self.ends[place + 1]]
+        own = sentences[self.begins[place] : self.begins[place + 1]]
         return int(np.argmax(own)) if len(own) else None
