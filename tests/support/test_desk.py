@@ -86,6 +86,43 @@ def test_the_answer_to_a_question_of_an_faq_is_given_whole() -> None:
     assert said.text == "Sending back is free. Keep the label."
 
 
+def test_an_faq_is_whole_even_where_its_end_is_nearest() -> None:
+    said = ask("what does it cost, and must the label be kept?", sure=-100)
+    assert said.citations[0].passage.headings[-1] == "What does it cost?" and said.citations[0].start == 0
+
+
+def test_the_reading_that_comes_nearer_is_looked_for() -> None:
+    said = ask("how many days until shoes may be sent back?", "and the money?")
+    assert said.asked == "how many days until shoes may be sent back? and the money?"
+
+
+def by_hand(whole: list[list[float]], sentences: list[list[float]]) -> Search:
+    """Two passages of one sentence each, with these vectors; foreign questions lie in all directions."""
+    passages = [Passage("a.md", (), "Alpha beta gamma."), Passage("b.md", (), "Delta epsilon zeta.")]
+    known = Known(passages, np.array(whole), np.array(sentences), np.arange(2))
+    outside = np.random.default_rng(0).normal(size=(100, 2))
+    outside /= np.linalg.norm(outside, axis=1, keepdims=True)
+    return Search(known, {"zh": outside, "en": outside})
+
+
+def test_of_equally_near_passages_the_words_decide() -> None:
+    near = by_hand([[1, 0], [1, 0]], [[1, 0], [1, 0]])
+    for text, file in (("alpha?", "a.md"), ("epsilon?", "b.md")):
+        assert near.find(text, np.array([1.0, 0.0]))[0].passage.file == file
+
+
+def test_a_passage_is_found_by_its_best_sentence() -> None:
+    near = by_hand([[0, 1], [0.8, 0.6]], [[1, 0], [0, 1]])
+    assert near.find("?", np.array([1.0, 0.0]))[0].passage.file == "a.md"
+
+
+def test_words_that_are_known_make_it_surer() -> None:
+    near, vector = by_hand([[1, 0], [0, 1]], [[1, 0], [0, 1]]), np.array([1.0, 0.0])
+    assert (
+        near.sureness("alpha beta", vector) > near.sureness("alpha theta", vector) > near.sureness("eta theta", vector)
+    )
+
+
 def test_a_language_without_passages_is_answered_from_the_other() -> None:
     said = ask("鞋子多少天内可以退回", passages=PASSAGES[:3], sure=-100)
     assert said.kind == "answer" and said.language == "zh"
