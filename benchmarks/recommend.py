@@ -6,7 +6,8 @@ again). Transformers, ours and theirs, learn from the training part alone; count
 everything is chosen, ours and the textbook's, so the textbook stands there twice.
 
 Where a library has to be asked, its recorded run is compared (`benchmarks/results/peers/`), or made again with
-`--peers`; how its environment is made, with every version, stands in `rivals.py` (`peer_python` does it on first use).
+`--peers` where it was given fewer minutes or was ended by hand; how its environment is made, with every version,
+stands in `rivals.py` (`peer_python` does it on first use).
 A library ends by its own patience, after its own number of epochs, or after `--minutes` of CPU time a thread; what it
 had learned at its best validation answers. One that is running may be ended with SIGTERM, and answers all the same.
 Seconds on a busy machine are a rehearsal: each row says how busy it was.
@@ -28,7 +29,7 @@ import torch
 from benchmarks.harness import HERE, Bench
 from benchmarks.load import latencies, peak_memory, serving
 from benchmarks.measured import Cost, step
-from benchmarks.rivals import LEADS, Found, Protocol, ask, favourites, peers, places, recorded, textbook
+from benchmarks.rivals import LEADS, Found, Protocol, ask, favourites, given, peers, places, recorded, textbook
 from benchmarks.shops import INTERACTIONS, ITEMS, beauty, games, held_out, lines, retail, synthetic, write_items
 from zhumo.bundle import Bundle, load
 from zhumo.metrics import rank
@@ -47,6 +48,7 @@ RECIPES = {
 }
 MAKERS: Mapping[str, Callable[[Path], None]] = {"beauty": beauty, "games": games, "retail": retail}
 VALIDATED = 5_000  # as many validation rows as the libraries are asked
+SHORTER = (1, 2, 3)  # epochs of our shorter runs, each with its whole schedule
 REQUESTS, RATE = 1_000, 50.0  # over HTTP, and how many a second
 COLD_ROWS = 1_000
 REASONED = 300
@@ -136,7 +138,8 @@ def rivals(bench: Bench, shop: Shop, rows: Sequence[Row]) -> dict[str, Found]:
         told["own-favourites"] = favourites(rows)
     parts = {"train": train, "valid": shop.rows("valid"), "test": rows}
     for name in peers(shop.name):
-        if bench.options.peers and bench.due(f"{shop.name}.{name}.ndcg@10"):
+        due = bench.options.peers and bench.due(f"{shop.name}.{name}.ndcg@10")
+        if due and given(shop.name, name) < bench.options.minutes:
             ask(shop.name, name, parts, bench.options.minutes, bench.options.threads, work(bench))
         if (theirs := recorded(shop.name, name, rows)) is not None:
             told[name] = theirs
@@ -194,23 +197,32 @@ def judge(bench: Bench, prefix: str, name: str, everybody: Mapping[str, Found]) 
 
 
 def speed(bench: Bench, shop: Shop, theirs: Mapping[str, Found]) -> None:
-    """All our learning beside a library's until its best epoch, where ours is at least as good on validation rows."""
-    bundle = load(shop.run.step("train"))
-    assert bundle.task is not None
-    asked_ = shop.rows("valid")
-    asked_ = asked_[:: 1 + len(asked_) // VALIDATED]
-    with torch.inference_mode():
-        answers = bundle.task.variants(bundle.model, asked_)["transformer"]
-    reached = rank.ndcg(found(answers, asked_), 10).value
+    """Our shortest run that knows validation rows as well as a library's best epoch, beside its time until then."""
+    runs = [*(made(f"{shop.name}-in-{epochs}", RECIPES[shop.name], work(bench), f"train.epochs={epochs}")
+              for epochs in SHORTER), shop]  # fmt: skip
+    reached = [known(one) for one in runs]
     for who, one in theirs.items():
         if one.seconds is None or who not in peers(shop.name):
             continue
         wall, cpu = one.seconds
-        enough = reached >= one.facts["validation"]
-        bench.row(f"{shop.name}.time.{who}", shop.learned.cpu, " s of CPU time", peer=who, peer_value=cpu,
-                  ratio=shop.learned.cpu / cpu if enough else math.inf,
-                  note=f"wall {shop.learned.wall:.0f} s against {wall:.0f} s; validation NDCG@10 {reached:.4f} "
+        enough = [place for place, ndcg in enumerate(reached) if ndcg >= one.facts["validation"]]
+        place = enough[0] if enough else -1
+        ours_ = runs[place]
+        bench.row(f"{shop.name}.time.{who}", ours_.learned.cpu, " s of CPU time", peer=who, peer_value=cpu,
+                  ratio=ours_.learned.cpu / cpu if enough else math.inf,
+                  note=f"wall {ours_.learned.wall:.0f} s against {wall:.0f} s; "
+                  f"validation NDCG@10 {reached[place]:.4f} after {ours_.run.facts('train')['epochs']:g} epochs "
                   f"against {one.facts['validation']:.4f}; theirs with {one.facts['threads']} threads")  # fmt: skip
+
+
+def known(shop: Shop) -> float:
+    """NDCG@10 of the Transformer alone on as many validation rows as the libraries are asked."""
+    bundle = load(shop.run.step("train"))
+    assert bundle.task is not None
+    rows = shop.rows("valid")
+    rows = rows[:: 1 + len(rows) // VALIDATED]
+    with torch.inference_mode():
+        return rank.ndcg(found(bundle.task.variants(bundle.model, rows)["transformer"], rows), 10).value
 
 
 def latency(bench: Bench) -> None:

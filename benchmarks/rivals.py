@@ -225,6 +225,13 @@ def recorded(shop: str, name: str, rows: Sequence[Row]) -> Found | None:
     return Found(new, again, LEADS.get(shop, "new"), (best["wall"], best["cpu"]), facts)
 
 
+def given(shop: str, name: str) -> float:
+    """Minutes of CPU time a thread of a library's recorded run; 0 where there is none, or it was ended by hand."""
+    path = RESULTS / "peers" / f"{shop}-{name}.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"ended": "hand"}
+    return 0.0 if kept["ended"] == "hand" else float(kept["minutes"])
+
+
 def best_epoch(curve: Sequence[dict[str, float]]) -> dict[str, float]:
     """The entry with the best validation; of equals the earliest."""
     return max(curve, key=lambda entry: (entry["ndcg@10"], -entry["epoch"]))

@@ -76,6 +76,21 @@ def test_a_recorded_run_answers_only_the_rows_it_was_asked(tmp_path: object, mon
     assert rivals.recorded("beauty", "rectools-esasrec", rows) is None
 
 
+def test_a_run_ended_by_hand_counts_as_none_where_more_minutes_are_asked(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = some_rows(3, 20, 12)
+    monkeypatch.setattr(rivals, "RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.harness.RESULTS", tmp_path)
+    lists = [row["next"] for row in rows]
+    found = {"answers": {"new": lists, "again": lists}, "ended": "minutes", "minutes": 30.0}
+    assert rivals.given("beauty", "rectools-sasrec") == 0
+    rivals.keep("beauty", "rectools-sasrec", found, rows, ["python", "script"])
+    assert rivals.given("beauty", "rectools-sasrec") == 30
+    rivals.keep("beauty", "rectools-sasrec", {**found, "ended": "hand"}, rows, ["python", "script"])
+    assert rivals.given("beauty", "rectools-sasrec") == 0
+
+
 def test_the_report_shows_how_a_library_learned() -> None:
     curve = [
         {"epoch": epoch, "wall": 120.0 * epoch, "cpu": 60.0 * epoch, "ndcg@10": 0.01 * epoch} for epoch in range(1, 21)
