@@ -38,7 +38,8 @@ def manual_rows(bench: Bench) -> None:
     with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as work:
         began = time.perf_counter()
         bundle = encoder(Path(work))
-        search, synced = opened(bundle, manual(), Path(work) / "knowledge.sqlite")
+        library, synced = opened(bundle, manual(), Path(work) / "knowledge.sqlite")
+        search = library.search
         minutes = (time.perf_counter() - began) / 60
     encode, asked = encoder_of(bundle), questions()
     bench.row("manual.minutes", minutes, " min", note=f"{len(search.files)} documents, {search.size} passages, "
@@ -108,7 +109,7 @@ def ranks(work: Path, documents: Sequence[str], asked: Sequence[str], right: Seq
     for number, document in enumerate(documents):
         (folder / f"{number}.txt").write_text(document, encoding="utf-8")
     bundle = encoder(work)
-    search, _ = opened(bundle, folder, work / "knowledge.sqlite")
+    search = opened(bundle, folder, work / "knowledge.sqlite")[0].search
     vectors = encoder_of(bundle)(asked)
     found_ = [search.find(text, vector, search.size) for text, vector in zip(asked, vectors, strict=True)]
     orders = [list(dict.fromkeys(hit.passage.file for hit in hits)) for hits in found_]

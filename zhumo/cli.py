@@ -257,15 +257,15 @@ def _desk(bundles: list[Path], documents: Path, knowledge: Path | None) -> dict[
     began = time.perf_counter()
     with Progress(console=err, transient=True) as bar:
         line = bar.add_task(say("cli.support.reading"), total=None)
-        search, found = opened(
+        library, found = opened(
             load(folder), documents, knowledge or folder.parent / "knowledge.sqlite",
             progress=lambda done, files: bar.update(line, completed=done, total=files),
         )  # fmt: skip
     for problem in found.problems:
         err.print(escape(str(problem.error)))
-    err.print(escape(say("cli.support.ready", files=len(search.files), passages=search.size, bad=found.bad,
+    err.print(escape(say("cli.support.ready", files=len(library.files), passages=library.search.size, bad=found.bad,
                          seconds=f"{time.perf_counter() - began:.0f}")))  # fmt: skip
-    return {"desk": partial(add_desk, encoder=name, search=search)}
+    return {"desk": partial(add_desk, encoder=name, library=library)}
 
 
 def _task_of(folder: Path) -> str | None:
@@ -374,7 +374,7 @@ def _demo_support(runs: Path, port: int, check: bool, browser: Callable[[str], o
     bundle = result.step("deploy")
     app_ = _desk([bundle], manual(), None)
     if check:
-        out.print(sit(load(bundle), app_["desk"].keywords["search"]))
+        out.print(sit(load(bundle), app_["desk"].keywords["library"].search))
         return
     out.print(say("cli.demo.ready", seconds=f"{time.perf_counter() - started:.0f}"))
     serve_bundles([bundle], host="127.0.0.1", port=port, key_file=None, further=app_, opened=browser)

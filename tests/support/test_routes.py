@@ -15,9 +15,6 @@ from fastapi.testclient import TestClient
 from zhumo.bundle import Bundle, load, save
 from zhumo.deploy.mount import create_app
 from zhumo.errors import ModelError
-from zhumo.make import make
-from zhumo.recipe import Recipe
-from zhumo.run import Run
 from zhumo.support.knowledge import Knowledge
 from zhumo.support.opening import encoder_of, opened
 from zhumo.support.routes import add_desk
@@ -27,23 +24,6 @@ PAGES = {
     "退货.md": "# 退货\n\n鞋子可以在三十天内退回。\n",
     "broken.pdf": "no pdf",
 }
-RECIPE = """
-task: embed
-prepare: {source: DATA, length: 64, vocabulary: 400, split: {test: 0.2, valid: 0.0}}
-build: {size: tiny}
-train: {steps: 1, threads: 1}
-deploy: {parity: 2}
-"""
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    root = tmp_path_factory.mktemp("desk")
-    rows = [{"text": f"shoes {number}", "match": f"鞋子 {number} sent back"} for number in range(40)]
-    (root / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    (root / "recipe.yaml").write_text(RECIPE.replace("DATA", str(root / "pairs.jsonl")), encoding="utf-8")
-    recipe = Recipe.read(root / "recipe.yaml")
-    return load(make(recipe, Run.of(recipe, root / "runs")).step("deploy"))
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +33,9 @@ def client(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder.mkdir()
     for name, text in PAGES.items():
         (folder / name).write_text(text, encoding="utf-8")
-    search, found = opened(bundle, folder, root / "knowledge.sqlite")
-    assert (found.new, found.bad, search.files) == (2, 1, ["returns.md", "退货.md"])
-    app = create_app({"e": bundle}, "k", further={"desk": partial(add_desk, encoder="e", search=search)})
+    library, found = opened(bundle, folder, root / "knowledge.sqlite")
+    assert (found.new, found.bad, library.search.files) == (2, 1, ["returns.md", "退货.md"])
+    app = create_app({"e": bundle}, "k", further={"desk": partial(add_desk, encoder="e", library=library)})
     with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer k"}) as client:
         yield client
 

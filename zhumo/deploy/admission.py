@@ -19,6 +19,8 @@ from zhumo.deploy.refusals import Refusal
 from zhumo.deploy.served import Answering
 
 BODY_LIMIT = 4_000_000  # bytes
+FILE_LIMIT = 20_000_000  # bytes of a file, which is what PUT brings
+FILES = 4  # that come in at once
 CROWD = 256  # requests of all kinds inside at once
 WALL = 600.0  # seconds a request may take
 PATIENCE = 30.0  # seconds a request may be expected to wait where its client does not say how long it would
@@ -65,11 +67,13 @@ class Bucket:
 
 
 class Visit(NamedTuple):
-    """A request that came in. owner: of its key; seconds: it may take; counted: it has one of the places."""
+    """A request that came in. owner: of its key; seconds: it may take; counted: it has one of the places; file: its
+    body is a file and no JSON."""
 
     owner: str
     seconds: float
     counted: bool
+    file: bool = False
 
 
 class Admission:
@@ -84,7 +88,7 @@ class Admission:
         self.hosts = LOOPBACK | {host.lower() for host in hosts}
         self.rate = rate
         self.meters = Meters()
-        self.inside = 0
+        self.inside = self.files = 0
         self.draining = False
         self._buckets: dict[str, Bucket] = {}
         self._places = Places(sum(one["places"] for one in engine.capacity.values()))
@@ -103,21 +107,27 @@ class Admission:
         owner = "" if free else self._owner(headers)
         if self.draining and path not in LOOKING:
             raise self._shed("draining", Refusal(503, "draining", headers={"Retry-After": "1", "Connection": "close"}))
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length[:19]) > self.body_limit:
-            raise Refusal(413, "too_large", limit=self.body_limit)
-        if self.inside >= self.crowd:
+        length, file = headers.get(b"content-length", b"0"), method == "PUT"
+        if not length.isdigit() or int(length[:19]) > self.limit(file):
+            raise Refusal(413, "too_large", limit=self.limit(file))
+        if self.inside >= self.crowd or (file and self.files >= FILES):
             raise self._busy("crowd")
         seconds = self._seconds(headers)
         counted = method not in SAFE_METHODS
         if counted:
             self._take(owner, min(seconds, PATIENCE))
         self.inside += 1
-        return Visit(owner, seconds, counted)
+        self.files += file
+        return Visit(owner, seconds, counted, file)
+
+    def limit(self, file: bool) -> int:
+        """Bytes that a body may have."""
+        return FILE_LIMIT if file else self.body_limit
 
     def leave(self, visit: Visit, answered: bool) -> None:
         """A request is over. answered: as it wished."""
         self.inside -= 1
+        self.files -= visit.file
         if visit.counted:
             self._places.leave(visit.owner)
             self._pace.end(answered)

@@ -67,7 +67,7 @@ class Guard:
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             visit = self.admission.enter(scope["method"], path, dict(scope["headers"]))
             CALLER.set(Caller(visit.owner, asyncio.get_running_loop().time() + visit.seconds))
-            await self.app(scope, await self._body(receive, min(self.patience, visit.seconds)), dressed)
+            await self.app(scope, await self._body(receive, min(self.patience, visit.seconds), visit.file), dressed)
         except Refusal as refusal:
             await refusal.response(accepted_language(scope["headers"]))(scope, receive, dressed)
         except Exception:  # the last line: whatever failed inside is logged here and told without its details
@@ -81,20 +81,20 @@ class Guard:
             route = getattr(scope.get("route"), "path", "other")
             self.admission.meters.answered(route, status, time.perf_counter() - started)
 
-    async def _body(self, receive: Receive, patience: float) -> Receive:
-        """Take the whole body in, within limits, and hand it on as one message.
+    async def _body(self, receive: Receive, patience: float, file: bool) -> Receive:
+        """Take the whole body in, within limits, and hand it on as one message. file: it is no JSON.
 
         Raises:
             Refusal: 413 too large, 408 too slow, 400 too deep.
         """
         try:
             async with asyncio.timeout(patience):
-                body = await self._read(receive)
+                body = await self._read(receive, self.admission.limit(file))
         except TimeoutError as error:
             raise Refusal(408, "too_slow", seconds=patience, headers={"Connection": "close"}) from error
         if body is None:
             return receive
-        if depth(body) > DEPTH_LIMIT:
+        if not file and depth(body) > DEPTH_LIMIT:
             raise Refusal(400, "too_deep", limit=DEPTH_LIMIT)
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -103,15 +103,15 @@ class Guard:
 
         return replay
 
-    async def _read(self, receive: Receive) -> bytes | None:
+    async def _read(self, receive: Receive, limit: int) -> bytes | None:
         body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             body += message.get("body", b"")
-            if len(body) > self.admission.body_limit:
-                raise Refusal(413, "too_large", limit=self.admission.body_limit, headers={"Connection": "close"})
+            if len(body) > limit:
+                raise Refusal(413, "too_large", limit=limit, headers={"Connection": "close"})
             if not message.get("more_body", False):
                 return bytes(body)
 

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from zhumo.support.documents import KINDS, Bad, Document, content_of, document_o
 from zhumo.support.passages import Passage, cut
 
 APPLICATION = 0x7A686D6B  # "zhmk": what kind of SQLite file this is
-FORMAT = 1  # of the tables, and of how documents are read and cut: another one means to begin anew
+FORMAT = 2  # of the tables, and of how documents are read and cut: another one means to begin anew
 AT_ONCE = 64  # texts for the encoder
 ALIKE = 0.9  # of their runs of five letters, from which on two passages say the same
 WAIT = 10.0  # seconds for another program that holds the file
@@ -36,7 +37,8 @@ TABLES = """
 CREATE TABLE state (version INTEGER NOT NULL, merged INTEGER NOT NULL, purged INTEGER NOT NULL, encoder TEXT);
 INSERT INTO state VALUES (0, 0, 1, NULL);
 CREATE TABLE files (
-    path TEXT PRIMARY KEY, digest TEXT NOT NULL, title TEXT NOT NULL, labels TEXT NOT NULL, uploaded INTEGER NOT NULL
+    path TEXT PRIMARY KEY, digest TEXT NOT NULL, title TEXT NOT NULL, labels TEXT NOT NULL, uploaded INTEGER NOT NULL,
+    read REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE passages (
     id INTEGER PRIMARY KEY, file TEXT NOT NULL, place INTEGER NOT NULL, headings TEXT NOT NULL, text TEXT NOT NULL,
@@ -74,6 +76,19 @@ class Known:
     vectors: np.ndarray
     sentences: np.ndarray
     owners: np.ndarray
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file that was read. passages: how many of it are found; merged: for how many another file's stand; uploaded:
+    whether it came by itself and lies in no folder; read: when, in seconds since 1970."""
+
+    path: str
+    title: str
+    passages: int
+    merged: int
+    uploaded: bool
+    read: float
 
 
 def _silent(_done: int, _files: int) -> None:
@@ -226,6 +241,14 @@ class Knowledge:
         whole = np.diff(owners, prepend=-1) > 0
         return Known(passages, all_[whole], all_[~whole], owners[~whole])
 
+    def files(self) -> list[Held]:
+        """Every file that was read, by its path."""
+        query = """SELECT path, title, count(id) - count(kept), count(kept), uploaded, read
+            FROM files LEFT JOIN passages ON file = path GROUP BY path ORDER BY path"""
+        with self._reading() as base:
+            rows = base.execute(query).fetchall()
+        return [Held(path, title, kept, merged, bool(up), read) for path, title, kept, merged, up, read in rows]
+
     @property
     def version(self) -> int:
         """A number that grows with each change."""
@@ -312,8 +335,8 @@ class Knowledge:
             if other is not None:
                 _check(vectors, len(vectors), other[0] // FLOAT, encoder)
             self._delete(base, document.path)
-            row = (document.path, file.digest, document.title, json.dumps(file.labels), file.uploaded)
-            base.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", row)
+            row = (document.path, file.digest, document.title, json.dumps(file.labels), file.uploaded, time.time())
+            base.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", row)
             base.executemany(
                 "INSERT INTO passages (file, place, headings, text, sentences, vectors) VALUES (?, ?, ?, ?, ?, ?)",
                 (

@@ -1,4 +1,4 @@
-"""A folder of documents becomes a desk: read, cut, made into vectors, and held in memory."""
+"""A folder of documents becomes what a desk knows: read, cut, made into vectors, and held in memory."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,15 @@ import numpy as np
 from zhumo.bundle import Bundle
 from zhumo.errors import ModelError
 from zhumo.support.knowledge import Encode, Knowledge, Synced
-from zhumo.support.search import Search, foreign
+from zhumo.support.library import Library
+from zhumo.support.search import foreign
 from zhumo.tasks.embed import Embed
 
 
 def opened(
     bundle: Bundle, documents: Path, file: Path, *, access: Mapping[str, Sequence[str]] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
-) -> tuple[Search, Synced]:  # fmt: skip
+) -> tuple[Library, Synced]:  # fmt: skip
     """Bring the knowledge in `file` up to date with a folder, and open it for those without labels.
 
     bundle: an embed bundle; one with other weights makes all vectors again. progress: files done, files.
@@ -28,11 +29,11 @@ def opened(
         SourceError: the folder or the file cannot be had.
     """
     with closing(Knowledge(file)) as knowledge:
-        found = knowledge.sync(documents, encoder_of(bundle, "match_prefix"), encoder=_identity(bundle), access=access,
-                               progress=progress)  # fmt: skip
-        known = knowledge.known(None)
+        found = knowledge.sync(documents, encoder_of(bundle, "match_prefix"), encoder=(encoder := _identity(bundle)),
+                               access=access, progress=progress)  # fmt: skip
     encode = encoder_of(bundle)
-    return Search(known, {language: encode(questions) for language, questions in foreign().items()}), found
+    outside = {language: encode(questions) for language, questions in foreign().items()}
+    return Library(file, encoder, outside, found.problems), found
 
 
 def _identity(bundle: Bundle) -> str:

@@ -12,7 +12,8 @@ from pydantic import Field
 from zhumo.deploy.requests import Inner
 from zhumo.deploy.served import Served
 from zhumo.support.desk import SURE, Citation, Reply, readings, reply
-from zhumo.support.search import Search
+from zhumo.support.library import Library
+from zhumo.support.uploads import add_documents
 from zhumo.words import say
 
 MOST_QUESTIONS = 50
@@ -30,12 +31,13 @@ class AskDesk(Inner):
     )
 
 
-def add_desk(app: FastAPI, served: Mapping[str, Served], encoder: str, search: Search) -> None:
-    """Add the desk's routes. encoder: the bundle that makes the vectors of questions; search: what it knows."""
+def add_desk(app: FastAPI, served: Mapping[str, Served], encoder: str, library: Library) -> None:
+    """Add the desk's routes. encoder: the bundle that makes the vectors of questions; library: what it knows."""
 
     @app.get("/v1/desk")
     async def desk() -> dict[str, Any]:
         """What the desk knows, and how sure it is before it answers."""
+        search = library.search
         return {"object": "desk", "model": encoder, "passages": search.size, "files": search.files, "sure": SURE}
 
     @app.post("/v1/desk/replies")
@@ -44,7 +46,9 @@ def add_desk(app: FastAPI, served: Mapping[str, Served], encoder: str, search: S
         asked = readings(ask.questions)
         answers, _ = await served[encoder].answer([{"text": text} for text in asked], written=False)
         vectors = np.array([answer["embedding"] for answer in answers], dtype=np.float32)
-        return shown(await asyncio.to_thread(reply, search, asked, vectors, ask.sure))
+        return shown(await asyncio.to_thread(reply, library.search, asked, vectors, ask.sure))
+
+    add_documents(app, served, encoder, library)
 
 
 def shown(said: Reply) -> dict[str, Any]:

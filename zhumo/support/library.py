@@ -1,0 +1,57 @@
+"""A desk's knowledge while it is open: searched, and changed by what agents upload and delete."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from zhumo.support.documents import Bad
+from zhumo.support.knowledge import Encode, Held, Knowledge
+from zhumo.support.search import Language, Search
+
+
+class Library:
+    """What a desk knows, in memory and in its file. Many threads may use one.
+
+    encoder: what tells the one apart that made the vectors; outside: the vectors it gives `foreign()`; problems: files
+    of the folder that could not be read. search: what is known now; files: where it is from.
+
+    Raises:
+        SourceError: the file cannot be had; from every method.
+    """
+
+    search: Search
+    files: Sequence[Held]
+
+    def __init__(
+        self, file: Path, encoder: str, outside: Mapping[Language, np.ndarray], problems: Sequence[Bad] = ()
+    ) -> None:
+        self.file, self.encoder, self.outside, self.problems = file, encoder, outside, problems
+        self._lock = threading.Lock()
+        with closing(Knowledge(file)) as knowledge:
+            self._open(knowledge)
+
+    def add(self, name: str, content: bytes, encode: Encode) -> Held:
+        """Take an upload in, instead of an earlier one of that name. encode: makes vectors of passages.
+
+        Raises:
+            SourceError: it cannot be read, or its name is none for an upload; see `Knowledge.add`.
+        """
+        with self._lock, closing(Knowledge(self.file)) as knowledge:
+            knowledge.add(name, content, encode, encoder=self.encoder)
+            self._open(knowledge)
+            return next(one for one in self.files if one.path == name)
+
+    def remove(self, name: str) -> None:
+        """Delete an upload, so that no word of it is left on the disk."""
+        with self._lock, closing(Knowledge(self.file)) as knowledge:
+            try:
+                knowledge.remove(name)
+            finally:  # where another program reads, its words may still be on the disk, but are answered from no more
+                self._open(knowledge)
+
+    def _open(self, knowledge: Knowledge) -> None:
+        search = Search(knowledge.known(None), self.outside)
+        self.search, self.files = search, knowledge.files()
