@@ -9,10 +9,11 @@ import os
 import sys
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,6 +26,9 @@ from zhumo.errors import GateError, Interrupted, ZhumoError
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.words import LANGUAGES, language, say
+
+if TYPE_CHECKING:
+    from zhumo.support.tickets import Tickets
 
 INTERRUPTED = 130
 # What the machine refuses.
@@ -230,17 +234,58 @@ def serve(
     knowledge: Annotated[
         Path | None, typer.Option(help="What was read of the documents. Default: knowledge.sqlite beside the bundle.")
     ] = None,
+    tickets: Annotated[
+        str | None, typer.Option(help="Keeps what the desk says: an SQLite file, or postgresql://USER@HOST/DATABASE.")
+    ] = None,
+    agents: Annotated[
+        str | None, typer.Option(help="NAME,NAME: owners of keys who are agents of the desk. Default: the only one.")
+    ] = None,
 ) -> None:
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
     from zhumo.deploy.server import serve as serve_bundles
 
-    serve_bundles(
-        bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
-        rate=rate, slots=slots, further={} if documents is None else _desk(bundles, documents, knowledge),
-    )  # fmt: skip
+    if documents is None and (tickets or agents):
+        raise typer.BadParameter("--tickets and --agents need --documents")
+    names = _agents(key_file, agents)
+    with _store(tickets) as store:
+        serve_bundles(
+            bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
+            rate=rate, slots=slots,
+            further={} if documents is None else _desk(bundles, documents, knowledge, tickets=store, agents=names),
+        )  # fmt: skip
 
 
-def _desk(bundles: list[Path], documents: Path, knowledge: Path | None) -> dict[str, Any]:
+def _agents(key_file: Path | None, names: str | None) -> list[str]:
+    """The owners of keys who are agents: those named, else the owner of the only key there is."""
+    from zhumo.deploy.server import find_keys
+    from zhumo.errors import SourceError
+
+    owners = list(find_keys(key_file)) or [""]
+    if names is None:
+        return owners if len(owners) == 1 else []
+    found = [name.strip() for name in names.split(",")]
+    for name in found:
+        if name not in owners:
+            raise SourceError("serve.agents", name=name, known=", ".join(owners))
+    return found
+
+
+@contextmanager
+def _store(place: str | None) -> Iterator["Tickets | None"]:
+    """Where the desk keeps what it says, if it does."""
+    from zhumo.support.tickets import Tickets
+
+    if place is None:
+        yield None
+        return
+    with closing(Tickets(place)) as tickets:
+        yield tickets
+
+
+def _desk(
+    bundles: list[Path], documents: Path, knowledge: Path | None, *, tickets: "Tickets | None",
+    agents: Collection[str] = ("",),
+) -> dict[str, Any]:  # fmt: skip
     """The support desk as an app of the server: its folder read with the first bundle that makes vectors."""
     from functools import partial
 
@@ -265,7 +310,7 @@ def _desk(bundles: list[Path], documents: Path, knowledge: Path | None) -> dict[
         err.print(escape(str(problem.error)))
     err.print(escape(say("cli.support.ready", files=len(library.files), passages=library.search.size, bad=found.bad,
                          seconds=f"{time.perf_counter() - began:.0f}")))  # fmt: skip
-    return {"desk": partial(add_desk, encoder=name, library=library)}
+    return {"desk": partial(add_desk, encoder=name, library=library, tickets=tickets, agents=agents)}
 
 
 def _task_of(folder: Path) -> str | None:
@@ -372,12 +417,13 @@ def _demo_support(runs: Path, port: int, check: bool, browser: Callable[[str], o
     started = time.perf_counter()
     result = _make(recipe(runs), runs, as_json=False)
     bundle = result.step("deploy")
-    app_ = _desk([bundle], manual(), None)
-    if check:
-        out.print(sit(load(bundle), app_["desk"].keywords["library"].search))
-        return
-    out.print(say("cli.demo.ready", seconds=f"{time.perf_counter() - started:.0f}"))
-    serve_bundles([bundle], host="127.0.0.1", port=port, key_file=None, further=app_, opened=browser)
+    with _store(str(result.folder / "tickets.sqlite")) as tickets:
+        app_ = _desk([bundle], manual(), None, tickets=tickets)
+        if check:
+            out.print(sit(load(bundle), app_["desk"].keywords["library"].search))
+            return
+        out.print(say("cli.demo.ready", seconds=f"{time.perf_counter() - started:.0f}"))
+        serve_bundles([bundle], host="127.0.0.1", port=port, key_file=None, further=app_, opened=browser)
 
 
 @app.command()

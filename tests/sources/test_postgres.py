@@ -1,18 +1,12 @@
 """The PostgreSQL source against a real server, which the test starts as a user of its own and stops again."""
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.postgres import PASSWORD, running
 from zhumo.errors import RecipeError, SourceError
 from zhumo.prepare import prepare
 from zhumo.recipe import Recipe
@@ -21,71 +15,20 @@ from zhumo.sources import Bad, Record, open_rows
 from zhumo.words import LANGUAGES
 
 psycopg = pytest.importorskip("psycopg")
-PASSWORD = "s3cret-of-the-test"
 ROWS = 10_000
-
-
-def binaries() -> Path | None:
-    """Where Debian and others keep the server; `postgres` itself is seldom on the path."""
-    found = [Path(name).parent for name in (shutil.which("initdb"),) if name]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in found if (folder / "initdb").exists()), None)
-
-
-def owner() -> str | None:
-    """The server refuses to run as root; then it runs as the user of Debian's package."""
-    if os.geteuid() != 0:
-        return None
-    return next((user.pw_name for user in pwd.getpwall() if user.pw_name == "postgres"), "nobody")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A server with a table; gives the address without a database."""
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
-    home, user = Path(tempfile.mkdtemp(prefix="zhumo-pg-")), owner()
-    (home / "password").write_text(PASSWORD)
-    for path in (home, home / "password"):
-        if user is not None:
-            shutil.chown(path, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    begin = [folder / "initdb", "-D", home / "data", "-U", "zhumo", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8"]
-    subprocess.run([*begin, f"--pwfile={home}/password"], user=user, cwd=home, check=True, stdout=subprocess.DEVNULL)
-    options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": home, "fsync": "off"}
-    command = [folder / "postgres", "-D", home / "data", *(f"--{name}={value}" for name, value in options.items())]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, user=user, cwd=home, stdout=log, stderr=log)
-    os.environ["PGPASSWORD"] = PASSWORD
-    address = f"postgres://zhumo@127.0.0.1:{port}"
-    try:
-        fill(f"{address}/postgres")
+    with running() as address:
+        with psycopg.connect(f"{address}/postgres") as connection:
+            connection.execute("CREATE TABLE reviews (id int PRIMARY KEY, text text, label text, price numeric)")
+            connection.execute(
+                "INSERT INTO reviews SELECT i, '评论 number ' || i, chr(97 + i % 2), i / 4.0 FROM "
+                f"generate_series(1, {ROWS}) AS i"
+            )
         yield address
-    finally:
-        del os.environ["PGPASSWORD"]
-        process.terminate()
-        process.wait()
-        shutil.rmtree(home)
-
-
-def fill(address: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with psycopg.connect(address) as connection:
-                connection.execute("CREATE TABLE reviews (id int PRIMARY KEY, text text, label text, price numeric)")
-                connection.execute(
-                    "INSERT INTO reviews SELECT i, '评论 number ' || i, chr(97 + i % 2), i / 4.0 FROM "
-                    f"generate_series(1, {ROWS}) AS i"
-                )
-                return
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 def test_rows_of_the_only_table_and_of_a_query(server: str) -> None:

@@ -1,8 +1,9 @@
 """The desk over HTTP: what it knows, and its replies."""
 
 import asyncio
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,11 +11,16 @@ from fastapi import FastAPI
 from pydantic import Field
 
 from zhumo.deploy.requests import Inner
-from zhumo.deploy.served import Served
+from zhumo.deploy.served import CALLER, Served
+from zhumo.support.agents import add_agents, add_visitors
 from zhumo.support.desk import SURE, Citation, Reply, readings, reply
 from zhumo.support.library import Library
+from zhumo.support.search import Search
+from zhumo.support.tickets import Tickets, TicketsError, place_of
 from zhumo.support.uploads import add_documents
 from zhumo.words import say
+
+log = logging.getLogger("zhumo.serve")
 
 MOST_QUESTIONS = 50
 Text = Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"\S")]
@@ -29,26 +35,53 @@ class AskDesk(Inner):
     sure: float = Field(
         SURE, ge=-100, le=100, description="Standard deviations by which it must come nearer than foreign questions."
     )
+    talk: str | None = Field(
+        None, min_length=1, max_length=64, description="The id of a reply of this talk, where replies are kept."
+    )
 
 
-def add_desk(app: FastAPI, served: Mapping[str, Served], encoder: str, library: Library) -> None:
-    """Add the desk's routes. encoder: the bundle that makes the vectors of questions; library: what it knows."""
+def add_desk(
+    app: FastAPI, served: Mapping[str, Served], encoder: str, library: Library, *, tickets: Tickets | None = None,
+    agents: Collection[str] = ("",),
+) -> None:  # fmt: skip
+    """Add the desk's routes. encoder: the bundle that makes the vectors of questions; library: what it knows; tickets:
+    where replies are kept, if they are; agents: the owners of keys who are agents."""
+
+    async def encode(texts: Sequence[str]) -> np.ndarray:
+        answers, _ = await served[encoder].answer([{"text": text} for text in texts], written=False)
+        return np.array([answer["embedding"] for answer in answers], dtype=np.float32)
 
     @app.get("/v1/desk")
     async def desk() -> dict[str, Any]:
         """What the desk knows, and how sure it is before it answers."""
         search = library.search
-        return {"object": "desk", "model": encoder, "passages": search.size, "files": search.files, "sure": SURE}
+        return {
+            "object": "desk", "model": encoder, "passages": search.size, "files": search.files, "sure": SURE,
+            "kept": tickets is not None, "agent": CALLER.get().name in agents,
+        }  # fmt: skip
 
     @app.post("/v1/desk/replies")
     async def replies(ask: AskDesk) -> dict[str, Any]:
         """The company's own words for a question, or a hand-over to a person."""
         asked = readings(ask.questions)
-        answers, _ = await served[encoder].answer([{"text": text} for text in asked], written=False)
-        vectors = np.array([answer["embedding"] for answer in answers], dtype=np.float32)
-        return shown(await asyncio.to_thread(reply, library.search, asked, vectors, ask.sure))
+        search = library.search
+        said = await asyncio.to_thread(reply, search, asked, await encode(asked), ask.sure)
+        return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
     add_documents(app, served, encoder, library)
+    if tickets is not None:
+        add_visitors(app, tickets)
+        add_agents(app, tickets, library, encode, agents)
+
+
+def _kept(tickets: Tickets, search: Search, ask: AskDesk, said: Reply) -> dict[str, Any]:
+    """The id of a reply that was kept, and of its ticket; an answer that cannot be kept is given all the same."""
+    try:
+        id_, ticket = tickets.keep(said, ask.questions, sure=ask.sure, knowledge=search.digest, talk=ask.talk)
+    except TicketsError as error:
+        log.error("a reply was not kept: %s", error)
+        return {}
+    return {"id": id_} | ({"ticket": ticket} if ticket else {})
 
 
 def shown(said: Reply) -> dict[str, Any]:
@@ -66,5 +99,5 @@ def shown(said: Reply) -> dict[str, Any]:
 
 def _shown(citation: Citation) -> dict[str, Any]:
     passage = citation.passage
-    return {"file": passage.file, "headings": list(passage.headings), "text": passage.text, "start": citation.start,
-            "end": citation.end, "also": [file for file, _ in passage.also]}  # fmt: skip
+    return {**place_of(passage), "text": passage.text, "start": citation.start, "end": citation.end,
+            "also": [file for file, _ in passage.also]}  # fmt: skip

@@ -6,11 +6,12 @@ with what is searched, and its sureness is counted in their standard deviations 
 Auckenthaler, Carey and Lloyd-Thomas 2000).
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Literal
 
@@ -69,6 +70,16 @@ class Search:
             chosen = own if len(own) else np.arange(len(known.passages))
             if len(chosen):
                 self._shelves[name] = _Shelf(known, chosen, foreign()[name], vectors)
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Passage]:
+        """Each passage by its key."""
+        return {passage.key: passage for passage in self.passages}
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that are the same as long as all passages are."""
+        return hashlib.sha256("".join(self.by_key).encode()).hexdigest()[:16]
 
     def find(self, question: str, vector: np.ndarray, count: int = 5) -> list[Hit]:
         """The passages nearest to a question, the nearest first. vector: its own, (width,)."""

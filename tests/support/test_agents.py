@@ -1,0 +1,197 @@
+"""Agents and visitors over HTTP: what each may do, and what the desk makes of it."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.support.test_routes import PAGES
+from zhumo.bundle import Bundle
+from zhumo.deploy.mount import create_app
+from zhumo.support.opening import opened
+from zhumo.support.quality import bound, clusters, curve
+from zhumo.support.routes import add_desk
+from zhumo.support.tickets import Tickets, TicketsError
+
+Json = dict[str, Any]
+QUESTION = "within how many days may shoes be sent back?"
+AGENTS_ONLY = [
+    ("GET", "/v1/desk/tickets"), ("GET", "/v1/desk/tickets/x"), ("POST", "/v1/desk/tickets/x/take"),
+    ("POST", "/v1/desk/tickets/x/messages"), ("GET", "/v1/desk/corrections"), ("POST", "/v1/desk/corrections"),
+    ("POST", "/v1/desk/corrections/x"), ("GET", "/v1/desk/search?q=x"), ("GET", "/v1/desk/quality"),
+    ("GET", "/v1/desk/gaps"),
+]  # fmt: skip
+BODIES = {"/v1/desk/tickets/x/messages": {"text": "x"}, "/v1/desk/corrections": {"question": "x", "text": "x"},
+          "/v1/desk/corrections/x": {"state": "accepted"}}  # fmt: skip
+
+
+@pytest.fixture
+def tickets(tmp_path: Path) -> Iterator[Tickets]:
+    with closing(Tickets(str(tmp_path / "tickets.sqlite"))) as kept:
+        yield kept
+
+
+@pytest.fixture
+def client(bundle: Bundle, tmp_path: Path, tickets: Tickets) -> Iterator[TestClient]:
+    """A desk whose keys are a visitor's and two agents'; asks as the agent Mei."""
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for name, text in PAGES.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    library, _ = opened(bundle, folder, tmp_path / "knowledge.sqlite")
+    desk = partial(add_desk, encoder="e", library=library, tickets=tickets, agents=["mei", "jo"])
+    app = create_app({"e": bundle}, {"site": "v", "mei": "m", "jo": "j"}, further={"desk": desk})
+    with TestClient(app, base_url="http://127.0.0.1", headers=key("m")) as client:
+        yield client
+
+
+def key(one: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {one}"}
+
+
+def ask(client: TestClient, question: str = QUESTION, sure: float = 100, **more: object) -> Json:
+    body = {"questions": [question], "sure": sure, **more}
+    said: Json = client.post("/v1/desk/replies", json=body, headers=key("v")).json()
+    return said
+
+
+def test_a_hand_over_from_the_visitor_to_the_agent_and_back(client: TestClient) -> None:
+    said = ask(client)
+    assert said["kind"] == "handover" and said["ticket"]
+    [waits] = client.get("/v1/desk/tickets?state=open").json()["data"]
+    assert waits["id"] == said["ticket"] and waits["questions"] == [QUESTION] and waits["sure"] == 100
+    assert [one["text"] for one in waits["citations"]] == [one["text"] for one in said["citations"]]
+    place = {name: waits["citations"][0][name] for name in ("file", "digest")}
+    path = f"/v1/desk/tickets/{waits['id']}"
+    early = client.post(f"{path}/messages", json={"text": "Yes"})
+    assert early.status_code == 409 and early.json()["error"]["code"] == "ticket_state"
+    taken = client.post(f"{path}/take").json()
+    assert (taken["state"], taken["agent"]) == ("taken", "mei")
+    assert client.post(f"{path}/take", headers=key("j")).status_code == 409
+    done = client.post(f"{path}/messages", json={"text": "Thirty.", "passage": place, "close": True}).json()
+    assert done["state"] == "closed" and done["messages"][0]["agent"] == "mei"
+    read = client.get(f"/v1/desk/replies/{said['id']}/messages", headers=key("v")).json()
+    assert read["state"] == "closed" and read["data"] == done["messages"]
+    assert read["data"][0]["passage"]["text"] == waits["citations"][0]["text"]
+
+
+@pytest.mark.parametrize(("method", "path"), AGENTS_ONLY)
+def test_what_agents_do_visitors_may_not(client: TestClient, method: str, path: str) -> None:
+    said = client.request(method, path, json=BODIES.get(path), headers=key("v"))
+    assert (said.status_code, said.json()["error"]["code"]) == (403, "not_an_agent")
+    assert client.request(method, path, json=BODIES.get(path)).status_code in (200, 404)
+    assert client.get("/v1/desk", headers=key("v")).json()["agent"] is False
+
+
+def test_thumbs(client: TestClient) -> None:
+    said = ask(client, sure=-100)
+    assert said["kind"] == "answer" and "ticket" not in said
+    for verdict in ("up", "down"):
+        told = client.post("/v1/desk/verdicts", json={"reply": said["id"], "verdict": verdict}, headers=key("v"))
+        assert told.json() == {"object": "desk.verdict", "reply": said["id"], "verdict": verdict}
+    assert client.post("/v1/desk/verdicts", json={"reply": "none", "verdict": "up"}).status_code == 404
+    assert client.post("/v1/desk/verdicts", json={"reply": said["id"], "verdict": "so"}).status_code == 400
+    found = client.get("/v1/desk/quality").json()
+    assert (found["replies"], found["answer"], found["down"], found["up"]) == (1, 1, 1, 0)
+    assert found["coverage"] == 1 and found["reviewed"] == 1 and found["days"][0]["down"] == 1
+
+
+def test_corrections(client: TestClient) -> None:
+    hit = client.get("/v1/desk/search", params={"q": "sending back"}).json()["data"][0]
+    assert {"file", "headings", "text", "digest", "sureness"} == set(hit)
+    place = {"file": hit["file"], "digest": hit["digest"]}
+    made = client.post("/v1/desk/corrections", json={"question": f" {QUESTION} ", "passage": place}).json()
+    assert made["state"] == "proposed" and made["agent"] == "mei" and made["question"] == QUESTION
+    [waits] = client.get("/v1/desk/corrections?state=proposed").json()["data"]
+    assert waits["id"] == made["id"]
+    path = f"/v1/desk/corrections/{made['id']}"
+    told = client.post(path, json={"state": "accepted"}, headers=key("j")).json()
+    assert (told["state"], told["reviewer"]) == ("accepted", "jo")
+    assert client.post(path, json={"state": "open"}).status_code == 400
+    for wrong in ({**place, "digest": "0" * 16}, {**place, "file": "other.md"}):
+        body = {"question": "x", "passage": wrong}
+        assert client.post("/v1/desk/corrections", json=body).json()["error"]["code"] == "no_passage"
+    for body in ({"question": "x"}, {"question": "x", "text": "y", "passage": place}, {"question": " ", "text": "y"}):
+        assert client.post("/v1/desk/corrections", json=body).status_code == 400
+
+
+def test_gaps_are_what_was_handed_over_and_not_corrected(client: TestClient) -> None:
+    for question in ("boots?", "boots?", QUESTION):
+        ask(client, question)
+    ask(client, "hats?", sure=-100)
+    groups = client.get("/v1/desk/gaps").json()["data"]
+    assert sorted(member for group in groups for member in group["members"]) == ["boots?", QUESTION]
+    assert sum(group["size"] for group in groups) == 3 and groups[0]["size"] >= groups[-1]["size"]
+    made = client.post("/v1/desk/corrections", json={"question": "boots?", "text": "We have none."}).json()
+    client.post(f"/v1/desk/corrections/{made['id']}", json={"state": "accepted"})
+    assert [group["members"] for group in client.get("/v1/desk/gaps").json()["data"]] == [[QUESTION]]
+
+
+def test_a_talk_is_deleted_by_any_of_its_replies(client: TestClient) -> None:
+    first = ask(client)
+    second = ask(client, "and boots?", talk=first["id"])
+    assert client.delete(f"/v1/desk/replies/{second['id']}", headers=key("v")).json()["deleted"]
+    for one in (first, second):
+        assert client.get(f"/v1/desk/replies/{one['id']}/messages").status_code == 404
+    assert client.get("/v1/desk/tickets").json()["data"] == []
+    assert client.delete(f"/v1/desk/replies/{second['id']}").status_code == 404
+
+
+def test_where_nothing_can_be_kept_questions_are_still_answered(
+    client: TestClient, tickets: Tickets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise TicketsError("support.tickets", place="t.sqlite", problem="database or disk is full")
+
+    monkeypatch.setattr(tickets, "keep", full)
+    monkeypatch.setattr(tickets, "judge", full)
+    said = ask(client, sure=-100)
+    assert said["kind"] == "answer" and "id" not in said
+    told = client.post("/v1/desk/verdicts", json={"reply": "x", "verdict": "up"}, headers={"accept-language": "zh"})
+    assert told.status_code == 507 and "t.sqlite 无法保存" in told.json()["error"]["message"]
+
+
+def test_a_desk_that_keeps_nothing_has_none_of_this(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "returns.md").write_text(PAGES["returns.md"], encoding="utf-8")
+    library, _ = opened(bundle, tmp_path / "pages", tmp_path / "k.sqlite")
+    app = create_app({"e": bundle}, "k", further={"desk": partial(add_desk, encoder="e", library=library)})
+    with TestClient(app, base_url="http://127.0.0.1", headers=key("k")) as client:
+        said = client.post("/v1/desk/replies", json={"questions": [QUESTION]}).json()
+        assert "id" not in said and client.get("/v1/desk/tickets").status_code == 404
+
+
+def row(
+    sureness: float | None, kind: str = "answer", verdict: str | None = None, first: str = "a", **more: Any
+) -> Json:
+    cited = [{"digest": "a"}] if sureness is not None else []
+    return {"sureness": sureness, "kind": kind, "verdict": verdict, "citations": cited, "corrected": None,
+            "text": None, **more}  # fmt: skip
+
+
+def test_the_curve_counts_what_was_reviewed() -> None:
+    assert curve([]) == {"reviewed": 0, "curve": [], "point": None}
+    assert curve([row(None, "handover", text="words")])["curve"] == []
+    rows = [
+        row(9, verdict="up"), row(8, verdict="down"), row(7, verdict="down", corrected={"digest": "a"}),
+        row(2, "handover", corrected={"digest": "b"}), row(1, "handover", corrected={"digest": "a"}),
+        row(5, "handover", verdict="up"), row(None, "handover", corrected={"digest": "a"}),
+    ]  # fmt: skip
+    found = curve(rows)
+    assert found["reviewed"] == 6 and found["point"] == {"sureness": 3.0, "coverage": 0.5, "error": 1 / 3}
+    assert [(one["sureness"], round(one["coverage"] * 6), round(one["error"] * 12)) for one in found["curve"]] == [
+        (9, 1, 0), (8, 2, 6), (7, 3, 4), (2, 4, 6), (1, 5, 5)
+    ]  # fmt: skip
+
+
+def test_groups_are_greedy_and_begin_in_their_middle() -> None:
+    angles = np.array([0.0, 0.5, 1.0, 3.0, 5.0, 5.1])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert clusters(vectors, float(np.cos(0.6))) == [[1, 0, 2], [4, 5], [3]]
+    strangers = np.eye(4)
+    assert bound(strangers) == 0 and clusters(np.zeros((0, 4)), 0.5) == []

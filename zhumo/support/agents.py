@@ -1,0 +1,223 @@
+"""What agents do over HTTP: answer tickets, propose and review corrections, and see how the desk does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.responses import Response
+from pydantic import Field, model_validator
+
+from zhumo.deploy.refusals import Refusal, accepted_language, failure
+from zhumo.deploy.requests import Inner
+from zhumo.deploy.served import CALLER
+from zhumo.support.library import Library
+from zhumo.support.passages import Passage
+from zhumo.support.quality import bound, clusters, quality
+from zhumo.support.search import Search
+from zhumo.support.tickets import CorrectionState, Tickets, TicketsError, TicketState, Verdict, place_of
+
+Json = dict[str, Any]
+Encode = Callable[[Sequence[str]], Awaitable[np.ndarray]]
+"""Questions to vectors of length 1, (texts, width)."""
+
+MOST_LISTED = 200
+MOST_GAPS = 1_000  # questions that are put into groups
+SUGGESTED = 5  # passages shown to an agent
+Id = Annotated[str, Path(max_length=64)]
+Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
+Question = Annotated[str, Field(min_length=1, max_length=4_001, pattern=r"\S")]
+Words = Annotated[str, Field(min_length=1, max_length=5_000, pattern=r"\S")]
+
+
+class Place(Inner):
+    """A passage, as replies and searches name it."""
+
+    file: str = Field(min_length=1, max_length=4_096)
+    digest: str = Field(min_length=16, max_length=16)
+
+
+class Judge(Inner):
+    """A visitor's thumb on a reply."""
+
+    reply: str = Field(min_length=1, max_length=64)
+    verdict: Verdict
+
+
+class Say(Inner):
+    """An agent's message to a visitor."""
+
+    text: Words
+    passage: Place | None = Field(None, description="A passage to show with it.")
+    close: bool = Field(False, description="Whether the ticket is done with.")
+
+
+class Correct(Inner):
+    """The right answer to a question."""
+
+    question: Question
+    passage: Place | None = Field(None, description="The passage that answers it.")
+    text: Words | None = Field(None, description="Or words of one's own.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.passage is None) == (self.text is None):
+            raise ValueError("a correction is a passage or a text")
+        return self
+
+
+class Review(Inner):
+    """What becomes of a correction."""
+
+    state: Literal["accepted", "refused"]
+
+
+def agent(agents: Collection[str]) -> str:
+    """Who asks, by the name of the key's owner.
+
+    Raises:
+        Refusal: 403, it is none of the agents.
+    """
+    name = CALLER.get().name
+    if name not in agents:
+        raise Refusal(403, "not_an_agent")
+    return name
+
+
+def add_visitors(app: FastAPI, tickets: Tickets) -> None:
+    """Add what a visitor may do with a reply that was kept."""
+
+    async def on_lost(request: Request, error: Exception) -> Response:
+        assert isinstance(error, TicketsError)
+        return failure(507, error.say(accepted_language(request.scope["headers"])), "tickets")
+
+    app.add_exception_handler(TicketsError, on_lost)
+
+    @app.post("/v1/desk/verdicts")
+    def verdicts(ask: Judge) -> Json:
+        """Take a visitor's thumb on a reply, instead of an earlier one."""
+        if not tickets.judge(ask.reply, ask.verdict):
+            raise Refusal(404, "no_reply")
+        return {"object": "desk.verdict", "reply": ask.reply, "verdict": ask.verdict}
+
+    @app.get("/v1/desk/replies/{id}/messages")
+    def messages(id: Id) -> Json:
+        """What agents answered to a hand-over, and how far its ticket is."""
+        found = tickets.messages(id)
+        if found is None:
+            raise Refusal(404, "no_reply")
+        return {"object": "list", **found}
+
+    @app.delete("/v1/desk/replies/{id}")
+    def forget(id: Id) -> Json:
+        """Delete the talk of a reply with all that hangs on it."""
+        if not tickets.forget(id):
+            raise Refusal(404, "no_reply")
+        return {"object": "desk.reply", "id": id, "deleted": True}
+
+
+def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode, agents: Collection[str]) -> None:
+    """Add what agents do. library: where they look; encode: makes the vectors of questions; agents: the owners of keys
+    who are agents."""
+
+    @app.get("/v1/desk/tickets")
+    def queue(state: TicketState = "open", limit: Limit = 50) -> Json:
+        """Tickets, those that wait longest first."""
+        agent(agents)
+        return _list([_with_texts(one, library.search) for one in tickets.tickets(state, limit)])
+
+    @app.get("/v1/desk/tickets/{id}")
+    def ticket(id: Id) -> Json:
+        """One ticket with its messages."""
+        agent(agents)
+        return _ticket(id)
+
+    @app.post("/v1/desk/tickets/{id}/take")
+    def take(id: Id) -> Json:
+        """Take an open ticket."""
+        if not tickets.take(id, agent(agents)):
+            raise Refusal(409, "ticket_state", state=_ticket(id)["state"])
+        return _ticket(id)
+
+    @app.post("/v1/desk/tickets/{id}/messages")
+    def say(id: Id, ask: Say) -> Json:
+        """Write to the visitor of a taken ticket, and close it if wished."""
+        passage = _passage(library.search, ask.passage) if ask.passage else None
+        if not tickets.say(id, agent(agents), ask.text, passage, close=ask.close):
+            raise Refusal(409, "ticket_state", state=_ticket(id)["state"])
+        return _ticket(id)
+
+    @app.get("/v1/desk/corrections")
+    def corrections(state: CorrectionState = "proposed", limit: Limit = 50) -> Json:
+        """Corrections, the oldest first."""
+        agent(agents)
+        return _list(tickets.corrections(state, limit))
+
+    @app.post("/v1/desk/corrections")
+    def correct(ask: Correct) -> Json:
+        """Propose the right answer to a question."""
+        name = agent(agents)
+        passage = _passage(library.search, ask.passage) if ask.passage else None
+        return {"object": "desk.correction", **tickets.propose(ask.question.strip(), name, passage, ask.text)}
+
+    @app.post("/v1/desk/corrections/{id}")
+    def review(id: Id, ask: Review) -> Json:
+        """Accept or refuse a correction."""
+        found = tickets.review(id, ask.state, agent(agents))
+        if found is None:
+            raise Refusal(404, "no_correction")
+        return {"object": "desk.correction", **found}
+
+    @app.get("/v1/desk/search")
+    async def find(q: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Json:
+        """The passages nearest to a question, and how sure the desk is of it."""
+        agent(agents)
+        search = library.search
+        [vector] = await encode([q])
+        hits = await asyncio.to_thread(search.find, q, vector, SUGGESTED)
+        sureness = search.sureness(q, vector) if hits else None
+        return _list([{**place_of(hit.passage), "text": hit.passage.text, "sureness": sureness} for hit in hits])
+
+    @app.get("/v1/desk/quality")
+    def how() -> Json:
+        """How the desk does."""
+        agent(agents)
+        return {"object": "desk.quality", **quality(tickets)}
+
+    @app.get("/v1/desk/gaps")
+    async def gaps() -> Json:
+        """What the desk cannot answer: questions that were handed over, in groups that ask the same."""
+        agent(agents)
+        asked = await asyncio.to_thread(tickets.unanswered, MOST_GAPS)
+        if not asked:
+            return _list([])
+        vectors = await encode([question for question, _ in asked])
+        alike = max(map(bound, library.outside.values()))
+        groups = await asyncio.to_thread(clusters, vectors, alike)
+        told = [{"size": sum(asked[place][1] for place in group), "question": asked[group[0]][0],
+                 "members": [asked[place][0] for place in group]} for group in groups]  # fmt: skip
+        return _list(sorted(told, key=lambda group: -group["size"]))
+
+    def _ticket(id_: str) -> Json:
+        found = tickets.ticket(id_)
+        if found is None:
+            raise Refusal(404, "no_ticket")
+        return {"object": "desk.ticket", **_with_texts(found, library.search)}
+
+
+def _list(data: list[Json]) -> Json:
+    return {"object": "list", "data": data}
+
+
+def _passage(search: Search, place: Place) -> Passage:
+    passage = search.by_key.get(place.digest)
+    if passage is None or passage.file != place.file:
+        raise Refusal(404, "no_passage", param="passage")
+    return passage
+
+
+def _with_texts(ticket: Json, search: Search) -> Json:
+    """A ticket whose citations say what stands there now, null where the passage is no more."""
+    found = [(place, search.by_key.get(place["digest"])) for place in ticket["citations"]]
+    return {**ticket, "citations": [{**place, "text": passage.text if passage else None} for place, passage in found]}
