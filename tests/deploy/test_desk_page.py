@@ -1,6 +1,6 @@
-"""The desk in a real browser: a talk in both languages, whose citations open, and nothing of a document is markup."""
+"""The desk in a real browser: a talk in both languages, whose citations open, and nothing of a document is markup; and
+what becomes of a question that nobody's document answers, from the ticket to the correction."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,8 +11,10 @@ import pytest
 from test_console import Page, browser  # noqa: F401, a fixture
 
 from zhumo.deploy.parity import Server
+from zhumo.support.search import foreign
 
 HOSTILE = "<img src=x onerror=alert(1)> within thirty days shoes are sent back"
+FOREIGN = foreign()["en"][0]
 PAGES = {
     "returns.md": f"# Returns\n\n{HOSTILE}.\n\nLabels are kept.\n",
     "退货.md": "# 退货\n\n鞋子可以在三十天内退回。\n",
@@ -26,8 +28,11 @@ def house(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         (folder / name).write_text(text, encoding="utf-8")
     knowledge = tmp_path_factory.mktemp("knowledge") / "knowledge.sqlite"
     command = [sys.executable, "-m", "zhumo", "serve", str(bundles["embed"]), "--documents", str(folder)]
-    command += ["--knowledge", str(knowledge), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "ZHUMO_KEY": "k"}) as process:
+    command += ["--knowledge", str(knowledge), "--port", "0", "--tickets", str(knowledge.with_name("tickets.sqlite"))]
+    keys = knowledge.with_name("keys")
+    keys.write_text("visitor:k\nanna:a\n")
+    command += ["--key-file", str(keys), "--agents", "anna"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
         assert found is not None
@@ -39,9 +44,33 @@ def house(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def page(browser: object, house: Server) -> Page:  # noqa: F811
     page = Page(browser, house)
-    page.browser.get(f"{page.base}#key=k")
-    page.find(".cards")
+    enter(page, "k")
+    page.js("sessionStorage.removeItem('zhumo.talk')")
+    page.browser.set_window_size(1280, 900)
     return page
+
+
+def enter(page: Page, key: str, place: str = "", wait: str = ".cards") -> None:
+    """Open a page with somebody's key."""
+    page.browser.get("about:blank")
+    page.browser.get(f"{page.base}#key={key}")
+    page.find(".cards")
+    page.browser.get_log("browser")  # the small bundle has no report card, which the first page asked for
+    if place:
+        page.browser.get(f"{page.base}#/~desk/{place}")
+        page.find(wait)
+
+
+def click(page: Page, selector: str, text: str = "") -> None:
+    """Click the first of these that says a text, once it is there."""
+    page.until(lambda: any(text in one for one in page.texts(selector)), f"{selector} {text}")
+    next(one for one in page.all(selector) if text in one.text).click()
+
+
+def english(page: Page) -> None:
+    if page.js("document.documentElement.lang") != "en":
+        page.find("#language").click()
+        page.until(lambda: page.js("document.documentElement.lang") == "en")
 
 
 def ask(page: Page, question: str) -> None:
@@ -59,7 +88,8 @@ def test_a_talk(page: Page, language: str, width: int) -> None:
         page.until(lambda: page.js("document.documentElement.lang") == language)
     page.find("a[href='#/~desk']").click()
     page.find("#question")
-    page.browser.get_log("browser")  # the small bundle has no report card, which the first page asked for
+    page.browser.get_log("browser")  # the first page was drawn again in the other language
+    assert page.all(".tabs") == []  # what is for agents is not shown to a visitor
     ask(page, "within how many days are shoes sent back")
     ask(page, "鞋子多少天内可以退回")
     assert page.texts(".visitor") == ["within how many days are shoes sent back", "鞋子多少天内可以退回"]
@@ -73,3 +103,84 @@ def test_a_talk(page: Page, language: str, width: int) -> None:
     assert page.js("document.querySelectorAll('main img').length") == 0
     assert page.js("document.documentElement.scrollWidth <= innerWidth")
     assert page.browser.get_log("browser") == []
+
+
+def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(page: Page) -> None:
+    english(page)
+    enter(page, "k", "talk", "#question")
+    ask(page, FOREIGN)
+    page.until(lambda: "A person has been asked" in page.find(".waits").text)
+
+    enter(page, "a", "tickets", ".waiting")
+    click(page, ".waiting", FOREIGN)
+    page.until(lambda: page.texts(".ticket .visitor") == [FOREIGN])
+    click(page, ".reply-box .strong", "Take over")
+    page.find("#look").clear()
+    page.find("#look").send_keys("Labels are kept.")
+    page.until(lambda: "returns.md" in "".join(page.texts(".suggested summary")[:1]))
+    page.until(lambda: not page.all(".reply-box [disabled]") and bool(page.all(".suggested .cited[open] .line button")))
+    click(page, ".suggested .cited[open] .line button", "Use it")
+    page.until(lambda: page.js("document.querySelector('#answer').value") != "")
+    assert page.texts(".chip span")[0].startswith("returns.md")
+    page.find("#answer").clear()
+    page.find("#answer").send_keys("We look after <b>labels</b>.")
+    click(page, ".reply-box button", "Send and close")
+    page.until(lambda: page.texts(".ticket .said") == ["We look after <b>labels</b>."])
+    click(page, ".message .quiet", "Make it a correction")
+    page.until(lambda: "Proposed" in page.find(".message .quiet").text)
+
+    enter(page, "k", "talk", ".message .said")
+    page.until(lambda: page.texts(".message .said") == ["We look after <b>labels</b>."])
+    assert "A person has answered." in page.find(".waits").text and page.texts(".message .cited summary")
+    ask(page, "Labels are kept.")
+    click(page, ".thumbs .down")
+    page.until(lambda: page.find(".thumbs .down").get_attribute("aria-pressed") == "true")
+
+    enter(page, "a", "quality", ".counts")
+    page.until(lambda: page.texts(".gaps .who") == ["Labels are kept.", FOREIGN], "the failure and the correction")
+    page.until(lambda: len(page.all(".plot svg")) == 3)
+    assert page.js("document.querySelector('.plot .here').textContent") == "bound 3"
+    assert int(page.texts(".counts dd")[0]) >= 2
+    click(page, ".gaps .strong", "Accept")
+    page.until(lambda: page.texts(".gaps .who") == ["Labels are kept."])
+    click(page, ".gaps .quiet", "Write the answer")
+    page.find("#words").send_keys("Labels are kept for a year.")
+    click(page, "dialog .strong", "Propose")
+    page.until(lambda: not page.all("dialog"))
+    assert page.browser.get_log("browser") == []
+
+
+def test_an_upload_is_answered_from_until_it_is_deleted(page: Page, tmp_path: Path) -> None:
+    english(page)
+    good, bad = tmp_path / "gardens.md", tmp_path / "empty.md"
+    good.write_text("# Gardens\n\nThe zanzibar gardener waters the plants on Mondays.\n")
+    bad.write_text("")
+    enter(page, "a", "knowledge", ".documents .name")
+    page.find("#files").send_keys(f"{good}\n{bad}")
+    page.until(lambda: "gardens.md" in page.texts(".documents .name") and bool(page.all(".told .wrong")))
+    assert "gardens.md was read: 1 passages." in page.texts(".told li") and "empty.md" in page.find(".told .wrong").text
+    assert page.browser.get_log("browser")[1:] == []  # the browser notes the one refusal
+    enter(page, "k", "talk", "#question")
+    ask(page, "The zanzibar gardener waters the plants on Mondays.")
+    assert page.texts(".places summary")[0] == "gardens.md › Gardens"
+    enter(page, "a", "knowledge", ".documents .quiet")
+    page.find(".documents .quiet").click()
+    click(page, ".documents .quiet", "Delete for good")
+    page.until(lambda: "gardens.md" not in page.texts(".documents .name") and bool(page.all(".documents .name")))
+    enter(page, "k", "talk", "#question")
+    ask(page, "The zanzibar gardener waters the plants.")
+    assert all("gardens.md" not in place for place in page.texts(".reply:last-child .places summary"))
+    enter(page, "k", "knowledge", ".place .panel")
+    assert "for agents" in page.find(".place").text
+    assert page.browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_is_wider_than_the_window(page: Page, width: int) -> None:
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for place in ("talk", "tickets", "knowledge", "quality"):
+        enter(page, "a", place, ".place .panel")
+        assert int(str(page.js("document.documentElement.scrollWidth"))) <= width, place
+        assert not any(word in page.find("main").text for word in ("undefined", "NaN", "[object", "page.desk"))
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

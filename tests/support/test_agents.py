@@ -99,16 +99,23 @@ def test_thumbs(client: TestClient) -> None:
     found = client.get("/v1/desk/quality").json()
     assert (found["replies"], found["answer"], found["down"], found["up"]) == (1, 1, 1, 0)
     assert found["coverage"] == 1 and found["reviewed"] == 1 and found["days"][0]["down"] == 1
+    ask(client, sure=-100)  # another one, of which nobody said anything
+    [failure] = client.get("/v1/desk/quality").json()["failures"]
+    assert (failure["asked"], failure["times"]) == (said["asked"], 1)
+    assert failure["citations"][0]["text"] == said["citations"][0]["text"]
+    made = client.post("/v1/desk/corrections", json={"question": said["asked"], "text": "So it is."}).json()
+    client.post(f"/v1/desk/corrections/{made['id']}", json={"state": "accepted"})
+    assert client.get("/v1/desk/quality").json()["failures"] == []
 
 
 def test_corrections(client: TestClient) -> None:
     hit = client.get("/v1/desk/search", params={"q": "sending back"}).json()["data"][0]
-    assert {"file", "headings", "text", "digest", "sureness"} == set(hit)
+    assert {"file", "headings", "text", "digest", "start", "end", "also", "sureness"} == set(hit)
     place = {"file": hit["file"], "digest": hit["digest"]}
     made = client.post("/v1/desk/corrections", json={"question": f" {QUESTION} ", "passage": place}).json()
     assert made["state"] == "proposed" and made["agent"] == "mei" and made["question"] == QUESTION
     [waits] = client.get("/v1/desk/corrections?state=proposed").json()["data"]
-    assert waits["id"] == made["id"]
+    assert waits["id"] == made["id"] and waits["passage"]["text"] == hit["text"]
     path = f"/v1/desk/corrections/{made['id']}"
     told = client.post(path, json={"state": "accepted"}, headers=key("j")).json()
     assert (told["state"], told["reviewer"]) == ("accepted", "jo")

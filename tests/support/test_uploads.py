@@ -107,6 +107,17 @@ def test_files_are_bounded_in_size_and_number(client: TestClient, monkeypatch: p
     assert client.put("/v1/desk/documents/x.md", content=b"The same file again.").status_code == 200
 
 
+def test_only_agents_may(bundle: Bundle, root: Path) -> None:
+    library, _ = opened(bundle, root / "pages", root / "knowledge.sqlite")
+    desk = partial(add_desk, encoder="e", library=library, agents=["anna"])
+    app = create_app({"e": bundle}, {"anna": "a", "visitor": "v"}, further={"desk": desk})
+    with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer v"}) as client:
+        for method, path in (("GET", ""), ("PUT", "/x.md"), ("DELETE", "/x.md")):
+            refused = client.request(method, f"/v1/desk/documents{path}", content=b"Some words.")
+            assert refused.status_code == 403 and refused.json()["error"]["code"] == "not_an_agent"
+    assert [one.path for one in library.files] == ["returns.md"]
+
+
 def test_nobody_uploads_without_a_key(client: TestClient) -> None:
     for method, path in (("GET", ""), ("PUT", "/x.md"), ("DELETE", "/x.md")):
         headers = {"Authorization": "Bearer x"}

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from zhumo.deploy.refusals import Refusal, accepted_language, failure
 from zhumo.deploy.requests import Inner
 from zhumo.deploy.served import CALLER
+from zhumo.support.desk import Citation, cited
 from zhumo.support.library import Library
 from zhumo.support.passages import Passage
 from zhumo.support.quality import bound, clusters, quality
@@ -152,7 +153,7 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
     def corrections(state: CorrectionState = "proposed", limit: Limit = 50) -> Json:
         """Corrections, the oldest first."""
         agent(agents)
-        return _list(tickets.corrections(state, limit))
+        return _list([_with_text(one, library.search) for one in tickets.corrections(state, limit)])
 
     @app.post("/v1/desk/corrections")
     def correct(ask: Correct) -> Json:
@@ -177,13 +178,14 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
         [vector] = await encode([q])
         hits = await asyncio.to_thread(search.find, q, vector, SUGGESTED)
         sureness = search.sureness(q, vector) if hits else None
-        return _list([{**place_of(hit.passage), "text": hit.passage.text, "sureness": sureness} for hit in hits])
+        return _list([{**quoted(cited(hit)), "sureness": sureness} for hit in hits])
 
     @app.get("/v1/desk/quality")
     def how() -> Json:
         """How the desk does."""
         agent(agents)
-        return {"object": "desk.quality", **quality(tickets)}
+        found, search = quality(tickets), library.search
+        return {"object": "desk.quality", **found, "failures": [_with_texts(one, search) for one in found["failures"]]}
 
     @app.get("/v1/desk/gaps")
     async def gaps() -> Json:
@@ -206,6 +208,13 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
         return {"object": "desk.ticket", **_with_texts(found, library.search)}
 
 
+def quoted(citation: Citation) -> Json:
+    """A citation as JSON."""
+    passage = citation.passage
+    return {**place_of(passage), "text": passage.text, "start": citation.start, "end": citation.end,
+            "also": [file for file, _ in passage.also]}  # fmt: skip
+
+
 def _list(data: list[Json]) -> Json:
     return {"object": "list", "data": data}
 
@@ -217,7 +226,17 @@ def _passage(search: Search, place: Place) -> Passage:
     return passage
 
 
-def _with_texts(ticket: Json, search: Search) -> Json:
-    """A ticket whose citations say what stands there now, null where the passage is no more."""
-    found = [(place, search.by_key.get(place["digest"])) for place in ticket["citations"]]
-    return {**ticket, "citations": [{**place, "text": passage.text if passage else None} for place, passage in found]}
+def _with_texts(one: Json, search: Search) -> Json:
+    """A ticket or failure whose citations say what stands there now, null where the passage is no more."""
+    return {**one, "citations": [_told(place, search) for place in one["citations"]]}
+
+
+def _with_text(correction: Json, search: Search) -> Json:
+    """A correction whose passage, if it is one, says what stands there now."""
+    place = correction["passage"]
+    return correction | ({"passage": _told(place, search)} if place else {})
+
+
+def _told(place: Json, search: Search) -> Json:
+    passage = search.by_key.get(place["digest"])
+    return {**place, "text": passage.text if passage else None}

@@ -15,6 +15,7 @@ Json = dict[str, Any]
 DAYS = 90
 REVIEWED = 10_000  # replies the curve is drawn from
 POINTS = 100
+FAILURES = 50  # shown
 
 
 def quality(tickets: Tickets) -> Json:
@@ -26,13 +27,26 @@ def quality(tickets: Tickets) -> Json:
         for name in ("replies", kind, verdict):
             if name is not None:
                 own[name] += count
+    reviewed = tickets.reviewed(REVIEWED)
     whole = {name: sum(own[name] for own in days.values()) for name in ("replies", "answer", "handover", "up", "down")}
     return {
         "days": [{"day": day, **own} for day, own in days.items()],
         **whole,
         "coverage": whole["answer"] / whole["replies"] if whole["replies"] else None,
-        **curve(tickets.reviewed(REVIEWED)),
+        **curve(reviewed),
+        "failures": failures(reviewed),
     }
+
+
+def failures(reviewed: Sequence[Json]) -> list[Json]:
+    """Questions whose answers visitors found wrong and nobody has corrected, the most frequent first: what was asked,
+    how many `times`, and what the newest answer cited."""
+    wrong: dict[str, Json] = {}
+    for row in reviewed:
+        if row["verdict"] == "down" and row["corrected"] is None and row["text"] is None:
+            one = wrong.setdefault(row["asked"], {"asked": row["asked"], "times": 0, "citations": row["citations"]})
+            one["times"] += 1
+    return sorted(wrong.values(), key=lambda one: -one["times"])[:FAILURES]
 
 
 def curve(reviewed: Sequence[Json]) -> Json:

@@ -12,11 +12,11 @@ from pydantic import Field
 
 from zhumo.deploy.requests import Inner
 from zhumo.deploy.served import CALLER, Served
-from zhumo.support.agents import add_agents, add_visitors
-from zhumo.support.desk import SURE, Citation, Reply, readings, reply
+from zhumo.support.agents import add_agents, add_visitors, quoted
+from zhumo.support.desk import SURE, Reply, readings, reply
 from zhumo.support.library import Library
 from zhumo.support.search import Search
-from zhumo.support.tickets import Tickets, TicketsError, place_of
+from zhumo.support.tickets import Tickets, TicketsError
 from zhumo.support.uploads import add_documents
 from zhumo.words import say
 
@@ -68,7 +68,7 @@ def add_desk(
         said = await asyncio.to_thread(reply, search, asked, await encode(asked), ask.sure)
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
-    add_documents(app, served, encoder, library)
+    add_documents(app, served, encoder, library, agents)
     if tickets is not None:
         add_visitors(app, tickets)
         add_agents(app, tickets, library, encode, agents)
@@ -93,11 +93,5 @@ def shown(said: Reply) -> dict[str, Any]:
         "sureness": said.sureness if math.isfinite(said.sureness) else None,
         "asked": said.asked,
         "language": said.language,
-        "citations": list(map(_shown, said.citations)),
+        "citations": list(map(quoted, said.citations)),
     }
-
-
-def _shown(citation: Citation) -> dict[str, Any]:
-    passage = citation.passage
-    return {**place_of(passage), "text": passage.text, "start": citation.start, "end": citation.end,
-            "also": [file for file, _ in passage.also]}  # fmt: skip

@@ -5,7 +5,7 @@ folder is its owner's to change.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fastapi import FastAPI, Path, Request
 from zhumo.deploy.admission import FILE_LIMIT
 from zhumo.deploy.refusals import Refusal, accepted_language
 from zhumo.deploy.served import Served
+from zhumo.support.agents import agent
 from zhumo.support.documents import KINDS
 from zhumo.support.knowledge import LONGEST_NAME, Encode, Held
 from zhumo.support.library import Library
@@ -25,13 +26,17 @@ FILE = {"requestBody": {"required": True, "content": {"application/octet-stream"
 Name = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME, description="A file name without folders.")]
 
 
-def add_documents(app: FastAPI, served: Mapping[str, Served], encoder: str, library: Library) -> None:
-    """Add the routes of documents. encoder: the bundle that makes the vectors; library: what is known."""
+def add_documents(
+    app: FastAPI, served: Mapping[str, Served], encoder: str, library: Library, agents: Collection[str]
+) -> None:
+    """Add the routes of documents. encoder: the bundle that makes the vectors; library: what is known; agents: the
+    owners of keys who are agents, and only they may."""
     turn = asyncio.Lock()  # one change at a time, and no thread waits for another's
 
     @app.get("/v1/desk/documents")
     async def documents(request: Request) -> dict[str, Any]:
         """Every document that is answered from, and those of the folder that could not be read, with why."""
+        agent(agents)
         language = accepted_language(request.scope["headers"])
         bad = [{"file": one.path, "problem": one.error.say(language)} for one in library.problems]
         return {"object": "list", "data": list(map(_shown, library.files)), "problems": bad, "kinds": list(KINDS),
@@ -40,6 +45,7 @@ def add_documents(app: FastAPI, served: Mapping[str, Served], encoder: str, libr
     @app.put("/v1/desk/documents/{name}", openapi_extra=FILE)
     async def upload(name: Name, request: Request) -> dict[str, Any]:
         """Take a file in, instead of an earlier upload of that name; only it is read and made into vectors."""
+        agent(agents)
         content, encode = await request.body(), passage_encoder(served[encoder])
         async with turn:
             mine = {one.path for one in library.files if one.uploaded}
@@ -50,6 +56,7 @@ def add_documents(app: FastAPI, served: Mapping[str, Served], encoder: str, libr
     @app.delete("/v1/desk/documents/{name}")
     async def delete(name: Name) -> dict[str, Any]:
         """Forget an upload, down to its bytes."""
+        agent(agents)
         async with turn:
             if not any(one.path == name and one.uploaded for one in library.files):
                 raise Refusal(404, "no_upload", param="name", name=name)

@@ -22,12 +22,13 @@ export function takeKey() {
 export const setKey = (key) => sessionStorage.setItem(KEY, key.trim());
 export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
 
-async function ask(path, body, signal) {
+async function ask(path, body, signal, method = body ? "POST" : "GET") {
   const headers = { "Authorization": `Bearer ${sessionStorage.getItem(KEY) ?? ""}`, "Accept-Language": language };
-  if (body) headers["Content-Type"] = "application/json";
+  const file = body instanceof Blob;
+  if (body) headers["Content-Type"] = file ? "application/octet-stream" : "application/json";
   let answer;
   try {
-    answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+    answer = await fetch(path, { method, headers, body: body && !file ? JSON.stringify(body) : body, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Failure(0, say("page.away"));
@@ -40,6 +41,8 @@ async function ask(path, body, signal) {
 export const get = async (path) => (await ask(path)).json();
 export const blob = async (path) => (await ask(path)).blob();
 export const text = async (path) => (await ask(path)).text();
+export const put = async (path, file) => (await ask(path, file, undefined, "PUT")).json();
+export const remove = async (path) => (await ask(path, undefined, undefined, "DELETE")).json();
 export const post = async (path, body, signal) => (await ask(path, body, signal)).json();
 
 // Each event of a stream, as it comes. Leaving the loop, or the signal, ends it at the server too.

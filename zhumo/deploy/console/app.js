@@ -1,9 +1,12 @@
-// The console: pages behind the hash of the address, #/ and #/MODEL/try and #/MODEL/report, and #/~desk for the desk.
+// The console: pages behind the hash of the address, #/ and #/MODEL/try and #/MODEL/report, and #/~desk/TAB for the desk.
 
 import { Failure, get, hasKey, setKey, takeKey } from "./api.js";
 import { el, problem, show } from "./dom.js";
 import { drawCard, drawReport, reportOf } from "./report.js";
 import { drawDesk } from "./desk.js";
+import { drawTickets } from "./tickets.js";
+import { drawKnowledge } from "./documents.js";
+import { drawQuality } from "./quality.js";
 import { drawClassify } from "./classify.js";
 import { drawEmbed } from "./embed.js";
 import { drawRecommend } from "./recommend.js";
@@ -14,6 +17,7 @@ import { language, large, preferred, say, speak } from "./words.js";
 
 const TRY = { recommend: drawRecommend, classify: drawClassify, tag: drawTag, embed: drawEmbed, translate: drawTranslate, write: drawWrite };
 const DESK = "~desk"; // no bundle's name in an address begins so
+const TABS = { talk: drawDesk, tickets: drawTickets, knowledge: drawKnowledge, quality: drawQuality };
 const main = document.querySelector("main");
 let page = 0; // grows with each page drawn, so that a late answer cannot draw over a newer page
 
@@ -33,7 +37,7 @@ async function draw() {
     const { data: models, apps } = await get("v1/models");
     if (mine !== page) return;
     if (!name) await drawHome(models, apps, mine);
-    else if (name === DESK) await drawService();
+    else if (name === DESK) await drawService(tab in TABS ? tab : "talk", mine);
     else await drawModel(models, name, tab === "report" ? "report" : "try", mine);
   } catch (error) {
     if (mine !== page) return;
@@ -73,11 +77,18 @@ function heading(model, level) {
     `${say(`page.task.${model.task}`)} · ${say("page.parameters", { n: large(model.parameters) })}`));
 }
 
-async function drawService() {
+// All but the talk is for agents, and most of it needs a place where replies are kept.
+async function drawService(tab, mine) {
   document.title = `${say("page.desk")} · 铸模 Zhumo`;
+  const about = await get("v1/desk");
+  if (mine !== page) return;
   const place = el("div", { class: "place" });
-  show(main, el("div", { class: "lead" }, el("h1", {}, say("page.desk")), el("p", { class: "soft" }, say("page.desk.about"))), place);
-  await drawDesk(place);
+  const tabs = Object.keys(TABS).map((one) => el("a", { href: `#/${DESK}/${one}`, "aria-current": one === tab ? "page" : null }, say(`page.desk.tab.${one}`)));
+  show(main, el("div", { class: "model" }, el("div", { class: "title" }, el("h1", {}, say("page.desk")), el("p", { class: "soft" }, say("page.desk.about"))),
+    about.agent && el("nav", { class: "tabs", "aria-label": say("page.desk") }, tabs)), place);
+  if (tab !== "talk" && !about.agent) show(place, el("p", { class: "panel" }, say("page.desk.agents")));
+  else if (!about.kept && ["tickets", "quality"].includes(tab)) show(place, el("p", { class: "panel" }, say("page.desk.not_kept")));
+  else await TABS[tab](place, about);
 }
 
 async function drawModel(models, name, tab, mine) {

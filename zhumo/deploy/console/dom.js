@@ -4,11 +4,13 @@ import { say } from "./words.js";
 
 const there = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 
-export function el(name, attributes = {}, ...children) {
-  const node = document.createElement(name);
+export const el = (name, attributes, ...children) => made(document.createElement(name), attributes, children);
+export const svg = (name, attributes, ...children) => made(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+
+function made(node, attributes = {}, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (key in node && typeof value !== "string") node[key] = value;
+    else if (key in node && typeof value !== "string" && !(node instanceof SVGElement)) node[key] = value;
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
   }
   node.append(...there(children));
@@ -32,6 +34,14 @@ export function settled(work, wait = 180) {
     clearTimeout(timer);
     timer = setTimeout(() => work(...values), wait);
   };
+}
+
+// Runs `work` now and every few seconds, as long as the page is looked at and `node` is part of it; until it says false.
+export async function often(node, work, seconds = 4) {
+  do {
+    if (!document.hidden && (await work()) === false) return;
+    await new Promise((done) => setTimeout(done, seconds * 1000));
+  } while (node.isConnected);
 }
 
 // What went wrong, and the way to try again.

@@ -37,10 +37,22 @@ export function figure(value) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+export const count = (value) => value.toLocaleString("en");
+
 export function percent(value) {
   return `${(100 * value).toFixed(value < 0.0995 ? 2 : 1)}%`;
 }
 
 export function large(count) {
   return new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 }).format(count);
+}
+
+// How long something took or waits, in its largest unit.
+export function span(seconds) {
+  const [size, unit] = [[86_400, "day"], [3_600, "hour"], [60, "minute"], [1, "second"]].find(([size]) => seconds >= size) ?? [1, "second"];
+  return new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 0 }).format(Math.max(0, Math.floor(seconds / size)));
+}
+
+export function moment(seconds) {
+  return new Date(seconds * 1000).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
 }

@@ -1,0 +1,69 @@
+// Quality: how often the desk answers and how often rightly, what went wrong, and what becomes of it.
+
+import { get, post } from "./api.js";
+import { drawWrong } from "./correct.js";
+import { el, problem, show } from "./dom.js";
+import { drawPassage, placeOf } from "./passage.js";
+import { curve, trend } from "./plot.js";
+import { count, figure, moment, percent, say } from "./words.js";
+
+export async function drawQuality(place) {
+  const how = el("div", { class: "column" }), corrections = el("section", { class: "panel" });
+  show(place, el("div", { class: "column" }, how, corrections));
+  await Promise.all([drawHow(how), drawCorrections(corrections)]);
+}
+
+async function drawHow(place) {
+  try {
+    const found = await get("v1/desk/quality");
+    show(place, drawCounts(found), el("div", { class: "two even" }, drawCurve(found), drawDays(found)), drawFailures(found));
+  } catch (error) { show(place, problem(error, () => drawHow(place))); }
+}
+
+function drawCounts(found) {
+  const share = (part, whole) => (whole ? percent(part / whole) : "–");
+  const facts = [["replies", count(found.replies)], ["answered", share(found.answer, found.replies)], ["right", share(found.up, found.up + found.down)], ["handed", count(found.handover)]];
+  return el("section", { class: "panel counts" }, el("dl", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, say(`page.desk.count.${name}`)), el("dd", {}, value)))),
+    el("p", { class: "soft small" }, say("page.desk.count.days")));
+}
+
+function drawCurve(found) {
+  const points = found.curve.map((one) => ({ x: one.coverage, y: one.error }));
+  const point = found.point?.error === null ? null : found.point && { x: found.point.coverage, y: found.point.error };
+  const told = point ? say("page.desk.curve.point", { coverage: percent(point.x), error: percent(point.y), n: count(found.reviewed) }) : say("page.desk.curve.none");
+  return el("section", { class: "panel" }, el("h2", {}, say("page.desk.curve")), el("p", { class: "soft small" }, told),
+    points.length > 0 && curve(points, point, { x: say("page.desk.curve.x"), y: say("page.desk.curve.y"), at: say("page.desk.curve.at", { sure: figure(found.point.sureness) }), told }));
+}
+
+function drawDays(found) {
+  const part = (up, down) => {
+    const names = [up, down].map((name) => say(`page.desk.day.${name}`));
+    return [el("p", { class: "legend small" }, [up, down].map((name, index) => el("span", { class: `of-${name}` }, names[index]))), trend(found.days, [up, down], names)];
+  };
+  return el("section", { class: "panel" }, el("h2", {}, say("page.desk.days")), found.days.length
+    ? [part("answer", "handover"), part("up", "down")] : el("p", { class: "soft empty" }, say("page.desk.days.none")));
+}
+
+function drawFailures(found) {
+  return el("section", { class: "panel" }, el("h2", {}, say("page.desk.failures")), found.failures.length ? el("ol", { class: "gaps" }, found.failures.map((one) => drawWrong(one.asked, one.times, one.citations.slice(0, 1).map(drawPlace)))) : el("p", { class: "soft empty" }, say("page.desk.failures.none")));
+}
+
+// A passage as it reads now; one that is no more is only named.
+const drawPlace = (one) => (one.text ? drawPassage(one) : el("p", { class: "soft small" }, placeOf(one)));
+
+async function drawCorrections(place) {
+  const wrong = el("div"), heading = el("h2", {}, say("page.desk.corrections"));
+  try {
+    const { data } = await get("v1/desk/corrections?state=proposed&limit=100");
+    const review = async (one, state) => {
+      try {
+        await post(`v1/desk/corrections/${encodeURIComponent(one.id)}`, { state });
+        await drawCorrections(place);
+      } catch (error) { show(wrong, problem(error)); }
+    };
+    show(place, heading, wrong, data.length ? el("ol", { class: "gaps" }, data.map((one) => el("li", {}, el("p", { class: "who" }, one.question),
+      one.passage ? drawPlace(one.passage) : el("p", { class: "passage" }, one.text),
+      el("p", { class: "soft small" }, [one.agent, moment(one.time)].filter(Boolean).join(" · ")),
+      el("p", { class: "line" }, el("button", { type: "button", class: "strong", onclick: () => review(one, "accepted") }, say("page.desk.accept")), el("button", { type: "button", onclick: () => review(one, "refused") }, say("page.desk.refuse")))))) : el("p", { class: "soft empty" }, say("page.desk.corrections.none")));
+  } catch (error) { show(place, heading, problem(error, () => drawCorrections(place))); }
+}
