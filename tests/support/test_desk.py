@@ -98,7 +98,7 @@ def test_the_reading_that_comes_nearer_is_looked_for() -> None:
 
 def by_hand(whole: list[list[float]], sentences: list[list[float]]) -> Search:
     """Two passages of one sentence each, with these vectors; foreign questions lie in all directions."""
-    passages = [Passage("a.md", (), "Alpha beta gamma."), Passage("b.md", (), "Delta epsilon zeta.")]
+    passages = [Passage("a.md", (), "Alpha is the beta of a."), Passage("b.md", (), "How can you delta the epsilon?")]
     known = Known(passages, np.array(whole), np.array(sentences), np.arange(2))
     outside = np.random.default_rng(0).normal(size=(100, 2))
     outside /= np.linalg.norm(outside, axis=1, keepdims=True)
@@ -118,9 +118,15 @@ def test_a_passage_is_found_by_its_best_sentence() -> None:
 
 def test_words_that_are_known_make_it_surer() -> None:
     near, vector = by_hand([[1, 0], [0, 1]], [[1, 0], [0, 1]]), np.array([1.0, 0.0])
-    assert (
-        near.sureness("alpha beta", vector) > near.sureness("alpha theta", vector) > near.sureness("eta theta", vector)
-    )
+    unknown = "eta theta iota kappa lambda mu nu xi omicron rho sigma tau upsilon phi chi psi omega"
+    sureness = [near.sureness(f"{known} {unknown}", vector) for known in ("alpha beta", "alpha", "")]
+    assert sureness == sorted(sureness, reverse=True) and len(set(sureness)) == 3
+
+
+def test_two_shared_words_alone_are_no_answer() -> None:
+    near = by_hand([[1, 0], [0, 1]], [[1, 0], [0, 1]])
+    far, close = (near.sureness("alpha beta", np.array(vector)) for vector in ([-0.7, -0.7], [1.0, 0.0]))
+    assert far < 1 < 3 < close
 
 
 def test_a_language_without_passages_is_answered_from_the_other() -> None:

@@ -26,6 +26,7 @@ CHINESE = 0.1  # share of a text's letters from which it is a Chinese one
 WORDS = 0.03  # what the best match of words is worth beside a cosine
 LEAST = 1e-9
 LOOKED_AT = 3  # sentences among which the words of a question are looked for
+MOST = 3.0  # deviations that one kind of nearness may count for: two shared words alone are no answer
 
 
 @dataclass(frozen=True)
@@ -133,18 +134,21 @@ class _Shelf:
 
     def _near(self, question: str, vector: np.ndarray) -> np.ndarray:
         """The nearest passage; the nearest sentence; and of the question's words, each by how telling it is, the share
-        that one of the nearest sentences holds, and the share that is known at all."""
+        that one of the nearest sentences holds, and the share that is known at all. Of one unknown word more than it
+        has: what says little ("two hours") shares little, be it all of it."""
         whole, sentences, best = self._cosines(vector)
         asked = frozenset(terms(question))
         weight = {term: self.words.weight(term) for term in asked}
         nearest = np.argsort(-sentences)[:LOOKED_AT]
         held = max((sum(weight[term] for term in asked & self.said[place]) for place in nearest), default=0.0)
         known = sum(weight[term] for term in asked if term in self.words.vectorizer.vocabulary_)
-        return np.array([whole.max(), best.max(), *(part / max(sum(weight.values()), LEAST) for part in (held, known))])
+        asked_in_all = sum(weight.values()) + self.words.unknown
+        return np.array([whole.max(), best.max(), held / asked_in_all, known / asked_in_all])
 
     def _joined(self, near: np.ndarray) -> np.ndarray:
-        """How near in all: each kind in standard deviations of foreign questions, added up; (..., kinds) to (...)."""
-        joined: np.ndarray = ((near - self.mean) / self.deviation).sum(axis=-1)
+        """How near in all: each kind in standard deviations of foreign questions, up to a bound, added up;
+        (..., kinds) to (...)."""
+        joined: np.ndarray = np.minimum((near - self.mean) / self.deviation, MOST).sum(axis=-1)
         return joined
 
     def _sentence(self, place: int, sentences: np.ndarray) -> int | None:
