@@ -10,6 +10,7 @@ nearness count, and the bound of 3, were chosen on these sixty and on other samp
 import gzip
 import json
 import random
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Bench, shared
+from benchmarks.redaction import beside, put
+from benchmarks.redaction import found as redacted
 from zhumo.baselines.retrieval import Bm25
 from zhumo.bundle import Bundle, load
 from zhumo.make import make
 from zhumo.metrics.retrieval import place_of, recall
+from zhumo.privacy import find
 from zhumo.run import Run
 from zhumo.support.demo import recipe
 from zhumo.support.exam import answered, found, found_by_words, questions
@@ -31,6 +35,7 @@ MANUAL = ("manual.minutes", "manual.recall@5", "manual.over_bm25", "manual.answe
           "noise.crosswoz", "noise.kdconv")  # fmt: skip
 FOREIGN = 50  # of each language
 NOISE = 500
+REDACTED = 5_500
 
 
 def manual_rows(bench: Bench) -> None:
@@ -122,7 +127,40 @@ def in_words(documents: Sequence[str], asked: Sequence[str], right: Sequence[int
     return [place_of(index.scores([text])[0], [own]) for text, own in zip(asked, right, strict=True)]
 
 
+def redaction_rows(bench: Bench) -> None:
+    """What masking finds of made-up numbers in real sentences, and in real text that holds none but the telephones of
+    CrossWOZ's database."""
+    talk = sorted({said["content"] for row in read("crosswoz", "test") for said in row["messages"]})
+    prose = sorted({row["context"] for name, part in (("xquad", "en"), ("xquad", "zh"), ("cmrc2018", "dev"))
+                    for row in read(name, part)})  # fmt: skip
+    texts = [*talk, *prose, *(path.read_text(encoding="utf-8") for path in sorted(manual().rglob("*.md")))]
+    pieces = (piece.strip() for text in [*talk, *prose] for piece in re.split(r"(?<=[。.!?！？])\s*", text))
+    rows = put(sorted({piece for piece in pieces if 10 < len(piece) < 200}), REDACTED, seed=2026)
+    hits, peer = redacted(rows), beside(rows, [*talk, *prose])
+    kinds = {kind: np.mean([hit for hit, row in zip(hits, rows, strict=True) if row.kind == kind]) for kind in peer["recall"]}
+    worst = ", ".join(f"{kind} {share:.3f}" for kind, share in sorted(kinds.items(), key=lambda one: one[1])[:3])
+    known = [kind for kind, share in peer["recall"].items() if share > 0]
+    bench.row("redaction.recall", float(np.mean(hits)), peer="Presidio's patterns",
+              peer_value=float(np.mean(list(peer["recall"].values()))),
+              note=f"{len(rows)} numbers of {len(kinds)} kinds; lowest {worst}; of the {len(known)} kinds it knows Presidio "
+              f"finds {np.mean([peer['recall'][kind] for kind in known]):.3f}; {peer['valid']:.3f} of {peer['checked']} are "
+              "right by python-stdnum and phonenumbers")  # fmt: skip
+    databases = (shared() / "crosswoz" / "database").glob("*_db.json.gz")
+    listed = "".join(gzip.decompress(path.read_bytes()).decode() for path in databases).replace("-", "")
+    began = time.process_time()
+    found_ = [text[one.start : one.end] for text in texts for one in find(text)]
+    seconds = time.process_time() - began
+    false = [letters for letters in found_ if re.sub("[^0-9]", "", letters) not in listed]
+    letters = sum(map(len, texts))
+    bench.row("redaction.false_alarms", 1e6 * len(false) / letters, " a million letters", peer="Presidio's patterns",
+              peer_value=1e6 * (peer["false"] - len(found_)) / letters,
+              note=f"{letters:,} letters of xquad, cmrc2018, CrossWOZ and our manual; {len(found_) - len(false)} real "
+              f"telephones found beside; {sum(len(text.encode()) for text in texts) / 1e6 / seconds:.1f} MB a CPU second, "
+              f"Presidio {peer['rate']:.2f}")  # fmt: skip
+
+
 LEADING: Mapping[str, Callable[[Bench], None]] = {
+    **dict.fromkeys(("redaction.recall", "redaction.false_alarms"), redaction_rows),
     **dict.fromkeys(MANUAL, manual_rows),
     "xquad.en.recall@1": paragraphs("xquad", "en"),
     "xquad.zh.recall@1": paragraphs("xquad", "zh"),

@@ -135,6 +135,9 @@ class Prepare(Section):
     split: Split = Split()
     dedupe: bool = Field(True, description="Drop rows that say exactly the same as an earlier one.")
     normalise: Literal["nfc", "nfkc", "none"] = Field("nfc", description="Unicode form of every text.")
+    mask: bool = Field(
+        False, description="Cover personal data in every text (telephone, e-mail, identity, card numbers and the like)."
+    )
     tokenizer: str | None = Field(
         None,
         description="A folder or source with a tokenizer; `bpe` learns one, `char` takes characters. Default: "

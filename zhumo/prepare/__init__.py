@@ -67,6 +67,8 @@ def prepare(recipe: Recipe, run: Run) -> None:
     if step.done:
         return
     kind = task_class(recipe.task)
+    if section.mask and (kind.histories or recipe.task == "tag"):
+        raise RecipeError("recipe.mask", task=recipe.task)
     reader = Reader(recipe, kind, step.folder / "quarantine.jsonl")
     parts, known, facts = (_deal_histories if kind.histories else deal)(recipe, reader, step.folder)
     reader.close()

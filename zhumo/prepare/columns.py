@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from zhumo.errors import DataError, nearest
+from zhumo.privacy import mask
 from zhumo.tasks import Field, Row
 
 _DATE_FORMS = (
@@ -36,12 +37,14 @@ class Unusable(Exception):
 class Columns:
     """Turns records into rows.
 
-    fields: what the task needs; mapping: field -> column or columns of the source; extra: columns kept as they are.
+    fields: what the task needs; mapping: field -> column or columns of the source; extra: columns kept as they are;
+    covered: whether personal data in texts is masked.
     """
 
     def __init__(
-        self, fields: Mapping[str, Field], mapping: Mapping[str, str | Sequence[str]], extra: Sequence[str], form: str
-    ) -> None:
+        self, fields: Mapping[str, Field], mapping: Mapping[str, str | Sequence[str]], extra: Sequence[str], form: str,
+        *, covered: bool = False,
+    ) -> None:  # fmt: skip
         for name in mapping:
             if name not in fields:
                 raise DataError(
@@ -49,6 +52,7 @@ class Columns:
                 )
         self.fields = fields
         self.extra = extra
+        self.covered = covered
         self.form: Literal["NFC", "NFKC"] | None = _FORMS[form]
         self.columns = {name: _listed(mapping.get(name, name)) for name in fields}
 
@@ -99,7 +103,8 @@ class Columns:
 
     def text(self, text: str) -> str:
         """A text in the recipe's Unicode form, control characters and outer blanks gone; with `none` as it is."""
-        return text if self.form is None else self.part(text).strip()
+        cleaned = text if self.form is None else self.part(text).strip()
+        return mask(cleaned).text if self.covered else cleaned
 
     def part(self, text: str) -> str:
         """A part of a text in the same form, its outer blanks kept."""

@@ -65,7 +65,7 @@ class Reader:
         self.quarantine = quarantine.open("wb")
         self.counts = Counts()
         self.forms: Counter[str] = Counter()
-        self.columns = Columns(self._fields(), section.columns, self._extra(), section.normalise)
+        self.columns = Columns(self._fields(), section.columns, self._extra(), section.normalise, covered=section.mask)
         self.keep = Keep(section.keep, computed=not task.histories)
         self.ids: dict[str, int] = {}  # by id a hash of what its row says
 
