@@ -26,7 +26,7 @@ WIDE = {ord(letter): chr(ord(letter) + 0xFEE0) for letter in string.digits + str
 ABROAD = (("44", 10), ("49", 10), ("33", 9), ("81", 10), ("852", 8), ("65", 8), ("7", 10), ("886", 9))
 ISSUERS = (("622202", 19), ("621700", 19), ("625912", 16), ("4", 16), ("4367", 16), ("53", 16), ("2221", 16),
            ("37", 15), ("3528", 16), ("6011", 16), ("955880", 19), ("36", 14))  # fmt: skip
-BANKS = {"DE": (0, 18), "GB": (4, 14), "FR": (0, 23), "NL": (4, 10), "ES": (0, 20), "CH": (0, 17), "NO": (0, 11),
+BANKS = {"DE": (0, 18), "GB": (4, 14), "FR": (0, 23), "NL": (4, 10), "AT": (0, 16), "CH": (0, 17), "LU": (0, 16),
          "MT": (4, 23)}  # fmt: skip
 PLACES = (re.compile("(?<=[a-z,;] )(?=[a-z])"), re.compile("(?<=[，；、\u4e00-\u9fff])(?=[\u4e00-\u9fff])"))
 
@@ -43,14 +43,23 @@ class Put:
 
 
 def put(sentences: Sequence[str], count: int, seed: int) -> list[Put]:
-    """So many numbers, each kind as often, one a sentence."""
+    """So many numbers, each kind as often, one a sentence, as many Chinese sentences as others."""
     dice = random.Random(seed)
-    return [_put(dice, dice.choice(sentences), kind) for kind in MAKERS for _ in range(count // len(MAKERS))]
+    chinese = [text for text in sentences if re.search("[\u4e00-\u9fff]", text)]
+    pools = (chinese, sorted(set(sentences) - set(chinese)))
+    return [
+        _put(dice, dice.choice(pools[number % 2]), kind) for kind in MAKERS for number in range(count // len(MAKERS))
+    ]
 
 
-def found(rows: Sequence[Put]) -> list[bool]:
-    """Which of the numbers are found whole, whatever they are taken for."""
-    return [any(one.start <= row.start and one.end >= row.end for one in find(row.text)) for row in rows]
+def shares_of(rows: Sequence[Put]) -> dict[str, float]:
+    """By kind, and of all, the share of numbers found whole, whatever they are taken for."""
+    hits: dict[str, list[bool]] = {"all": []}
+    for row in rows:
+        hit = any(one.start <= row.start and one.end >= row.end for one in find(row.text))
+        hits["all"].append(hit)
+        hits.setdefault(row.kind, []).append(hit)
+    return {kind: sum(own) / len(own) for kind, own in hits.items()}
 
 
 def beside(rows: Sequence[Put], texts: Sequence[str]) -> dict[str, Any]:
@@ -140,7 +149,7 @@ def _phone(dice: random.Random) -> tuple[str, str, bool]:
 
 
 def _resident(dice: random.Random) -> tuple[str, str, bool]:
-    region = dice.choice(["110105", "310115", "440305", "510104", "330106", "610113", "210202", "650102", "460105"])
+    region = dice.choice(["110101", "310101", "440103", "510104", "330102", "610102", "210202", "650102", "420102"])
     year, month, day = dice.randint(1931, 2018), dice.randint(1, 12), dice.randint(1, 28)
     if dice.random() < 0.15:
         number = f"{region}{year % 100:02}{month:02}{day:02}{_digits(dice, 3)}"
