@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from zhumo.deploy.refusals import Refusal, accepted_language, failure
 from zhumo.deploy.requests import Inner
 from zhumo.deploy.served import CALLER
+from zhumo.privacy import NEVER_SHOWN, mask
 from zhumo.support.desk import Citation, cited
 from zhumo.support.library import Library
 from zhumo.support.passages import Passage
@@ -28,7 +29,9 @@ MOST_GAPS = 1_000  # questions that are put into groups
 SUGGESTED = 5  # passages shown to an agent
 Id = Annotated[str, Path(max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
-Question = Annotated[str, Field(min_length=1, max_length=4_001, pattern=r"\S")]
+Question = Annotated[
+    str, Field(min_length=1, max_length=4_001, pattern=r"\S"), AfterValidator(lambda text: mask(text).text)
+]
 Words = Annotated[str, Field(min_length=1, max_length=5_000, pattern=r"\S")]
 
 
@@ -59,7 +62,9 @@ class Correct(Inner):
 
     question: Question
     passage: Place | None = Field(None, description="The passage that answers it.")
-    text: Words | None = Field(None, description="Or words of one's own.")
+    text: Annotated[Words, AfterValidator(lambda text: mask(text, NEVER_SHOWN).text)] | None = Field(
+        None, description="Or words of one's own."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -2,13 +2,14 @@
 
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from zhumo.errors import SourceError, ZhumoError
+from zhumo.privacy import NEVER_SHOWN, mask_all
 from zhumo.sources import Record
 from zhumo.sources.lines import Line, Text, encoding_of
 from zhumo.sources.readers import Results, read_csv, read_tsv
@@ -137,7 +138,10 @@ def content_of(path: Path, name: str) -> bytes:
 
 
 def document_of(name: str, content: bytes) -> Document:
-    """The document that the bytes of a file are; see `read_document`."""
+    """The document that the bytes of a file are; see `read_document`.
+
+    Numbers that are one person's wherever they stand (`NEVER_SHOWN`) are covered: no knowledge holds them.
+    """
     kind = PurePosixPath(name).suffix.lower()
     if kind not in KINDS:
         raise SourceError("support.kind", file=name, known=", ".join(KINDS))
@@ -148,7 +152,13 @@ def document_of(name: str, content: bytes) -> Document:
     title, sections = KINDS[kind](name, content) if content else ("", ())
     if not sections:
         raise SourceError("support.empty", file=name)
-    return Document(name, title or PurePosixPath(name).stem, sections)
+    return Document(name, title or PurePosixPath(name).stem, _covered(sections))
+
+
+def _covered(sections: Sequence[Section]) -> tuple[Section, ...]:
+    texts = [text for section in sections for text in (*section.headings, section.text)]
+    covered = iter(mask_all(texts, NEVER_SHOWN)[0])
+    return tuple(Section(tuple(next(covered) for _ in section.headings), next(covered)) for section in sections)
 
 
 Read = tuple[str, tuple[Section, ...]]

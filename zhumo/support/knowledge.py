@@ -27,7 +27,7 @@ from zhumo.support.documents import KINDS, Bad, Document, content_of, document_o
 from zhumo.support.passages import Passage, cut
 
 APPLICATION = 0x7A686D6B  # "zhmk": what kind of SQLite file this is
-FORMAT = 2  # of the tables, and of how documents are read and cut: another one means to begin anew
+FORMAT = 3  # of the tables, and of how documents are read and cut: another one means to begin anew
 AT_ONCE = 64  # texts for the encoder
 ALIKE = 0.9  # of their runs of five letters, from which on two passages say the same
 WAIT = 10.0  # seconds for another program that holds the file

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from zhumo.deploy.requests import Inner
 from zhumo.deploy.served import CALLER, Served
+from zhumo.privacy import mask_all
 from zhumo.support.agents import add_agents, add_visitors, quoted
 from zhumo.support.desk import SURE, Reply, readings, reply
 from zhumo.support.library import Library
@@ -27,7 +28,7 @@ Text = Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"\S")]
 
 
 class AskDesk(Inner):
-    """A visitor's question, with those before it."""
+    """A visitor's question, with those before it. Personal data is covered before anything is done with them."""
 
     questions: list[Text] = Field(
         min_length=1, max_length=MOST_QUESTIONS, description="What the visitor asked so far, the newest last."
@@ -38,6 +39,11 @@ class AskDesk(Inner):
     talk: str | None = Field(
         None, min_length=1, max_length=64, description="The id of a reply of this talk, where replies are kept."
     )
+
+    @field_validator("questions")
+    @classmethod
+    def _covered(cls, questions: list[str]) -> list[str]:
+        return mask_all(questions)[0]
 
 
 def add_desk(
