@@ -73,6 +73,7 @@ def test_overrides_take_the_path_of_the_file(tmp_path: Path) -> None:
         ("task: recommend\ntask: write\nprepare: {source: a}\n", ["shop.yaml:2", "twice"]),
         ("task: recommend\n", ["prepare", "needed"]),
         ("task: recommend\nprepare: {source: a}\ntrain: {epochs: 1, steps: 2}\n", ["only one of"]),
+        ("task: write\nprepare: {source: a}\ndeploy: {cache_bits: 8}\n", ["deploy", "write deploy.bits: 8"]),
         ("task: recommend\nprepare: {source: a}\ntrain: {batch: many}\n", ["train.batch", "many"]),
         ("task: &x recommend\nprepare: {source: a}\n", ["anchor"]),
         ("task: [\n", ["not YAML"]),

@@ -270,11 +270,21 @@ class Deploy(Section):
     bits: Literal[8, 32] = Field(
         32, description="Of the weights that texts are written or read with; 8 is faster, and is measured."
     )
+    cache_bits: Literal[8, 16] = Field(
+        16,
+        description="Of the keys and values of texts under way, beside weights of 8 bits; 8 takes half the room.",
+    )
     export: list[Literal["gguf-f32", "gguf-f16", "gguf-q8_0", "onnx"]] = Field(
         default_factory=list,
         description="Forms for other programs, in export/: of a model that writes, files for llama.cpp in float32, "
         "float16 or 8 bits; of an encoder, a graph for onnxruntime.",
     )
+
+    @model_validator(mode="after")
+    def _cache_of_narrow_weights(self) -> Self:
+        if self.cache_bits == 8 and self.bits != 8:
+            raise Unfit("recipe.cache_bits")
+        return self
 
 
 class Recipe(Section):

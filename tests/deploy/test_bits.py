@@ -26,7 +26,7 @@ task: write
 prepare: {source: DATA, length: 64, vocabulary: 400, split: {test: 0.2, valid: 0.1}}
 build: {width: 64, depth: 2, heads: 2}
 train: {steps: 120, batch: 16, threads: 1, lr: 0.003}
-deploy: {bits: 8}
+deploy: {bits: 8, cache_bits: 8}
 """
 ASKED = ["soft?", "does it fit?", "布料如何？"]
 REPLIES = ["soft and warm", "yes, it fits well", "布料很好"]
@@ -48,7 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def test_the_gate_says_how_far_the_bits_are_from_the_weights(made: Made) -> None:
     found = json.loads((made[1].step("deploy") / "parity.json").read_text(encoding="utf-8"))
-    assert found["bits"]["bits"] == 8 and found["bits"]["tokens"] > 100
+    assert found["bits"]["bits"] == found["bits"]["cache_bits"] == 8 and found["bits"]["tokens"] > 100
     assert found["bits"]["top"] >= 0.95 and 0.99 <= found["bits"]["perplexity"] <= 1.01
     assert 0 <= found["bits"]["divergence"] < 0.01
     assert found["rows"] > 10 and found["largest_difference"] <= found["tolerance"]

@@ -11,6 +11,7 @@ import torch
 
 from zhumo.engine import NativeModel, Part
 from zhumo.engine.library import PATHS, library
+from zhumo.engine.native import CacheBits
 from zhumo.engine.packed import Bits
 from zhumo.transformer import Config, Transformer, initialise
 
@@ -53,10 +54,13 @@ def main(folder: str, rounds: int) -> None:
         slots, length = draw.randint(1, 5), draw.randint(1, 64)
         asked = steps(draw, slots, length, model.config.vocabulary)
         bits: Bits = draw.choice((4, 8))
+        cache_bits: CacheBits = draw.choice((8, 16))
         said = []
         for path in PATHS[: core.zhumo_path() + 1]:
             threads = draw.randint(1, 3)
-            native = NativeModel(model, slots=slots, length=length, bits=bits, threads=threads, path=path)
+            native = NativeModel(
+                model, slots=slots, length=length, bits=bits, cache_bits=cache_bits, threads=threads, path=path
+            )
             said.append(torch.cat([logits for parts in asked for logits in native.step(parts)]))
             if slots > 1:
                 native.copy(0, 1, draw.randint(0, length))

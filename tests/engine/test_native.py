@@ -7,7 +7,7 @@ import torch
 
 from zhumo.engine import native
 from zhumo.engine.library import PATHS, library
-from zhumo.engine.native import NativeModel, computes
+from zhumo.engine.native import CacheBits, NativeModel, computes
 from zhumo.engine.parts import Part
 from zhumo.transformer import Config, Transformer, initialise
 
@@ -48,11 +48,12 @@ def model_of(name: str) -> Transformer:
 
 
 @here
+@pytest.mark.parametrize("cache_bits", [16, 8])
 @pytest.mark.parametrize("path", paths)
 @pytest.mark.parametrize("name", CASES)
-def test_logits_are_those_of_torch_up_to_whole_numbers(name: str, path: str) -> None:
+def test_logits_are_those_of_torch_up_to_whole_numbers(name: str, path: str, cache_bits: CacheBits) -> None:
     model = model_of(name)
-    core = NativeModel(model, slots=3, length=48, path=path)
+    core = NativeModel(model, slots=3, length=48, path=path, cache_bits=cache_bits)
     with torch.inference_mode():
         wanted = model(IDS)[0]
     got = torch.cat([core.step([Part(1, place, [token])])[0] for place, token in enumerate(TEXT)])
@@ -62,13 +63,16 @@ def test_logits_are_those_of_torch_up_to_whole_numbers(name: str, path: str) -> 
 
 
 @here
+@pytest.mark.parametrize("cache_bits", [16, 8])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("path", paths)
-def test_however_a_text_is_cut_and_whoever_else_is_there_it_reads_the_same(path: str, threads: int) -> None:
+def test_however_a_text_is_cut_and_whoever_else_is_there_it_reads_the_same(
+    path: str, threads: int, cache_bits: CacheBits
+) -> None:
     model = model_of("llama")
-    alone = NativeModel(model, slots=1, length=48, path=path)
+    alone = NativeModel(model, slots=1, length=48, path=path, cache_bits=cache_bits)
     wanted = torch.cat([alone.step([Part(0, place, [token])])[0] for place, token in enumerate(TEXT)])
-    core = NativeModel(model, slots=4, length=48, threads=threads, path=path)
+    core = NativeModel(model, slots=4, length=48, threads=threads, path=path, cache_bits=cache_bits)
     whole = torch.cat(core.step([Part(2, 0, TEXT), Part(0, 0, TEXT[:9]), Part(3, 0, TEXT[:1])]))
     assert torch.allclose(whole, wanted[[36, 8, 0]], atol=1e-4)
     cut = core.step([Part(0, 9, TEXT[9:20]), Part(1, 0, TEXT[:7]), Part(3, 1, TEXT[1:36], every=True)])
@@ -95,13 +99,25 @@ def test_a_slot_is_used_again() -> None:
 
 
 @here
+@pytest.mark.parametrize("cache_bits", [16, 8])
 @pytest.mark.parametrize("count", [1, 15, 16, 36])
-def test_a_text_goes_on_from_what_another_has_read(count: int) -> None:
-    core = NativeModel(model_of("llama"), slots=3, length=48)
+def test_a_text_goes_on_from_what_another_has_read(count: int, cache_bits: CacheBits) -> None:
+    core = NativeModel(model_of("llama"), slots=3, length=48, cache_bits=cache_bits)
     wanted = core.step([Part(2, 0, TEXT)])[0]
     core.step([Part(0, 0, TEXT[::-1])])
     core.copy(2, 0, count)
     assert torch.equal(core.step([Part(0, count, TEXT[count:])])[0], wanted)
+
+
+@here
+def test_keys_and_values_of_eight_bits_take_half_the_room_and_are_a_little_further_off() -> None:
+    model = model_of("llama")
+    with torch.inference_mode():
+        wanted = model(IDS)[0, -1:]
+    wide, narrow = (NativeModel(model, slots=2, length=48, cache_bits=bits) for bits in (16, 8))
+    assert narrow.keys.nbytes + narrow.values.nbytes == (wide.keys.nbytes + wide.values.nbytes) // 2
+    errors = [(core.step([Part(0, 0, TEXT)])[0] - wanted).norm() for core in (wide, narrow)]
+    assert errors[0] < errors[1] < 0.03 * wanted.norm()
 
 
 @here

@@ -59,7 +59,7 @@ class Held:
         facts: Json = _read(bundle.folder / "run.json") or {}
         self.worker = Worker(name)
         self.writer = (
-            Writer(name, reader_of(bundle.model, facts.get("bits", FULL), slots))
+            Writer(name, reader_of(bundle.model, facts.get("bits", FULL), facts.get("cache_bits", 16), slots))
             if isinstance(self.task, Writes)
             else None
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from zhumo.bundle import FULL
 from zhumo.deploy.places import SLOTS
 from zhumo.deploy.writer import Writing
-from zhumo.engine import NativeModel, Reader, Scheduler, TorchModel, computes, library
+from zhumo.engine import CacheBits, NativeModel, Reader, Scheduler, TorchModel, computes, library
 from zhumo.engine.scheduler import End
 from zhumo.tasks import Answer
 from zhumo.transformer import Transformer
@@ -13,12 +13,13 @@ from zhumo.transformer import Transformer
 LONGEST = 2**15  # the most tokens of one text
 
 
-def reader_of(model: Transformer, bits: int, slots: int = SLOTS) -> Reader:
-    """With weights in so many bits where this machine can; else as they were learned. slots: texts written at once."""
+def reader_of(model: Transformer, bits: int, cache_bits: CacheBits, slots: int = SLOTS) -> Reader:
+    """With weights, keys and values in so many bits where this machine can; else as they were learned. slots: texts
+    written at once."""
     length = min(model.config.length, LONGEST)
     if bits == FULL or not narrows(model):
         return TorchModel(model, slots=slots, length=length)
-    return NativeModel(model, slots=slots, length=length)
+    return NativeModel(model, slots=slots, length=length, cache_bits=cache_bits)
 
 
 def narrows(model: Transformer) -> bool:

@@ -16,10 +16,11 @@ from zhumo.deploy.export import export
 from zhumo.deploy.golden import write_golden
 from zhumo.deploy.reader import narrows, reader_of, written
 from zhumo.deploy.sums import write_sums
+from zhumo.engine import Reader
 from zhumo.engine.agreement import agree
 from zhumo.errors import GateError
 from zhumo.prepare import read_rows
-from zhumo.recipe import STEPS, Recipe
+from zhumo.recipe import STEPS, Deploy, Recipe
 from zhumo.run import Run, link, read_json, write_json, write_text
 from zhumo.tasks import Answer, Row, Task
 from zhumo.tasks.pooling import pooling_of
@@ -54,7 +55,7 @@ def deploy(recipe: Recipe, run: Run) -> None:
         return
     _gather(recipe, run, step.folder)
     write_sums(step.folder)
-    narrowed = {} if recipe.deploy.bits == FULL else {"bits": _narrowed(run, recipe.deploy.bits)}
+    narrowed = {} if recipe.deploy.bits == FULL else {"bits": _narrowed(run, recipe.deploy)}
     found = ask_again(run, recipe.deploy.parity) | narrowed
     write_json(step.folder / "parity.json", found)
     write_golden(load(step.folder))
@@ -72,45 +73,46 @@ def ask_again(run: Run, limit: int) -> dict[str, Any]:
     """
     rows, answers = (read_rows(run.step("evaluate") / f"{name}.jsonl") for name in ("rows", "answers"))
     folder = run.step("deploy")
-    task, bits = load_task(folder), read_json(folder / "run.json").get("bits", FULL)
-    if bits != FULL and isinstance(task, Write):
-        answers = _in_fewer_bits(folder, task, bits, rows, answers)
-    elif bits != FULL:
+    task, facts = load_task(folder), read_json(folder / "run.json")
+    if facts["bits"] != FULL and isinstance(task, Write):
+        reader = reader_of(load(folder).model, facts["bits"], facts["cache_bits"])
+        answers = _in_fewer_bits(task, reader, rows, answers)
+    elif facts["bits"] != FULL:
         answers = load(folder).answer(rows)
     return parity.check(folder, task.name, rows, answers, limit)
 
 
-def _in_fewer_bits(folder: Path, task: Write, bits: int, rows: list[Row], answers: list[Answer]) -> list[Answer]:
+def _in_fewer_bits(task: Write, reader: Reader, rows: list[Row], answers: list[Answer]) -> list[Answer]:
     """The answers with the texts that weights in fewer bits write; likelihoods are always those of the weights."""
     asked = [place for place, answer in enumerate(answers) if "text" in answer]
-    reader = reader_of(load(folder).model, bits)
     texts = written(reader, [task.write(rows[place], reader.length) for place in asked])
     return [answers[place] | dict(zip(asked, texts, strict=True)).get(place, {}) for place in range(len(rows))]
 
 
-def _narrowed(run: Run, bits: int) -> dict[str, Any]:
+def _narrowed(run: Run, deploy: Deploy) -> dict[str, Any]:
     """How far the weights in fewer bits are from those that were evaluated, over evaluated rows.
 
     Raises:
         GateError: this machine cannot compute them; too far; or there is no text to compare them by.
     """
     bundle, rows = load(run.step("deploy"), bits=FULL), read_rows(run.step("evaluate") / "rows.jsonl")
-    task = bundle.task
+    task, bits = bundle.task, deploy.bits
     if task is None or not narrows(bundle.model) or not (task.reads or isinstance(task, Write)):
         raise GateError("bits.unknown", bits=bits, family=bundle.family)
     if isinstance(task, Write):
-        return {"bits": bits, **_texts_apart(bundle, task, bits, rows)}
+        return {"bits": bits, "cache_bits": deploy.cache_bits, **_texts_apart(bundle, task, deploy, rows)}
     return {"bits": bits, **_answers_apart(run, task, bits, rows)}
 
 
-def _texts_apart(bundle: Bundle, task: Write, bits: int, rows: list[Row]) -> dict[str, Any]:
+def _texts_apart(bundle: Bundle, task: Write, deploy: Deploy, rows: list[Row]) -> dict[str, Any]:
+    bits = deploy.bits
     texts = [example["ids"] for row in rows for example in task.reference(row)]
     texts = [text for text in texts if len(text) > 1]
     if not texts:
         raise GateError("bits.no_texts", bits=bits)
     lengths = accumulate(len(text) for text in texts)
     texts = [text for text, so_far in zip(texts, lengths, strict=True) if so_far <= COMPARED] or texts[:1]
-    found = agree(bundle.model, reader_of(bundle.model, bits), texts)
+    found = agree(bundle.model, reader_of(bundle.model, bits, deploy.cache_bits), texts)
     if found.top < TOP or found.perplexity > WORSE:
         raise GateError("bits.apart", bits=bits, top=f"{found.top:.3f}", perplexity=f"{found.perplexity - 1:+.2%}",
                         least=TOP, most=f"{WORSE - 1:.0%}")  # fmt: skip
@@ -179,6 +181,7 @@ def _facts(recipe: Recipe, run: Run) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "bits": recipe.deploy.bits,
+        "cache_bits": recipe.deploy.cache_bits,
         "chat": recipe.task == "write" and (bool(card["forms"]) or recipe.build.start is not None),
         "data": card["sources"],
         "start": {"source": recipe.build.start, "licence": built.get("licence")},

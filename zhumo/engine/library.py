@@ -39,8 +39,7 @@ class Model(Structure):
         *((name, c_int32) for name in ("window", "norm_first", "centred", "activation", "passing")),
         ("epsilon", c_float),
         ("scale", c_float),
-        ("keys", c_void_p),
-        ("values", c_void_p),
+        *((name, c_void_p) for name in ("keys", "values", "key_scales", "value_scales")),
     ]
 
 

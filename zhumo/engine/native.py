@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from ctypes import byref
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack
 from zhumo.engine.parts import ROWS, Part, check
 from zhumo.transformer import Config, Transformer
 from zhumo.transformer.positions import turns
+
+CacheBits = Literal[8, 16]
 
 ALIGNED = 64  # bytes
 TRIALS = 8  # steps that a number of threads is tried with
@@ -37,7 +40,8 @@ def computes(config: Config) -> bool:
 class NativeModel:
     """A model in whole numbers with room for `slots` texts of `length` tokens.
 
-    bits: of the weights, 4 only where asked for or where they lose nothing. threads: that work on one
+    bits: of the weights, 4 only where asked for or where they lose nothing. cache_bits: of the keys and values of texts
+        under way, 16 or 8. threads: that work on one
         call; None: as many as are fastest now. path: the kind of processor code, by default the best one.
 
     Raises:
@@ -53,6 +57,7 @@ class NativeModel:
         slots: int,
         length: int,
         bits: Bits = 8,
+        cache_bits: CacheBits = 16,
         threads: int | None = None,
         path: str | None = None,
     ) -> None:
@@ -74,9 +79,12 @@ class NativeModel:
         self._stem = model.stem
         room = -(-length // 16) * 16
         shape = (config.depth, slots, config.kv_heads)
+        kind = torch.float16 if cache_bits == 16 else torch.int8
         # Keys lie 16 tokens side by side, so that one instruction compares a number of a query with 16 of them.
-        self.keys = torch.empty(*shape, room // 16, config.head_dim, 16, dtype=torch.float16)
-        self.values = torch.empty(*shape, room, config.head_dim, dtype=torch.float16)
+        self.keys = torch.empty(*shape, room // 16, config.head_dim, 16, dtype=kind)
+        self.values = torch.empty(*shape, room, config.head_dim, dtype=kind)
+        # One of every key and of every value, where they are whole numbers.
+        self.scales = None if cache_bits == 16 else torch.empty(2, *shape, room)
         self._model = self._described(model, room, bits)
         self._open(threads or 1)
         if threads is None:
@@ -112,6 +120,8 @@ class NativeModel:
         blocks = -(-count // 16)
         self.keys[:, target, :, :blocks] = self.keys[:, source, :, :blocks]
         self.values[:, target, :, :count] = self.values[:, source, :, :count]
+        if self.scales is not None:
+            self.scales[:, :, target, :, :count] = self.scales[:, :, source, :, :count]
 
     def _open(self, threads: int) -> None:
         """Begin to work with so many threads."""
@@ -166,6 +176,8 @@ class NativeModel:
         described.head = self._laid_out.matrix(self.head)
         described.length, described.slots = room, self.slots
         described.keys, described.values = self.keys.data_ptr(), self.values.data_ptr()
+        if self.scales is not None:
+            described.key_scales, described.value_scales = (part.data_ptr() for part in self.scales)
         if self.config.positions == "rotary":
             turned = turns(torch.arange(self.length), self.config)
             described.cosine, described.sine = map(self._laid_out.pointer, turned)

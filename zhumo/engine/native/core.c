@@ -34,6 +34,7 @@ typedef int32_t i4 __attribute__((may_alias, aligned(1)));
 #define PATH(name) NAME(name, plain)
 #define LANES 4
 #define HALVES(p) ((V){from_half((p)[0]), from_half((p)[1]), from_half((p)[2]), from_half((p)[3])})
+#define BYTES(p) ((V){(p)[0], (p)[1], (p)[2], (p)[3]})
 #define TILE product_plain
 
 // Float16 to float32 by arithmetic; no infinities, which no weights and no caches hold.
@@ -77,6 +78,7 @@ static INLINE void product_plain(const Matrix *m, int tile, const Whole *in, int
 #undef PATH
 #undef LANES
 #undef HALVES
+#undef BYTES
 #undef TILE
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -142,11 +144,13 @@ static INLINE void product_avx2(const Matrix *m, int tile, const Whole *in, int 
 #define PATH(name) NAME(name, avx2)
 #define LANES 8
 #define HALVES(p) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
+#define BYTES(p) ((V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))))
 #define TILE product_avx2
 #include "path.h"
 #undef PATH
 #undef LANES
 #undef HALVES
+#undef BYTES
 #undef TILE
 
 #if defined(__clang__)
@@ -204,11 +208,13 @@ static INLINE void product_avx512(const Matrix *m, int tile, const Whole *in, in
 #define PATH(name) NAME(name, avx512)
 #define LANES 16
 #define HALVES(p) ((V)halves_avx512(p))
+#define BYTES(p) ((V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(p)))))
 #define TILE product_avx512
 #include "path.h"
 #undef PATH
 #undef LANES
 #undef HALVES
+#undef BYTES
 #undef TILE
 
 #if defined(__clang__)

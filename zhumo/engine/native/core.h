@@ -38,8 +38,9 @@ typedef struct {
     int32_t norm_first, centred, activation;  // centred: layer norm, else the root of the mean square
     int32_t passing;                          // keys and values serve this step alone: all layers have one place for them
     float epsilon, scale;                     // scale: of attention scores
-    uint16_t *keys;    // depth (passing: 1) x slots x kv_heads x length / 16 x head_dim x 16
-    uint16_t *values;  // depth x slots x kv_heads x length x head_dim
+    void *keys;    // depth (passing: 1) x slots x kv_heads x length / 16 x head_dim x 16, float16 or int8
+    void *values;  // depth x slots x kv_heads x length x head_dim, the same
+    float *key_scales, *value_scales;  // of int8, depth x slots x kv_heads x length; NULL: they are float16
 } Model;
 
 typedef struct {

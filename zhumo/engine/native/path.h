@@ -2,6 +2,7 @@
 //   PATH(name)    the name of a function of this kind,
 //   LANES         how many numbers its registers hold: of wider vectors compilers make memory,
 //   HALVES(p)     so many float16 numbers from p on, as float32,
+//   BYTES(p)      so many int8 numbers from p on, as float32,
 //   TILE          the product of one tile and a few rows of activations (the only other thing that differs).
 
 typedef float PATH(v) __attribute__((vector_size(4 * LANES)));
@@ -201,6 +202,19 @@ static INLINE void PATH(turn)(float *x, const float *cosine, const float *sine, 
     }
 }
 
+// A key or a value as int8, each number so many bytes from the one before; returns its scale.
+static INLINE float PATH(narrow)(const float *x, int size, int8_t *out, size_t stride) {
+    V most = {};
+    for (int i = 0; i < size; i += LANES) {
+        V here = (V)((U)LOAD(x + i) & 0x7fffffff);
+        most = WHERE(here > most, here, most);
+    }
+    float largest = PATH(largest)(most), inverse = largest > 0 ? 127.0f / largest : 0;
+    for (int i = 0; i < size; i++)  // adding 1.5 * 2^23 rounds to the nearest whole number
+        out[i * stride] = (int8_t)(int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f);
+    return largest / 127.0f;
+}
+
 // Norms and ropes of queries and keys; keys and values go where later steps find them.
 static void PATH(remember)(const Work *work, const Layer *layer, size_t place) {
     const Model *model = work->model;
@@ -221,9 +235,14 @@ static void PATH(remember)(const Work *work, const Layer *layer, size_t place) {
             }
             if (layer->key_gain) PATH(normalise)(key, key, size, layer->key_gain, layer->key_shift, model);
             if (cosine) PATH(turn)(key, cosine, sine, size / 2);
-            size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length * size;
-            uint16_t *keys = model->keys + start + position / 16 * 16 * size + position % 16;
-            uint16_t *values = model->values + start + position * size;
+            size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length;
+            size_t own = (start + position / 16 * 16) * size + position % 16, behind = (start + position) * size;
+            if (model->key_scales) {
+                model->key_scales[start + position] = PATH(narrow)(key, size, (int8_t *)model->keys + own, 16);
+                model->value_scales[start + position] = PATH(narrow)(value, size, (int8_t *)model->values + behind, 1);
+                continue;
+            }
+            uint16_t *keys = (uint16_t *)model->keys + own, *values = (uint16_t *)model->values + behind;
             for (int i = 0; i < size; i += LANES) {
                 H half = PATH(to_half)(LOAD(key + i));
                 for (int j = 0; j < LANES; j++) keys[(size_t)(i + j) * 16] = half[j];
@@ -233,25 +252,33 @@ static void PATH(remember)(const Work *work, const Layer *layer, size_t place) {
     meet(work->team);
 }
 
-// Up to `count` (1 or QUERIES) queries of one head at the keys and values they share.
-static INLINE void PATH(attend)(const Model *model, const uint16_t *keys, const uint16_t *values, const int count,
+// As many numbers from a place on, of keys or values that are int8 (`whole`) or float16.
+static INLINE V PATH(numbers)(const void *all, size_t place, const int whole) {
+    if (whole) return BYTES((const int8_t *)all + place);
+    return HALVES((const uint16_t *)all + place);
+}
+
+// Up to `count` (1 or QUERIES) queries of one head at the keys and values they share, which begin at token `start`.
+static INLINE void PATH(attend)(const Model *model, size_t start, const int count, const int whole,
                                 const float *const *queries, const int32_t *starts, const int32_t *untils,
                                 float *scores, float *const *outs) {
     int size = model->head_dim, low = starts[0], high = untils[0];
+    size_t first = start * size;
     for (int q = 1; q < count; q++) {
         low = starts[q] < low ? starts[q] : low;
         high = untils[q] > high ? untils[q] : high;
     }
     size_t stride = (size_t)model->length;
     for (int place = low / 16 * 16; place < high; place += LANES) {
-        const uint16_t *key = keys + (size_t)(place / 16 * 16) * size + place % 16;
-        V found[QUERIES];
+        size_t key = first + (size_t)(place / 16 * 16) * size + place % 16;
+        V found[QUERIES], scale = (V){} + model->scale;
+        if (whole) scale *= LOAD(model->key_scales + start + place);
         EACH(QUERIES) for (int q = 0; q < count; q++) found[q] = (V){};
         for (int d = 0; d < size; d++) {
-            V numbers = HALVES(key + d * 16);
+            V numbers = PATH(numbers)(model->keys, key + d * 16, whole);
             EACH(QUERIES) for (int q = 0; q < count; q++) found[q] += queries[q][d] * numbers;
         }
-        EACH(QUERIES) for (int q = 0; q < count; q++) STORE(scores + q * stride + place, found[q] * model->scale);
+        EACH(QUERIES) for (int q = 0; q < count; q++) STORE(scores + q * stride + place, found[q] * scale);
     }
     float inverse[QUERIES];
     for (int q = 0; q < count; q++) {
@@ -267,7 +294,7 @@ static INLINE void PATH(attend)(const Model *model, const uint16_t *keys, const 
         for (int p = from; p < to; p += LANES) {
             V x = LOAD(score + p);
             V chance = WHERE(x > -INFINITY, PATH(exponential)(x - most), (V){});
-            STORE(score + p, chance);
+            STORE(score + p, whole ? chance * LOAD(model->value_scales + start + p) : chance);
             total += chance;
         }
         inverse[q] = 1.0f / PATH(sum)(total);
@@ -276,7 +303,8 @@ static INLINE void PATH(attend)(const Model *model, const uint16_t *keys, const 
         V left[QUERIES], right[QUERIES];
         EACH(QUERIES) for (int q = 0; q < count; q++) left[q] = right[q] = (V){};
         for (int p = low; p < high; p++) {
-            V a = HALVES(values + (size_t)p * size + d), b = HALVES(values + (size_t)p * size + d + LANES);
+            V a = PATH(numbers)(model->values, first + (size_t)p * size + d, whole);
+            V b = PATH(numbers)(model->values, first + (size_t)p * size + d + LANES, whole);
             EACH(QUERIES) for (int q = 0; q < count; q++) {
                 left[q] += scores[q * stride + p] * a;
                 right[q] += scores[q * stride + p] * b;
@@ -300,7 +328,7 @@ static void PATH(attend_all)(const Work *work, int thread, size_t place) {
             int group = unit / model->kv_heads, head = unit % model->kv_heads;
             int row = work->groups[2 * group], queries = work->groups[2 * group + 1] * shared;
             size_t slot = step->slots[row];
-            size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length * size;
+            size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length;
             for (int q = 0; q < queries; q += QUERIES) {
                 const float *asked[QUERIES];
                 float *outs[QUERIES];
@@ -312,10 +340,14 @@ static void PATH(attend_all)(const Work *work, int thread, size_t place) {
                     untils[i] = step->untils[r];
                     starts[i] = model->window && untils[i] > model->window ? untils[i] - model->window : 0;
                 }
-                if (count == 1)
-                    PATH(attend)(model, model->keys + start, model->values + start, 1, asked, starts, untils, scores, outs);
+                if (count == 1 && model->key_scales)
+                    PATH(attend)(model, start, 1, 1, asked, starts, untils, scores, outs);
+                else if (count == 1)
+                    PATH(attend)(model, start, 1, 0, asked, starts, untils, scores, outs);
+                else if (model->key_scales)
+                    PATH(attend)(model, start, QUERIES, 1, asked, starts, untils, scores, outs);
                 else
-                    PATH(attend)(model, model->keys + start, model->values + start, QUERIES, asked, starts, untils, scores, outs);
+                    PATH(attend)(model, start, QUERIES, 0, asked, starts, untils, scores, outs);
                 for (int i = 0; i < count; i++) {
                     int j = q + i;
                     Block *to = work->attended.blocks + (size_t)(row + j / shared) * work->attended.count;
