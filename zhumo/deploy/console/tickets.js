@@ -12,7 +12,8 @@ const waited = (ticket) => span(Date.now() / 1000 - ticket.time);
 export async function drawTickets(place) {
   let state = "open", chosen = null, drawn = null;
   const queue = el("ol", { class: "queue" }), stand = el("section", { class: "panel ticket" });
-  const modes = STATES.map((one) => el("button", { type: "button", class: "mode", onclick: () => { state = one; drawn = null; refresh(); } }, say(`page.desk.state.${one}`)));
+  const names = STATES.map((one) => say(`page.desk.state.${one}`));
+  const modes = STATES.map((one) => el("button", { type: "button", class: "mode", onclick: () => { state = one; drawn = null; refresh(); } }, names[STATES.indexOf(one)]));
   queue.addEventListener("keydown", (event) => {
     const stops = [...queue.querySelectorAll("button")], next = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const to = next && stops[stops.indexOf(document.activeElement) + next];
@@ -28,10 +29,11 @@ export async function drawTickets(place) {
 
   async function refresh() {
     const mine = state;
-    modes.forEach((one, index) => one.setAttribute("aria-pressed", String(STATES[index] === state)));
+    modes.forEach((one, index) => one.setAttribute("aria-pressed", String(STATES[index] === mine)));
     try {
       const { data } = await get(`v1/desk/tickets?state=${mine}&limit=100`);
       if (mine !== state) return;
+      modes.forEach((one, index) => show(one, names[index], STATES[index] === mine && data.length > 0 && ` ${data.length}`));
       // Drawn anew only where something changed, for a person may be walking through it with the keyboard.
       const now = JSON.stringify([state, chosen, data.map((one) => [one.id, one.agent, waited(one)])]);
       if (now === drawn) return;
