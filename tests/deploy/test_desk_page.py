@@ -15,6 +15,7 @@ from zhumo.support.search import foreign
 
 HOSTILE = "<img src=x onerror=alert(1)> within thirty days shoes are sent back"
 FOREIGN = foreign()["en"][0]
+SURE = "退货: 鞋子可以在三十天内退回。"  # what stands there word for word
 PAGES = {
     "returns.md": f"# Returns\n\n{HOSTILE}.\n\nLabels are kept.\n",
     "退货.md": "# 退货\n\n鞋子可以在三十天内退回。\n",
@@ -132,17 +133,17 @@ def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(p
     enter(page, "k", "talk", ".message .said")
     page.until(lambda: page.texts(".message .said") == ["We look after <b>labels</b>."])
     assert "A person has answered." in page.find(".waits").text and page.texts(".message .cited summary")
-    ask(page, "Labels are kept.")
+    ask(page, SURE)
     click(page, ".thumbs .down")
     page.until(lambda: page.find(".thumbs .down").get_attribute("aria-pressed") == "true")
 
     enter(page, "a", "quality", ".counts")
-    page.until(lambda: page.texts(".gaps .who") == ["Labels are kept.", FOREIGN], "the failure and the correction")
+    page.until(lambda: page.texts(".gaps .who") == [SURE, FOREIGN], "the failure and the correction")
     page.until(lambda: len(page.all(".plot svg")) == 3)
     assert page.js("document.querySelector('.plot .here').textContent") == "bound 3"
     assert int(page.texts(".counts dd")[0]) >= 2
     click(page, ".gaps .strong", "Accept")
-    page.until(lambda: page.texts(".gaps .who") == ["Labels are kept."])
+    page.until(lambda: page.texts(".gaps .who") == [SURE])
     click(page, ".gaps .quiet", "Write the answer")
     page.find("#words").send_keys("Labels are kept for a year.")
     click(page, "dialog .strong", "Propose")
