@@ -65,7 +65,7 @@ def manual_rows(bench: Bench) -> None:
 
 def encoder(work: Path) -> Bundle:
     """The demo's encoder, made by the five steps."""
-    made = recipe(work)
+    made = recipe()
     return load(make(made, Run.of(made, work / "runs")).step("deploy"))
 
 

@@ -348,7 +348,8 @@ def test_the_story_answers_what_was_asked(story: Story) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("recipe", sorted(SHIPPED))
 def test_recipes_that_come_with_zhumo_find_their_data_usable(recipe: str, tmp_path: Path) -> None:
-    arguments = ["prepare", recipe, "prepare.limit=1000", "--runs", str(tmp_path)]
+    yours = {"support": [f"prepare.source=documents:{ROOT / 'docs'}"]}  # all others bring their data
+    arguments = ["prepare", recipe, *yours.get(recipe, []), "prepare.limit=1000", "--runs", str(tmp_path)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
 

@@ -12,8 +12,8 @@ PACKAGE = Path(zhumo.__file__).parent
 
 # Each may import only what stands to its left; rooms of one line may not import each other unless listed in order.
 ORDER = (
-    "words", "errors", "recipe", "run", "tokenizer", "sources", "transformer", "engine", "weights", "metrics",
-    "baselines", "privacy", "tasks", "bundle", "harness", "prepare", "build", "train", "evaluate", "compare", "deploy",
+    "words", "errors", "recipe", "run", "privacy", "tokenizer", "sources", "transformer", "engine", "weights",
+    "metrics", "baselines", "tasks", "bundle", "harness", "prepare", "build", "train", "evaluate", "compare", "deploy",
     "support", "plan", "make", "doctor", "cli", "__init__", "__main__",
 )  # fmt: skip
 # baselines are handed their task as an argument: they name its type and never call a task by name.

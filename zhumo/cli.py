@@ -415,7 +415,7 @@ def _demo_support(runs: Path, port: int, check: bool, browser: Callable[[str], o
     from zhumo.support.manual import manual
 
     started = time.perf_counter()
-    result = _make(recipe(runs), runs, as_json=False)
+    result = _make(recipe(), runs, as_json=False)
     bundle = result.step("deploy")
     with _store(str(result.folder / "tickets.sqlite")) as tickets:
         app_ = _desk([bundle], manual(), None, tickets=tickets)

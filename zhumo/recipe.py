@@ -108,7 +108,8 @@ class Prepare(Section):
 
     source: SourceName = Field(
         description="A path, pypi:PACKAGE==VERSION/PATH#sha256=..., sqlite:FILE?QUERY, xlsx:FILE?SHEET, "
-        "postgres://USER@HOST/DATABASE?QUERY, hf:OWNER/NAME, or a name of the catalogue (`zhumo pull` lists it)."
+        "documents:FOLDER, postgres://USER@HOST/DATABASE?QUERY, hf:OWNER/NAME, or a name of the catalogue "
+        "(`zhumo pull` lists it)."
     )
     items: SourceName | None = Field(
         None, description="recommend: the catalogue, a second source with one row an item (id, title, category, price)."

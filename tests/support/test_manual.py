@@ -6,7 +6,7 @@ import pytest
 
 import zhumo
 from zhumo.errors import SourceError
-from zhumo.support.documents import Document, read_documents
+from zhumo.sources.documents import Document, read_documents
 from zhumo.support.manual import manual
 from zhumo.support.passages import cut
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhumo.support.documents import Document, Section
+from zhumo.sources.documents import Document, Section
 from zhumo.support.passages import Passage, cut, sentences
 
 WORDS = st.sampled_from((

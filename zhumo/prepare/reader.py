@@ -153,6 +153,8 @@ class Reader:
         entry = {"source": bad.source, "line": bad.line, "field": field, "reason": bad.reason}
         if bad.piece:
             entry["piece"] = bad.piece
+        if bad.why:
+            entry["why"] = bad.why
         self.quarantine.write(orjson.dumps({**entry, "bytes": base64.b64encode(bad.raw).decode()}) + b"\n")
 
     def close(self) -> None:

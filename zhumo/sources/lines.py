@@ -23,7 +23,8 @@ class Line(NamedTuple):
 class Bad(NamedTuple):
     """What cannot be a row: where it stood, its bytes as they were, and why (`bad.REASON` in the word lists).
 
-    piece: what is too long to be held at once comes in several, numbered from 0.
+    piece: what is too long to be held at once comes in several, numbered from 0. why: what is wrong and how it is
+    mended, where the reason alone does not say so.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Bad(NamedTuple):
     raw: bytes
     reason: str
     piece: int = 0
+    why: str = ""
 
 
 class Record(NamedTuple):

@@ -15,8 +15,10 @@ import pyarrow as pa
 
 from zhumo.errors import SourceError
 from zhumo.run import file_digest
+from zhumo.sources.documents import found
 from zhumo.sources.fetch import fetch, licence_of, local
 from zhumo.sources.lines import Bad, Encoding, Record, Text, encoding_of
+from zhumo.sources.pairs import read_pairs
 from zhumo.sources.postgres import SCHEMES, digest_postgres, read_postgres
 from zhumo.sources.readers import (
     PARQUET,
@@ -86,7 +88,8 @@ class Rows:
 def open_rows(source: Source, *, paragraphs: bool = False) -> Rows:
     """The rows of a file, folder, database, package, catalogue name, Arrow table or list of dictionaries.
 
-    A folder gives all files of a known kind below it, by name. Values of text formats stay text.
+    A folder gives all files of a known kind below it, by name; `documents:FOLDER` what its documents say, in pairs of
+    heading and text. Values of text formats stay text.
     paragraphs: a txt file gives paragraphs with their line breaks, nothing left out, instead of single lines.
 
     Raises:
@@ -103,6 +106,8 @@ def open_rows(source: Source, *, paragraphs: bool = False) -> Rows:
     if source.startswith("xlsx:"):
         file, _, sheet = source.removeprefix("xlsx:").partition("?")
         return Rows(source, None, (_workbook(source, local(file), sheet or None),))
+    if source.startswith("documents:"):
+        return Rows(source, None, _documents(source))
     if source.startswith(SCHEMES):
         return Rows(source, None, (Part(source, partial(read_postgres, source), partial(digest_postgres, source)),))
     path = fetch(source)
@@ -156,6 +161,19 @@ def _database(name: str, path: Path, query: str | None) -> Part:
 
 def _workbook(name: str, path: Path, sheet: str | None) -> Part:
     return Part(name, partial(read_xlsx, name, path, sheet), partial(file_digest, path))
+
+
+def _documents(source: str) -> tuple[Part, ...]:
+    folder = local(source.removeprefix("documents:"))
+    return tuple(
+        Part(f"{source}/{name}", partial(read_pairs, f"{source}/{name}", name, path), partial(_digest_document, path))
+        for name, path in found(folder)
+    )
+
+
+def _digest_document(path: Path | SourceError) -> str:
+    """sha256 of a document; of one that must not be opened there is none."""
+    return "" if isinstance(path, SourceError) else file_digest(path)
 
 
 def _memory(source: ArrowStream | Iterable[Mapping[str, object]]) -> Part:

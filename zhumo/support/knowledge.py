@@ -23,7 +23,7 @@ import numpy as np
 
 from zhumo.errors import SourceError, ZhumoError
 from zhumo.prepare.near import alike, grouped, likeness
-from zhumo.support.documents import KINDS, Bad, Document, content_of, document_of, found
+from zhumo.sources.documents import KINDS, Bad, Document, content_of, document_of, found
 from zhumo.support.passages import Passage, cut
 
 APPLICATION = 0x7A686D6B  # "zhmk": what kind of SQLite file this is

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zhumo.support.documents import Bad
+from zhumo.sources.documents import Bad
 from zhumo.support.knowledge import Encode, Held, Knowledge
 from zhumo.support.search import Language, Search
 

@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from zhumo.support.documents import Document
-from zhumo.support.outline import fence_after
+from zhumo.sources.documents import Document
+from zhumo.sources.outline import fence_after
 
 Span = tuple[int, int]
 LEAST = 8  # letters of a sentence that is looked for by itself

@@ -14,8 +14,8 @@ from fastapi import FastAPI, Path, Request
 from zhumo.deploy.admission import FILE_LIMIT
 from zhumo.deploy.refusals import Refusal, accepted_language
 from zhumo.deploy.served import Served
+from zhumo.sources.documents import KINDS
 from zhumo.support.agents import agent
-from zhumo.support.documents import KINDS
 from zhumo.support.knowledge import LONGEST_NAME, Encode, Held
 from zhumo.support.library import Library
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from zhumo.errors import SourceError
-from zhumo.support.outline import Section
+from zhumo.sources.outline import Section
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument

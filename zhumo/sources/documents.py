@@ -10,14 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from zhumo.errors import SourceError, ZhumoError
 from zhumo.privacy import NEVER_SHOWN, mask_all
-from zhumo.sources import Record
-from zhumo.sources.lines import Line, Text, encoding_of
+from zhumo.sources.docx import read_docx
+from zhumo.sources.html import read_html
+from zhumo.sources.lines import Line, Record, Text, encoding_of
+from zhumo.sources.outline import Outline, Section, fence_after
+from zhumo.sources.pdf import read_pdf
 from zhumo.sources.readers import Results, read_csv, read_tsv
 from zhumo.sources.workbook import read_xlsx, sheets_of
-from zhumo.support.docx import read_docx
-from zhumo.support.html import read_html
-from zhumo.support.outline import Outline, Section, fence_after
-from zhumo.support.pdf import read_pdf
 
 __all__ = ["Bad", "Document", "Section", "content_of", "document_of", "found", "read_document", "read_documents"]
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhumo.errors import ZhumoError
-from zhumo.support.documents import Bad, Document, Section, document_of, read_document, read_documents
+from zhumo.sources.documents import Bad, Document, Section, document_of, read_document, read_documents
 from zhumo.words import LANGUAGES
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -265,8 +265,8 @@ def test_styles_of_a_chinese_word_and_what_was_deleted() -> None:
 
 
 def test_word_files_that_do_harm_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zhumo.support.docx.MOST_BYTES", 1 << 20)
-    monkeypatch.setattr("zhumo.support.documents.MOST_UNPACKED", 1 << 20)
+    monkeypatch.setattr("zhumo.sources.docx.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("zhumo.sources.documents.MOST_UNPACKED", 1 << 20)
     bomb = (
         f'<!DOCTYPE x [<!ENTITY a "{"a" * 99}"><!ENTITY b "{"&a;" * 99}">]><w:document xmlns:w="{W}">&b;</w:document>'
     )

@@ -13,7 +13,7 @@ from typing import NoReturn
 from xml.parsers import expat
 
 from zhumo.errors import SourceError
-from zhumo.support.outline import Outline, Section
+from zhumo.sources.outline import Outline, Section
 
 MOST_BYTES = 128 << 20  # of one member, unpacked
 MOST_DEEP = 200  # elements in one another

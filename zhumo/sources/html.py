@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from zhumo.errors import SourceError
-from zhumo.support.outline import Outline, Section
+from zhumo.sources.outline import Outline, Section
 
 RAW = frozenset(("script", "style"))  # what stands in them is no HTML
 UNSEEN = frozenset(("nav", "template", "noscript", "svg", "iframe", "canvas", "object"))
