@@ -28,6 +28,7 @@ from zhumo.run import Run
 from zhumo.words import LANGUAGES, language, say
 
 if TYPE_CHECKING:
+    from zhumo.support.access import Access
     from zhumo.support.tickets import Tickets
 
 INTERRUPTED = 130
@@ -237,6 +238,9 @@ def serve(
     tickets: Annotated[
         str | None, typer.Option(help="Keeps what the desk says: an SQLite file, or postgresql://USER@HOST/DATABASE.")
     ] = None,
+    access: Annotated[
+        Path | None, typer.Option(help="YAML file of labels: which documents they open, and whose keys have them.")
+    ] = None,
     agents: Annotated[
         str | None, typer.Option(help="NAME,NAME: owners of keys who are agents of the desk. Default: the only one.")
     ] = None,
@@ -244,14 +248,15 @@ def serve(
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
     from zhumo.deploy.server import serve as serve_bundles
 
-    if documents is None and (tickets or agents):
-        raise typer.BadParameter("--tickets and --agents need --documents")
-    names = _agents(key_file, agents)
+    if documents is None and (tickets or agents or access):
+        raise typer.BadParameter("--tickets, --agents and --access need --documents")
+    names, seen = _agents(key_file, agents), _access(key_file, access)
     with _store(tickets) as store:
         serve_bundles(
             bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
             rate=rate, slots=slots,
-            further={} if documents is None else _desk(bundles, documents, knowledge, tickets=store, agents=names),
+            further={} if documents is None else _desk(bundles, documents, knowledge, tickets=store, agents=names,
+                                                       access=seen),
         )  # fmt: skip
 
 
@@ -270,6 +275,14 @@ def _agents(key_file: Path | None, names: str | None) -> list[str]:
     return found
 
 
+def _access(key_file: Path | None, file: Path | None) -> "Access | None":
+    """Who may see which documents, where a file says so."""
+    from zhumo.deploy.server import find_keys
+    from zhumo.support.access import read_access
+
+    return None if file is None else read_access(file, list(find_keys(key_file)) or [""])
+
+
 @contextmanager
 def _store(place: str | None) -> Iterator["Tickets | None"]:
     """Where the desk keeps what it says, if it does."""
@@ -284,7 +297,7 @@ def _store(place: str | None) -> Iterator["Tickets | None"]:
 
 def _desk(
     bundles: list[Path], documents: Path, knowledge: Path | None, *, tickets: "Tickets | None",
-    agents: Collection[str] = ("",),
+    agents: Collection[str] = ("",), access: "Access | None" = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The support desk as an app of the server: its folder read with the first bundle that makes vectors."""
     from functools import partial
@@ -303,7 +316,7 @@ def _desk(
     with Progress(console=err, transient=True) as bar:
         line = bar.add_task(say("cli.support.reading"), total=None)
         library, found = opened(
-            load(folder), documents, knowledge or folder.parent / "knowledge.sqlite",
+            load(folder), documents, knowledge or folder.parent / "knowledge.sqlite", access=access,
             progress=lambda done, files: bar.update(line, completed=done, total=files),
         )  # fmt: skip
     for problem in found.problems:

@@ -188,7 +188,7 @@ def test_what_is_said_twice_is_found_once_with_all_its_places(knowledge: Knowled
     synced = knowledge.sync(folder, Encoder(), encoder="e", access={"hr/*": ["hr"]})
     assert (synced.kept, synced.merged) == (3, 1)
     assert knowledge.known(None).passages[0].file == "b.md"
-    knowledge.sync(folder, Encoder(), encoder="e")
+    knowledge.sync(folder, Encoder(), encoder="e", access={})
     assert [(one.file, len(one.also)) for one in knowledge.known(None).passages] == [("b.md", 2), ("c.md", 0)]
 
 

@@ -131,7 +131,7 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
     def queue(state: TicketState = "open", limit: Limit = 50) -> Json:
         """Tickets, those that wait longest first."""
         agent(agents)
-        return _list([_with_texts(one, library.search) for one in tickets.tickets(state, limit)])
+        return _list([_with_texts(one, _mine(library)) for one in tickets.tickets(state, limit)])
 
     @app.get("/v1/desk/tickets/{id}")
     def ticket(id: Id) -> Json:
@@ -149,7 +149,7 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
     @app.post("/v1/desk/tickets/{id}/messages")
     def say(id: Id, ask: Say) -> Json:
         """Write to the visitor of a taken ticket, and close it if wished."""
-        passage = _passage(library.search, ask.passage) if ask.passage else None
+        passage = _passage(_mine(library), ask.passage) if ask.passage else None
         if not tickets.say(id, agent(agents), ask.text, passage, close=ask.close):
             raise Refusal(409, "ticket_state", state=_ticket(id)["state"])
         return _ticket(id)
@@ -158,13 +158,13 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
     def corrections(state: CorrectionState = "proposed", limit: Limit = 50) -> Json:
         """Corrections, the oldest first."""
         agent(agents)
-        return _list([_with_text(one, library.search) for one in tickets.corrections(state, limit)])
+        return _list([_with_text(one, _mine(library)) for one in tickets.corrections(state, limit)])
 
     @app.post("/v1/desk/corrections")
     def correct(ask: Correct) -> Json:
         """Propose the right answer to a question."""
         name = agent(agents)
-        passage = _passage(library.search, ask.passage) if ask.passage else None
+        passage = _passage(_mine(library), ask.passage) if ask.passage else None
         return {"object": "desk.correction", **tickets.propose(ask.question.strip(), name, passage, ask.text)}
 
     @app.post("/v1/desk/corrections/{id}")
@@ -179,7 +179,7 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
     async def find(q: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Json:
         """The passages nearest to a question, and how sure the desk is of it."""
         agent(agents)
-        search = library.search
+        search = await asyncio.to_thread(_mine, library)
         [vector] = await encode([q])
         hits = await asyncio.to_thread(search.find, q, vector, SUGGESTED)
         sureness = search.sureness(q, vector) if hits else None
@@ -189,7 +189,7 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
     def how() -> Json:
         """How the desk does."""
         agent(agents)
-        found, search = quality(tickets), library.search
+        found, search = quality(tickets), _mine(library)
         return {"object": "desk.quality", **found, "failures": [_with_texts(one, search) for one in found["failures"]]}
 
     @app.get("/v1/desk/gaps")
@@ -210,7 +210,7 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
         found = tickets.ticket(id_)
         if found is None:
             raise Refusal(404, "no_ticket")
-        return {"object": "desk.ticket", **_with_texts(found, library.search)}
+        return {"object": "desk.ticket", **_with_texts(found, _mine(library))}
 
 
 def quoted(citation: Citation) -> Json:
@@ -218,6 +218,11 @@ def quoted(citation: Citation) -> Json:
     passage = citation.passage
     return {**place_of(passage), "text": passage.text, "start": citation.start, "end": citation.end,
             "also": [file for file, _ in passage.also]}  # fmt: skip
+
+
+def _mine(library: Library) -> Search:
+    """What whoever asks may see."""
+    return library.search_of(CALLER.get().name)
 
 
 def _list(data: list[Json]) -> Json:

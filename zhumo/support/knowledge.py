@@ -27,15 +27,16 @@ from zhumo.sources.documents import KINDS, Bad, Document, content_of, document_o
 from zhumo.support.passages import Passage, cut
 
 APPLICATION = 0x7A686D6B  # "zhmk": what kind of SQLite file this is
-FORMAT = 3  # of the tables, and of how documents are read and cut: another one means to begin anew
+FORMAT = 4  # of the tables, and of how documents are read and cut: another one means to begin anew
 AT_ONCE = 64  # texts for the encoder
 ALIKE = 0.9  # of their runs of five letters, from which on two passages say the same
 WAIT = 10.0  # seconds for another program that holds the file
 LONGEST_NAME = 255  # bytes
 FLOAT = 4  # bytes
 TABLES = """
-CREATE TABLE state (version INTEGER NOT NULL, merged INTEGER NOT NULL, purged INTEGER NOT NULL, encoder TEXT);
-INSERT INTO state VALUES (0, 0, 1, NULL);
+CREATE TABLE state (version INTEGER NOT NULL, merged INTEGER NOT NULL, purged INTEGER NOT NULL, encoder TEXT,
+    access TEXT NOT NULL);
+INSERT INTO state VALUES (0, 0, 1, NULL, '{}');
 CREATE TABLE files (
     path TEXT PRIMARY KEY, digest TEXT NOT NULL, title TEXT NOT NULL, labels TEXT NOT NULL, uploaded INTEGER NOT NULL,
     read REAL NOT NULL
@@ -132,16 +133,21 @@ class Knowledge:
         encode: texts to vectors of length 1, (texts, width) float32. encoder: its name; under another one all passages
         are encoded again, in one step at the end of which the new vectors replace the old. access: which labels open
         the files whose path fits a pattern (`hr/*`, in which * is any letters); where several fit, one label of each
-        is needed. progress: files done, files.
+        is needed; None: what was said the last time. progress: files done, files.
 
         Raises:
             SourceError: there is no such folder; a pattern fits no file; the vectors are not what they should be.
         """
         files = list(found(folder))
-        labels = {name: _labels(name, access or {}) for name, _ in files}
-        for glob in access or {}:
+        said = json.loads(self._state("access"))
+        access = said if access is None else {glob: list(own) for glob, own in access.items()}
+        labels = {name: _labels(name, access) for name, _ in files}
+        for glob in access:
             if not any(fnmatchcase(name, glob) for name in labels):
                 raise SourceError("support.access", glob=glob, folder=folder)
+        if access != said:
+            with self._writing() as base:
+                base.execute("UPDATE state SET access = ?", (json.dumps(access),))
         known = self._known()
         gone = [path for path, file in known.items() if not file.uploaded and path not in labels]
         for name in gone:

@@ -16,7 +16,8 @@ class Library:
     """What a desk knows, in memory and in its file. Many threads may use one.
 
     encoder: what tells the one apart that made the vectors; outside: the vectors it gives `foreign()`; problems: files
-    of the folder that could not be read. search: what is known now; files: where it is from.
+    of the folder that could not be read; owners: the labels of those owners of keys who have any. search: what is known
+    now to those who have none; files: where all that is known is from.
 
     Raises:
         SourceError: the file cannot be had; from every method.
@@ -26,12 +27,29 @@ class Library:
     files: Sequence[Held]
 
     def __init__(
-        self, file: Path, encoder: str, outside: Mapping[Language, np.ndarray], problems: Sequence[Bad] = ()
-    ) -> None:
+        self, file: Path, encoder: str, outside: Mapping[Language, np.ndarray], problems: Sequence[Bad] = (),
+        owners: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:  # fmt: skip
         self.file, self.encoder, self.outside, self.problems = file, encoder, outside, problems
+        self.owners = owners or {}
         self._lock = threading.Lock()
+        self._labelled: dict[frozenset[str], tuple[Search, Search]] = {}  # what was known to all then, and to these
         with closing(Knowledge(file)) as knowledge:
             self._open(knowledge)
+
+    def search_of(self, owner: str) -> Search:
+        """What the owner of a key may see, and nothing else is in it. It is read when somebody first asks."""
+        labels = self.owners.get(owner)
+        if not labels:
+            return self.search
+        base, own = self._labelled.get(labels, (None, self.search))
+        if base is not self.search:
+            with self._lock, closing(Knowledge(self.file)) as knowledge:
+                base, own = self._labelled.get(labels, (None, self.search))
+                if base is not self.search:  # nobody else did it meanwhile
+                    base, own = self.search, Search(knowledge.known(labels), self.outside)
+                    self._labelled[labels] = base, own
+        return own
 
     def add(self, name: str, content: bytes, encode: Encode) -> Held:
         """Take an upload in, instead of an earlier one of that name. encode: makes vectors of passages.

@@ -1,7 +1,7 @@
 """A folder of documents becomes what a desk knows: read, cut, made into vectors, and held in memory."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ import numpy as np
 
 from zhumo.bundle import Bundle
 from zhumo.errors import ModelError
+from zhumo.support.access import Access
 from zhumo.support.knowledge import Encode, Knowledge, Synced
 from zhumo.support.library import Library
 from zhumo.support.search import foreign
@@ -17,12 +18,13 @@ from zhumo.tasks.embed import Embed
 
 
 def opened(
-    bundle: Bundle, documents: Path, file: Path, *, access: Mapping[str, Sequence[str]] | None = None,
+    bundle: Bundle, documents: Path, file: Path, *, access: Access | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[Library, Synced]:  # fmt: skip
-    """Bring the knowledge in `file` up to date with a folder, and open it for those without labels.
+    """Bring the knowledge in `file` up to date with a folder, and open it.
 
-    bundle: an embed bundle; one with other weights makes all vectors again. progress: files done, files.
+    bundle: an embed bundle; one with other weights makes all vectors again. access: who may see what; None: of the
+    documents what was said the last time, and nobody has labels. progress: files done, files.
 
     Raises:
         ModelError: the bundle makes no vectors.
@@ -30,10 +32,10 @@ def opened(
     """
     with closing(Knowledge(file)) as knowledge:
         found = knowledge.sync(documents, encoder_of(bundle, "match_prefix"), encoder=(encoder := _identity(bundle)),
-                               access=access, progress=progress)  # fmt: skip
+                               access=access.documents if access else None, progress=progress)  # fmt: skip
     encode = encoder_of(bundle)
     outside = {language: encode(questions) for language, questions in foreign().items()}
-    return Library(file, encoder, outside, found.problems), found
+    return Library(file, encoder, outside, found.problems, access.owners if access else None), found
 
 
 def _identity(bundle: Bundle) -> str:

@@ -60,7 +60,7 @@ def add_desk(
     @app.get("/v1/desk")
     async def desk() -> dict[str, Any]:
         """What the desk knows, and how sure it is before it answers."""
-        search = library.search
+        search = await asyncio.to_thread(library.search_of, CALLER.get().name)
         return {
             "object": "desk", "model": encoder, "passages": search.size, "files": search.files, "sure": SURE,
             "kept": tickets is not None, "agent": CALLER.get().name in agents,
@@ -70,7 +70,7 @@ def add_desk(
     async def replies(ask: AskDesk) -> dict[str, Any]:
         """The company's own words for a question, or a hand-over to a person."""
         asked = readings(ask.questions)
-        search = library.search
+        search = await asyncio.to_thread(library.search_of, CALLER.get().name)
         said = await asyncio.to_thread(reply, search, asked, await encode(asked), ask.sure)
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
