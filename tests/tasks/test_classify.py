@@ -15,7 +15,7 @@ from torch import nn
 
 from zhumo.errors import DataError
 from zhumo.tasks import Answer, Row
-from zhumo.tasks.classify import Classify, best_threshold, temperature
+from zhumo.tasks.classify import Classify, best_threshold, energy, temperature
 from zhumo.tasks.examples import collate
 from zhumo.tokenizer import learn_bpe
 from zhumo.transformer import Config, Transformer, initialise
@@ -195,6 +195,30 @@ def test_a_label_never_trained_on_is_wrong_and_said(shared: Path) -> None:
     assert task.encode(row) == []
     measures = _measured(task, task.answer(_model(task), [row]), [row])
     assert (measures["accuracy"], measures["unseen_labels"]) == (0, 1)
+
+
+def test_what_belongs_to_no_label_is_less_familiar(shared: Path) -> None:
+    """Questions of other intents of the same bank; the known ones lie below a level as often as it says."""
+    rows, known = _intents(shared, "train"), _intents(shared, "test")
+    with gzip.open(shared / "clinc150" / "test.jsonl.gz", "rt", encoding="utf-8") as lines:
+        strange = [row for row in map(json.loads, lines) if row["label"] == "oos"][::10]
+    task = _task(rows)
+    model = _model(task)
+    assert "familiar" not in task.answer(model, known)[0]
+    _fit(task, model, rows, 150)
+    task.calibrate(model, known[::2])
+    asked = known[1::2] + strange
+    answers = task.answer(model, asked)
+    measures = _measured(task, answers, asked)
+    assert measures["unseen_auc"] > 0.9 and measures["unseen_labels"] == len(strange) / len(asked)
+    below = np.mean([answer["familiar"] < 0.2 for answer in answers[: len(known[1::2])]])
+    assert 0.1 < below < 0.3
+    assert "unseen_auc" not in _measured(task, answers[:3], asked[:3])
+
+
+def test_energy_is_the_logarithm_of_the_sum() -> None:
+    logits = np.array([[1.0, 2.0, 3.0], [900.0, 900.0, -900.0]])
+    assert energy(logits) == pytest.approx([math.log(math.e + math.e**2 + math.e**3), 900 + math.log(2)])
 
 
 def test_one_label_is_nothing_to_learn() -> None:

@@ -49,6 +49,14 @@ def _auc(pairs: np.ndarray) -> float:
     return float(below.mean() / 2 / len(negative))  # a tie counts half
 
 
+def unseen_auc(familiar: Sequence[float | None], seen: Sequence[bool]) -> list[Measure]:
+    """Chance that a row of a label that training saw is more familiar than one of a label it never saw; empty unless
+    there are both, or where an answer does not say how familiar its row is."""
+    if all(seen) or not any(seen) or None in familiar:
+        return []
+    return [Measure("unseen_auc", np.array(list(zip(familiar, seen, strict=True)), dtype=float), _auc)]
+
+
 def log_loss(scores: np.ndarray, truth: Sequence[str], labels: Sequence[str]) -> Measure:
     """Mean -ln of the probability given to the true label; scores: (rows, labels)."""
     index = {label: place for place, label in enumerate(labels)}

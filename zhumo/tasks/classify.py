@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from zhumo.baselines.classify import Linear, majority, tfidf
 from zhumo.errors import DataError
 from zhumo.metrics import calibration
-from zhumo.metrics.classify import accuracy, auc, exact_match, log_loss, macro_f1, micro_f1, unseen
+from zhumo.metrics.classify import accuracy, auc, exact_match, log_loss, macro_f1, micro_f1, unseen, unseen_auc
 from zhumo.metrics.measure import Measure
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import Batch, Example, batches, collate
@@ -28,14 +28,16 @@ from zhumo.transformer import Transformer
 ANSWERED_AT_ONCE = 64  # texts in one pass of the model
 COUNTED_ON = 100_000  # texts are plenty for the linear model
 WEIGHTS = np.arange(11) / 10
+LEVELS = np.arange(101) / 100  # of how familiar validation rows are
 LINEAR = ("buckets", "rarity", "weights", "bias")
 
 
 class Classify(Task):
     """Text in, label out. Labels that are lists in the training rows make it multi-label.
 
-    state: `labels` sorted, `multi`; from calibration `weight`, `temperature`, `threshold`, and `alone`, the temperature
-    of the Transformer by itself; from the start weights `pooling` and the `prefix` their texts were trained with.
+    state: `labels` sorted, `multi`; from calibration `weight`, `temperature`, `threshold`, `alone`, the temperature of
+    the Transformer by itself, and `familiar`, the quantiles of its energies; from the start weights `pooling` and the
+    `prefix` their texts were trained with.
     arrays: `linear.*`, the linear model.
     """
 
@@ -119,7 +121,8 @@ class Classify(Task):
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
         """The weight of the Transformer with the least log-loss; temperature scaling (Guo et al. 2017) of it alone and
-        of both; and the threshold of best micro-F1 where a text may carry several labels."""
+        of both; the threshold of best micro-F1 where a text may carry several labels, and where it carries one how
+        familiar known texts are."""
         known = [row for row in rows if self.encode(row)]
         if not known:
             return
@@ -137,6 +140,8 @@ class Classify(Task):
         self.state["temperature"] = temperature(logits, truth, self._probabilities)
         if self.multi:
             self.state["threshold"] = best_threshold(self._probabilities(logits / self.state["temperature"]), truth)
+        else:
+            self.state["familiar"] = np.quantile(energy(ours), LEVELS).tolist()
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
         """The Transformer alone; the linear model alone stands among the baselines."""
@@ -144,13 +149,22 @@ class Classify(Task):
         return {"transformer": [self._say(row) for row in scores]}
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
-        """The label, or the labels above the threshold, and the probability of every label, most likely first."""
+        """The label, or the labels above the threshold, and the probability of every label, most likely first.
+
+        Of a text with one label also how `familiar` it is: the share of validation rows that are less so. Of texts that
+        belong to one of the labels, five in a hundred lie below .05; most that belong to none do.
+        """
         if not rows:
             return []
-        logits, weight = self._scores(model, rows) / self.state.get("alone", 1.0), self.state.get("weight", 1.0)
+        scores, weight = self._scores(model, rows), self.state.get("weight", 1.0)
+        logits = scores / self.state.get("alone", 1.0)
         if weight < 1:
             logits = _blend(logits, self._linear.logits([row["text"] for row in rows]), weight)
-        return [self._say(row) for row in self._probabilities(logits / self.state.get("temperature", 1.0))]
+        said = [self._say(row) for row in self._probabilities(logits / self.state.get("temperature", 1.0))]
+        if "familiar" not in self.state:
+            return said
+        familiar = np.interp(energy(scores), self.state["familiar"], LEVELS).tolist()
+        return [{**answer, "familiar": share} for answer, share in zip(said, familiar, strict=True)]
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
         """Accuracy, F1, log-loss, calibration and what abstention buys; a label never trained on counts as wrong."""
@@ -170,6 +184,7 @@ class Classify(Task):
             calibration.expected_error(scores.max(1), right),
             calibration.error_at(scores.max(1), right, 0.8),
             *unseen([{label} for label in truth], self.labels),
+            *unseen_auc([answer.get("familiar") for answer in answers], [label in self.labels for label in truth]),
         ]
 
     @property
@@ -246,6 +261,14 @@ class LabelHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width) -> (batch, labels)."""
         return F.linear(x * self.GAIN, self.weight, self.bias * self.GAIN)
+
+
+def energy(logits: np.ndarray) -> np.ndarray:
+    """How much speaks for any label at all, (rows, labels) to (rows,): the logarithm of the sum of exponentials, from
+    which softmax takes what is the same for all labels away (Liu et al. 2020)."""
+    most = logits.max(axis=1)
+    summed: np.ndarray = most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
+    return summed
 
 
 def _blend(ours: np.ndarray, theirs: np.ndarray, weight: float) -> np.ndarray:
