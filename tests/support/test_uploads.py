@@ -12,6 +12,7 @@ from zhumo.bundle import Bundle
 from zhumo.deploy.admission import BODY_LIMIT, FILE_LIMIT
 from zhumo.deploy.mount import create_app
 from zhumo.support import uploads
+from zhumo.support.access import Access
 from zhumo.support.knowledge import Knowledge
 from zhumo.support.opening import encoder_of, opened
 from zhumo.support.routes import add_desk
@@ -116,6 +117,21 @@ def test_only_agents_may(bundle: Bundle, root: Path) -> None:
             refused = client.request(method, f"/v1/desk/documents{path}", content=b"Some words.")
             assert refused.status_code == 403 and refused.json()["error"]["code"] == "not_an_agent"
     assert [one.path for one in library.files] == ["returns.md"]
+
+
+def test_an_agent_sees_documents_of_no_other_label(bundle: Bundle, root: Path) -> None:
+    (root / "pages" / "wages.md").write_text("# Wages\n\nThey are paid on Fridays.\n", encoding="utf-8")
+    access = Access({"wages.md": ["hr"]}, {"anna": frozenset(["hr"])})
+    library, _ = opened(bundle, root / "pages", root / "knowledge.sqlite", access=access)
+    desk = partial(add_desk, encoder="e", library=library, agents=["anna", "bo"])
+    app = create_app({"e": bundle}, {"anna": "a", "bo": "b"}, further={"desk": desk})
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        seen = {
+            key: client.get("/v1/desk/documents", headers={"Authorization": f"Bearer {key}"}).json() for key in "ab"
+        }
+    assert {key: [one["file"] for one in told["data"]] for key, told in seen.items()} == {
+        "a": ["returns.md", "wages.md"], "b": ["returns.md"],
+    }  # fmt: skip
 
 
 def test_nobody_uploads_without_a_key(client: TestClient) -> None:

@@ -35,12 +35,13 @@ def add_documents(
 
     @app.get("/v1/desk/documents")
     async def documents(request: Request) -> dict[str, Any]:
-        """Every document that is answered from, and those of the folder that could not be read, with why."""
-        agent(agents)
+        """Every document that the agent is answered from, and those of the folder that could not be read, with why."""
+        search = await asyncio.to_thread(library.search_of, agent(agents))
+        seen = {file for one in search.passages for file in (one.file, *(other for other, _ in one.also))}
         language = accepted_language(request.scope["headers"])
         bad = [{"file": one.path, "problem": one.error.say(language)} for one in library.problems]
-        return {"object": "list", "data": list(map(_shown, library.files)), "problems": bad, "kinds": list(KINDS),
-                "most_bytes": FILE_LIMIT}  # fmt: skip
+        return {"object": "list", "data": [_shown(one) for one in library.files if one.path in seen], "problems": bad,
+                "kinds": list(KINDS), "most_bytes": FILE_LIMIT}  # fmt: skip
 
     @app.put("/v1/desk/documents/{name}", openapi_extra=FILE)
     async def upload(name: Name, request: Request) -> dict[str, Any]:

@@ -5,6 +5,8 @@ import { drawWrong } from "./correct.js";
 import { el, problem, show } from "./dom.js";
 import { count, moment, say } from "./words.js";
 
+const MOST = 50; // gaps shown
+
 export async function drawKnowledge(place, about) {
   const list = el("div"), gaps = el("div");
   const tell = el("ul", { class: "told", "aria-live": "polite" });
@@ -52,6 +54,7 @@ export async function drawKnowledge(place, about) {
     // The second click means it: what is deleted is gone from the disk.
     if (!button.classList.contains("sure-of-it")) {
       button.classList.add("sure-of-it");
+      button.addEventListener("blur", refresh, { once: true });
       return show(button, say("page.desk.delete.really"));
     }
     try {
@@ -64,7 +67,7 @@ export async function drawKnowledge(place, about) {
     if (!about.kept) return show(gaps, el("p", { class: "soft empty" }, say("page.desk.not_kept")));
     try {
       const { data } = await get("v1/desk/gaps");
-      show(gaps, data.length ? el("ol", { class: "gaps" }, data.map(drawGap)) : el("p", { class: "soft empty" }, say("page.desk.gaps.none")));
+      show(gaps, data.length ? el("ol", { class: "gaps" }, data.slice(0, MOST).map(drawGap)) : el("p", { class: "soft empty" }, say("page.desk.gaps.none")));
     } catch (error) { show(gaps, problem(error, missing)); }
   }
 

@@ -2,15 +2,15 @@
 
 import { get, post } from "./api.js";
 import { drawWrong } from "./correct.js";
-import { el, problem, show } from "./dom.js";
+import { el, often, problem, show } from "./dom.js";
 import { drawPassage, placeOf } from "./passage.js";
 import { curve, trend } from "./plot.js";
-import { count, figure, moment, percent, say } from "./words.js";
+import { count, figure, language, moment, percent, say } from "./words.js";
 
-export async function drawQuality(place) {
-  const how = el("div", { class: "column" }), corrections = el("section", { class: "panel" });
-  show(place, el("div", { class: "column" }, how, corrections));
-  await Promise.all([drawHow(how), drawCorrections(corrections)]);
+export async function drawQuality(place, about) {
+  const how = el("div", { class: "column" }), corrections = el("section", { class: "panel" }), wheel = el("section", { class: "panel wheel" });
+  show(place, el("div", { class: "column" }, how, el("div", { class: "two even" }, corrections, wheel)));
+  await Promise.all([drawHow(how), drawCorrections(corrections), drawWheel(wheel, about)]);
 }
 
 async function drawHow(place) {
@@ -66,4 +66,46 @@ async function drawCorrections(place) {
       el("p", { class: "soft small" }, [one.agent, moment(one.time)].filter(Boolean).join(" · ")),
       el("p", { class: "line" }, el("button", { type: "button", class: "strong", onclick: () => review(one, "accepted") }, say("page.desk.accept")), el("button", { type: "button", onclick: () => review(one, "refused") }, say("page.desk.refuse")))))) : el("p", { class: "soft empty" }, say("page.desk.corrections.none")));
   } catch (error) { show(place, heading, problem(error, () => drawCorrections(place))); }
+}
+
+// What serves, what stood before it, and the last trial with its gate's words; asked again while one is under way.
+async function drawWheel(place, about) {
+  const heading = el("h2", {}, say("page.desk.wheel")), wrong = el("div"), inside = el("div");
+  show(place, heading, el("p", { class: "soft small" }, say("page.desk.wheel.about")), wrong, inside);
+  let drawn = null;
+  const version = (number) => (number ? say("page.desk.wheel.version", { number }) : say("page.desk.wheel.made"));
+
+  function draw(found) {
+    const now = JSON.stringify(found);
+    if (now === drawn) return;
+    drawn = now;
+    const { trial } = found, act = (name, may, strong) => el("button", { type: "button", class: strong ? "strong" : "", disabled: !may, onclick: () => turn(name) }, say(`page.desk.wheel.${name}`));
+    show(inside, el("dl", {}, el("div", {}, el("dt", {}, say("page.desk.wheel.serves")), el("dd", {}, version(found.serves))), found.before !== null && el("div", {}, el("dt", {}, say("page.desk.wheel.before")), el("dd", {}, version(found.before)))),
+      trial && el("div", { class: trial.passes ? "trial passed" : "trial" }, el("h3", {}, say("page.desk.wheel.trial", { number: trial.trial })), el("p", {}, trial.said[language]),
+        el("p", { class: "soft small" }, say("page.desk.wheel.learned", { learned: count(trial.learned), time: moment(Date.parse(trial.ended) / 1000) }))),
+      found.problem && el("p", { class: "wrong small" }, found.problem), found.running && el("p", { class: "waits taken small", role: "status" }, say("page.desk.wheel.running")),
+      el("p", { class: "line" }, act("improve", !found.running, !found.promotes), act("promote", found.promotes && !found.running, found.promotes), act("rollback", found.before !== null && !found.running)));
+  }
+
+  async function turn(name) {
+    inside.querySelectorAll("button").forEach((one) => { one.disabled = true; });
+    try {
+      show(wrong);
+      draw(await post(`v1/desk/${name}`, {}));
+    } catch (error) { show(wrong, problem(error)); }
+    drawn = null;
+    await look();
+  }
+
+  async function look() {
+    try {
+      draw(await get("v1/desk/models"));
+    } catch (error) {
+      drawn = null;
+      show(inside, problem(error, look));
+    }
+  }
+
+  if (about.improves) often(place, look);
+  else show(inside, el("p", { class: "soft empty" }, say("page.desk.wheel.none")));
 }
