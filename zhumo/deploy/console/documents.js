@@ -1,6 +1,6 @@
 // Knowledge: the documents answered from, uploads, and what visitors ask that none of them answers.
 
-import { get, put, remove } from "./api.js";
+import { Failure, get, put, remove } from "./api.js";
 import { drawWrong } from "./correct.js";
 import { el, problem, show } from "./dom.js";
 import { count, moment, say } from "./words.js";
@@ -17,13 +17,15 @@ export async function drawKnowledge(place, about) {
   drop.addEventListener("drop", (event) => { event.preventDefault(); upload([...event.dataTransfer.files]); });
   show(place, el("div", { class: "knowledge" }, el("section", { class: "panel" }, el("h2", {}, say("page.desk.documents")), pick, drop, tell, list),
     el("section", { class: "panel" }, el("h2", {}, say("page.desk.gaps")), el("p", { class: "soft small" }, say("page.desk.gaps.about")), gaps)));
+  let most = Infinity;
   await Promise.all([refresh(), missing()]);
 
   async function refresh() {
     try {
       const told = await get("v1/desk/documents");
+      most = told.most_bytes;
       pick.accept = told.kinds.join(",");
-      show(drop.lastChild, say("page.desk.drop.about", { kinds: told.kinds.map((kind) => kind.slice(1)).join(", "), most: Math.round(told.most_bytes / 1e6) }));
+      show(drop.lastChild, say("page.desk.drop.about", { kinds: told.kinds.map((kind) => kind.slice(1)).join(", "), most: most / 1e6 }));
       const problems = told.problems.map((bad) => el("li", {}, el("p", { class: "name" }, bad.file), el("p", { class: "wrong small" }, bad.problem)));
       show(list, el("ul", { class: "documents" }, problems, told.data.map(drawOne)), !told.data.length && !problems.length && el("p", { class: "soft empty" }, say("page.desk.documents.none")));
     } catch (error) { show(list, problem(error, refresh)); }
@@ -40,6 +42,8 @@ export async function drawKnowledge(place, about) {
       const line = el("li", { class: "small soft" }, say("page.desk.reading", { file: file.name }));
       tell.append(line);
       try {
+        // A server that refuses a body half-way looks like one that is gone.
+        if (file.size > most) throw new Failure(413, say("page.desk.too_large", { file: file.name, most: most / 1e6 }));
         const made = await put(`v1/desk/documents/${encodeURIComponent(file.name)}`, file);
         show(line, say("page.desk.read", { file: made.file, passages: count(made.passages) }));
       } catch (error) {

@@ -65,6 +65,7 @@ export async function drawTickets(place) {
     drawn = null;
     refresh();
     drawTicket(stand, ticket, changed);
+    stand.querySelector("#answer")?.focus();
   }
 }
 
