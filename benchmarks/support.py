@@ -14,9 +14,11 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bank import accept, bank
 from benchmarks.harness import Bench, shared
 from benchmarks.redaction import beside, put, shares_of
 from zhumo.baselines.retrieval import Bm25
@@ -27,8 +29,11 @@ from zhumo.privacy import find
 from zhumo.run import Run
 from zhumo.support.demo import recipe
 from zhumo.support.exam import answered, found, found_by_words, questions
+from zhumo.support.improve import improve
 from zhumo.support.manual import manual
 from zhumo.support.opening import encoder_of, opened
+from zhumo.support.tickets import Tickets
+from zhumo.support.versions import Versions
 
 MANUAL = ("manual.minutes", "manual.recall@5", "manual.over_bm25", "manual.answered", "manual.handed_over",
           "noise.crosswoz", "noise.kdconv")  # fmt: skip
@@ -61,6 +66,29 @@ def manual_rows(bench: Bench) -> None:
     for name in ("crosswoz", "kdconv"):
         wrong = answered(search, encode, some(name, NOISE))
         bench.row(f"noise.{name}", float(wrong.mean()), note=f"share of {NOISE} users' turns that are answered")
+
+
+def flywheel_rows(bench: Bench) -> None:
+    """Two hundred corrections of a bank's desk: what they lift and cost, and whether poisoned ones are let in."""
+    with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as work:
+        desk, trials = bank(Path(work), shared()), {}
+        for poison in ("", "scattered", "swapped"):
+            with closing(Tickets(f"{work}/tickets-{poison}.sqlite")) as tickets:
+                accept(tickets, desk.corrections(poison=poison))
+                began, versions = time.perf_counter(), Versions(desk.bundle)
+                trials[poison] = improve(versions, desk.documents, desk.knowledge, tickets, questions(desk.earlier))
+                seconds = time.perf_counter() - began
+            if not poison:
+                bench.row("flywheel.minutes", seconds / 60, " min", note="from accepted corrections to the gate's word")
+    good, poisoned = trials[""], [trials["scattered"], trials["swapped"]]
+    for name in ("frozen", "earlier"):
+        found = good["questions"][name]
+        apart, old, new = found["difference"], found["old"]["value"], found["new"]["value"]
+        bench.row(f"flywheel.{name}", apart["value"], low=apart["low"], high=apart["high"], peer="what serves",
+                  peer_value=old, note=f"recall@1 of {found['n']} questions {old:.3f} -> {new:.3f}, p "
+                  f"{found['p']:.3f}; {good['learned']} corrections learned, tiny encoder from nothing")  # fmt: skip
+    bench.row("flywheel.poison", float(sum(not one["passes"] for one in poisoned)), note="of 2 batches refused: "
+              + "; ".join(one["said"]["en"] for one in poisoned))  # fmt: skip
 
 
 def encoder(work: Path) -> Bundle:
@@ -161,6 +189,7 @@ def redaction_rows(bench: Bench) -> None:
 LEADING: Mapping[str, Callable[[Bench], None]] = {
     **dict.fromkeys(("redaction.recall", "redaction.false_alarms"), redaction_rows),
     **dict.fromkeys(MANUAL, manual_rows),
+    **dict.fromkeys(("flywheel.minutes", "flywheel.frozen", "flywheel.earlier", "flywheel.poison"), flywheel_rows),
     "xquad.en.recall@1": paragraphs("xquad", "en"),
     "xquad.zh.recall@1": paragraphs("xquad", "zh"),
     "cmrc2018.dev.recall@1": paragraphs("cmrc2018", "dev"),

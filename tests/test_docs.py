@@ -232,6 +232,10 @@ def lay_out(folder: Path, shared: Path) -> None:
     for name, rows in (("visitors", visits), ("tickets", tickets), ("replies", replies)):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    for page in PAGES:
+        for content in (content for language, content in blocks(page) if language == "json"):
+            if content.startswith('{"question": '):
+                (folder / "earlier.jsonl").write_text(content, encoding="utf-8")
     handbook = folder / "handbook"
     (handbook / "hr").mkdir(parents=True)
     for name in ("train.md", "train.zh-CN.md"):

@@ -14,7 +14,7 @@ PACKAGE = Path(zhumo.__file__).parent
 ORDER = (
     "words", "errors", "recipe", "run", "privacy", "tokenizer", "sources", "transformer", "engine", "weights",
     "metrics", "baselines", "tasks", "bundle", "harness", "prepare", "build", "train", "evaluate", "compare", "deploy",
-    "support", "plan", "make", "doctor", "cli", "__init__", "__main__",
+    "make", "support", "plan", "doctor", "cli", "__init__", "__main__",
 )  # fmt: skip
 # baselines are handed their task as an argument: they name its type and never call a task by name.
 TYPES_ONLY = {("baselines", "tasks")}

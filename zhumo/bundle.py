@@ -66,13 +66,14 @@ def load(folder: str | Path, *, bits: int | None = None) -> Bundle:
     task = load_task(folder) if (folder / "task.json").is_file() else None
     weights = read_weights(folder)
     model = assemble(weights, task).eval()
-    bits = _bits(folder) if bits is None else bits
+    bits = bits_of(folder) if bits is None else bits
     if bits != FULL and task is not None and task.reads and library() is not None and computes(model.config):
         model = NativeEncoder(model).eval()
     return Bundle(model, weights.family, task.tokenizer if task else weights.tokenizer, task, folder)
 
 
-def _bits(folder: Path) -> int:
+def bits_of(folder: Path) -> int:
+    """Of the weights that a bundle was made to be served in."""
     facts = folder / "run.json"
     bits: int = read_json(facts).get("bits", FULL) if facts.is_file() else FULL
     return bits

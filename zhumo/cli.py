@@ -10,7 +10,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +29,6 @@ from zhumo.words import LANGUAGES, language, say
 
 if TYPE_CHECKING:
     from zhumo.support.access import Access
-    from zhumo.support.tickets import Tickets
 
 INTERRUPTED = 130
 # What the machine refuses.
@@ -48,6 +47,9 @@ RecipePath = Annotated[str, typer.Argument(help="A recipe file, or the name of o
 Overrides = Annotated[list[str] | None, typer.Argument(help="SECTION.KEY=VALUE, e.g. train.lr=3e-4.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder in which runs are made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+Questions = Annotated[
+    Path | None, typer.Option(help="Earlier questions with their gold, which an improved encoder must not be worse on.")
+]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")]
 
 
@@ -244,19 +246,23 @@ def serve(
     agents: Annotated[
         str | None, typer.Option(help="NAME,NAME: owners of keys who are agents of the desk. Default: the only one.")
     ] = None,
+    questions: Questions = None,
 ) -> None:
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
     from zhumo.deploy.server import serve as serve_bundles
 
-    if documents is None and (tickets or agents or access):
-        raise typer.BadParameter("--tickets, --agents and --access need --documents")
-    names, seen = _agents(key_file, agents), _access(key_file, access)
-    with _store(tickets) as store:
+    if (documents is None and (tickets or agents or access)) or (questions and not tickets):
+        raise typer.BadParameter("--tickets, --agents and --access need --documents, and --questions needs --tickets")
+    with ExitStack() as held:
+        further: dict[str, Any] = {}
+        if documents is not None:
+            names, seen = _agents(key_file, agents), _access(key_file, access)
+            bundles, further = held.enter_context(
+                _desk(bundles, documents, knowledge, place=tickets, agents=names, access=seen, questions=questions)
+            )
         serve_bundles(
             bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
-            rate=rate, slots=slots,
-            further={} if documents is None else _desk(bundles, documents, knowledge, tickets=store, agents=names,
-                                                       access=seen),
+            rate=rate, slots=slots, further=further,
         )  # fmt: skip
 
 
@@ -284,46 +290,94 @@ def _access(key_file: Path | None, file: Path | None) -> "Access | None":
 
 
 @contextmanager
-def _store(place: str | None) -> Iterator["Tickets | None"]:
-    """Where the desk keeps what it says, if it does."""
-    from zhumo.support.tickets import Tickets
-
-    if place is None:
-        yield None
-        return
-    with closing(Tickets(place)) as tickets:
-        yield tickets
-
-
 def _desk(
-    bundles: list[Path], documents: Path, knowledge: Path | None, *, tickets: "Tickets | None",
-    agents: Collection[str] = ("",), access: "Access | None" = None,
-) -> dict[str, Any]:  # fmt: skip
-    """The support desk as an app of the server: its folder read with the first bundle that makes vectors."""
+    bundles: list[Path], documents: Path, knowledge: Path | None = None, *, place: str | None = None,
+    agents: Collection[str] = ("",), access: "Access | None" = None, questions: Path | None = None,
+) -> Iterator[tuple[list[Path], dict[str, Any]]]:  # fmt: skip
+    """The bundles to serve, and the support desk as an app of the server: its folder read with the first bundle that
+    makes vectors. What is kept is kept in `place`; then that bundle is the version of it that serves."""
     from functools import partial
 
     from zhumo.bundle import load
     from zhumo.deploy.server import names
     from zhumo.errors import ModelError
-    from zhumo.support.opening import opened
+    from zhumo.support.faq import publish
+    from zhumo.support.improving import Flywheel
+    from zhumo.support.opening import encoder_of, follower, opened
     from zhumo.support.routes import add_desk
+    from zhumo.support.tickets import Tickets
+    from zhumo.support.versions import Versions
 
-    encoders = [(name, one) for name, one in names(bundles).items() if _task_of(one) == "embed"]
-    if not encoders:
+    encoder = next((one for one in bundles if _task_of(one) == "embed"), None)
+    if encoder is None:
         raise ModelError("support.no_encoder", folder=", ".join(map(str, bundles)))
-    name, folder = encoders[0]
+    knowledge = knowledge or encoder.parent / "knowledge.sqlite"
+    versions = Versions(encoder) if place else None
+    folder = versions.serving if versions else encoder
+    bundles = [folder if one is encoder else one for one in bundles]
+    name = next(name for name, one in names(bundles).items() if one is folder)
     began = time.perf_counter()
     with Progress(console=err, transient=True) as bar:
         line = bar.add_task(say("cli.support.reading"), total=None)
+        bundle = load(folder)
         library, found = opened(
-            load(folder), documents, knowledge or folder.parent / "knowledge.sqlite", access=access,
+            bundle, documents, knowledge, access=access,
             progress=lambda done, files: bar.update(line, completed=done, total=files),
         )  # fmt: skip
     for problem in found.problems:
         err.print(escape(str(problem.error)))
     err.print(escape(say("cli.support.ready", files=len(library.files), passages=library.search.size, bad=found.bad,
                          seconds=f"{time.perf_counter() - began:.0f}")))  # fmt: skip
-    return {"desk": partial(add_desk, encoder=name, library=library, tickets=tickets, agents=agents)}
+    with ExitStack() as held:
+        tickets = held.enter_context(closing(Tickets(place))) if place else None
+        if tickets:
+            publish(tickets, library, encoder_of(bundle, "match_prefix"))
+        options = {"documents": documents, "knowledge": knowledge, "tickets": place, "questions": questions}
+        flywheel = None
+        if versions and questions:
+            flywheel = Flywheel(versions, [f"--{key}={value}" for key, value in options.items()])
+            held.enter_context(closing(flywheel))
+        follow = follower(library, folder, documents, access)
+        yield bundles, {"desk": partial(add_desk, encoder=name, library=library, tickets=tickets, agents=agents,
+                                        follow=follow, flywheel=flywheel)}  # fmt: skip
+
+
+@app.command()
+def improve(
+    bundle: Annotated[Path, typer.Argument(help="The bundle a desk encodes with (runs/NAME/deploy).")],
+    documents: Annotated[Path | None, typer.Option(help="The folder the desk answers from.")] = None,
+    tickets: Annotated[str | None, typer.Option(help="Where the desk keeps what it says.")] = None,
+    questions: Questions = None,
+    knowledge: Annotated[Path | None, typer.Option(help="Default: knowledge.sqlite beside the bundle.")] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Let it serve at once if its gate holds.")] = False,
+    back: Annotated[bool, typer.Option("--back", help="Only let the version before serve again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a desk's bundle learn from the accepted corrections; exit code 1 where the gate does not hold."""
+    from zhumo.support.exam import questions as read_questions
+    from zhumo.support.improve import improve as learn
+    from zhumo.support.tickets import Tickets
+    from zhumo.support.versions import Versions
+
+    versions = Versions(bundle)
+    if back:
+        out.print(say("cli.improve.back", version=versions.back()))
+        return
+    if documents is None or tickets is None or questions is None:
+        raise typer.BadParameter("--documents, --tickets and --questions are needed")
+    with closing(Tickets(tickets)) as store:
+        trial = learn(
+            versions, documents, knowledge or bundle.parent / "knowledge.sqlite", store, read_questions(questions),
+            listener=_show_step if not as_json else lambda *_: None,
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(trial, ensure_ascii=False))
+    else:
+        out.print(escape(trial["said"][language()]))
+    if not trial["passes"]:
+        raise GateError("support.refused", version=trial["trial"])
+    if promote:
+        out.print(say("cli.improve.promoted", version=versions.promote()))
 
 
 def _task_of(folder: Path) -> str | None:
@@ -425,18 +479,18 @@ def _demo_support(runs: Path, port: int, check: bool, browser: Callable[[str], o
     from zhumo.bundle import load
     from zhumo.deploy.server import serve as serve_bundles
     from zhumo.support.demo import recipe, sit
+    from zhumo.support.exam import SIXTY
     from zhumo.support.manual import manual
 
     started = time.perf_counter()
     result = _make(recipe(), runs, as_json=False)
     bundle = result.step("deploy")
-    with _store(str(result.folder / "tickets.sqlite")) as tickets:
-        app_ = _desk([bundle], manual(), None, tickets=tickets)
+    with _desk([bundle], manual(), place=str(result.folder / "tickets.sqlite"), questions=SIXTY) as (bundles, desk):
         if check:
-            out.print(sit(load(bundle), app_["desk"].keywords["library"].search))
+            out.print(sit(load(bundles[0]), desk["desk"].keywords["library"].search))
             return
         out.print(say("cli.demo.ready", seconds=f"{time.perf_counter() - started:.0f}"))
-        serve_bundles([bundle], host="127.0.0.1", port=port, key_file=None, further=app_, opened=browser)
+        serve_bundles(bundles, host="127.0.0.1", port=port, key_file=None, further=desk, opened=browser)
 
 
 @app.command()

@@ -44,7 +44,7 @@ def test_what_it_knows(client: TestClient) -> None:
     assert client.get("/v1/models").json()["apps"] == ["desk"]
     assert client.get("/v1/desk").json() == {
         "object": "desk", "model": "e", "passages": 3, "files": ["returns.md", "退货.md"], "sure": 3.0,
-        "kept": False, "agent": True,
+        "kept": False, "agent": True, "improves": False,
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from zhumo.deploy.frames import Frames, Json, told
 from zhumo.deploy.golden import TEXT, check_golden
 from zhumo.deploy.places import SLOTS
 from zhumo.deploy.reader import reader_of
-from zhumo.deploy.served import Told
+from zhumo.deploy.served import Follow, Told
 from zhumo.deploy.sums import check_sums
 from zhumo.deploy.worker import Worker
 from zhumo.deploy.writer import Writer, Writing
@@ -185,6 +185,7 @@ class Engine:
     ready = True
 
     def __init__(self, bundles: Mapping[str, Bundle], slots: int = SLOTS) -> None:
+        self.followers: list[Follow] = []
         self.held = {name: Held(name, bundle, slots) for name, bundle in bundles.items()}
         self.about = {name: one.about for name, one in self.held.items()}
         self.capacity = {name: one.capacity for name, one in self.held.items()}
@@ -202,6 +203,10 @@ class Engine:
                 yield said
         else:
             yield await ONCE[what](one, owner, **facts)
+
+    async def swap(self) -> bool:
+        """False: what is in memory stays."""
+        return False
 
     async def close(self) -> None:
         """Finish what is in hand and take no more."""

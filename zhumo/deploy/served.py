@@ -1,7 +1,7 @@
 """A bundle as the routes see it: its name, what is told of it, and what may be asked, whoever answers."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
@@ -26,12 +26,19 @@ class Caller(NamedTuple):
 CALLER = ContextVar("caller", default=Caller())  # noqa: B039, it is frozen
 
 
+Begin = Callable[[], None]
+Follow = Callable[[], Awaitable[Begin]]
+"""Makes ready for the bundles that lie in the folders now; what it gives is called in the moment they serve."""
+
+
 class Answering(Protocol):
     """Who answers: an engine of this process or one of another.
 
     about: what is told of each bundle, by its name; capacity: how many requests each answers `at_once`, and for how
-    many it has `places`; ready: whether it answers now.
+    many it has `places`; ready: whether it answers now; followers: who must be ready before other bundles serve.
     """
+
+    followers: list[Follow]
 
     @property
     def about(self) -> Mapping[str, Json]: ...
@@ -44,6 +51,9 @@ class Answering(Protocol):
 
     def ask(self, model: str, what: str, owner: str, **facts: Any) -> AsyncGenerator[Any]:
         """What is said to a question of `engine.ONCE`, or to `write`."""
+
+    async def swap(self) -> bool:
+        """Read the bundles again; whether they serve now."""
 
     async def close(self) -> None:
         """Take no more."""

@@ -9,13 +9,14 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from zhumo.deploy.frames import Frames, Json, error_of
 from zhumo.deploy.refusals import Refusal
+from zhumo.deploy.served import Begin, Follow
 from zhumo.errors import ModelError, ZhumoError
 
 SOON, LATE = 0.1, 10.0  # seconds before an engine that did not come up is started again: at first, and at most
@@ -139,6 +140,7 @@ class Supervisor:
 
     def __init__(self, folders: Mapping[str, Path], slots: int) -> None:
         self.folders, self.slots = folders, slots
+        self.followers: list[Follow] = []
         self._nursery = Nursery()
         self._changing = asyncio.Lock()
         self._watches: set[asyncio.Task[None]] = set()
@@ -180,22 +182,27 @@ class Supervisor:
         Raises:
             ModelError: a folder is not a bundle, is damaged, or answers otherwise than it did.
         """
-        self._take(await self._started())
+        self._take(await self._started(), await self._followed())
 
     async def swap(self) -> bool:
-        """Put an engine of what lies in the folders now in the place of this one, once it has proved itself, and end
-        the old one when it has answered whom it began with. Whether it went well; why not stands in the log."""
+        """Put an engine of what lies in the folders now in the place of this one, once it has proved itself and all
+        followers are ready, and end the old one when it has answered whom it began with. Whether it went well; why not
+        stands in the log."""
         async with self._changing:
             old = self._link
             try:
                 new = await self._started()
-                if _tasks(new) != _tasks(old):
+                try:
+                    if _tasks(new) != _tasks(old):
+                        raise ModelError("serve.other_task")
+                    begins = await self._followed()
+                except ZhumoError:
                     await new.close()
-                    raise ModelError("serve.other_task")
+                    raise
             except (ZhumoError, EOFError, OSError) as error:
                 log.error("the bundles stay as they are: %s", error)
                 return False
-            self._take(new)
+            self._take(new, begins)
         await old.drained()
         await old.close()
         return True
@@ -212,8 +219,10 @@ class Supervisor:
             await self._link.close()
         self._nursery.close()
 
-    def _take(self, link: Link) -> None:
+    def _take(self, link: Link, begins: Sequence[Begin]) -> None:
         self._link = link
+        for begin in begins:
+            begin()
         watch = asyncio.create_task(self._watch(link))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
@@ -223,13 +232,17 @@ class Supervisor:
         async with self._changing:
             if link is self._link:
                 log.error("the engine died (process %d); another one is started", link.process)
-                self._take(await self._restarted())
+                self._take(*await self._restarted())
 
-    async def _restarted(self) -> Link:
+    async def _followed(self) -> list[Begin]:
+        return [await follow() for follow in self.followers]
+
+    async def _restarted(self) -> tuple[Link, list[Begin]]:
         pause = SOON
         while True:
             try:
-                return await self._started()
+                begins = await self._followed()
+                return await self._started(), begins
             except (ZhumoError, EOFError, OSError) as error:
                 log.error("no engine: %s; tried again in %.1f s", error, pause)
             await asyncio.sleep(pause)

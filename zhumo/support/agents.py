@@ -123,9 +123,12 @@ def add_visitors(app: FastAPI, tickets: Tickets) -> None:
         return {"object": "desk.reply", "id": id, "deleted": True}
 
 
-def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode, agents: Collection[str]) -> None:
-    """Add what agents do. library: where they look; encode: makes the vectors of questions; agents: the owners of keys
-    who are agents."""
+def add_agents(
+    app: FastAPI, tickets: Tickets, library: Library, encode: Encode, publish: Callable[[], Awaitable[None]],
+    agents: Collection[str],
+) -> None:  # fmt: skip
+    """Add what agents do. library: where they look; encode: makes the vectors of questions; publish: makes accepted
+    texts known; agents: the owners of keys who are agents."""
 
     @app.get("/v1/desk/tickets")
     def queue(state: TicketState = "open", limit: Limit = 50) -> Json:
@@ -168,11 +171,12 @@ def add_agents(app: FastAPI, tickets: Tickets, library: Library, encode: Encode,
         return {"object": "desk.correction", **tickets.propose(ask.question.strip(), name, passage, ask.text)}
 
     @app.post("/v1/desk/corrections/{id}")
-    def review(id: Id, ask: Review) -> Json:
-        """Accept or refuse a correction."""
-        found = tickets.review(id, ask.state, agent(agents))
+    async def review(id: Id, ask: Review) -> Json:
+        """Accept or refuse a correction; words of an agent's own are answered from at once."""
+        found = await asyncio.to_thread(tickets.review, id, ask.state, agent(agents))
         if found is None:
             raise Refusal(404, "no_correction")
+        await publish()
         return {"object": "desk.correction", **found}
 
     @app.get("/v1/desk/search")

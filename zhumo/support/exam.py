@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from zhumo.baselines.retrieval import Bm25
+from zhumo.errors import DataError
 from zhumo.metrics.measure import Measure
 from zhumo.support.desk import reply
 from zhumo.support.knowledge import Encode
@@ -30,14 +30,26 @@ class Question:
         return any(file.endswith(passage.file) and quote in passage.text for file, quote in self.gold)
 
 
-def questions() -> list[Question]:
-    """The sixty, thirty in each language."""
-    lines = files("zhumo.support").joinpath("questions.jsonl").read_text(encoding="utf-8").splitlines()
-    return [_question(json.loads(line)) for line in lines]
+SIXTY = Path(__file__).parent / "questions.jsonl"
 
 
-def _question(row: dict[str, Any]) -> Question:
-    return Question(row["question"], tuple((gold["file"], gold["quote"]) for gold in row["gold"]))
+def questions(path: Path = SIXTY) -> list[Question]:
+    """Questions with their gold, one a line: {"question": ..., "gold": [{"file": ..., "quote": ...}]}. Default: the
+    sixty, thirty in each language.
+
+    Raises:
+        DataError: there is no such file, or a line is none.
+    """
+    if not path.is_file():
+        raise DataError("support.questions", file=path, line=0)
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            found.append(Question(row["question"], tuple((gold["file"], gold["quote"]) for gold in row["gold"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError("support.questions", file=path, line=number) from error
+    return found
 
 
 def found(search: Search, encode: Encode, asked: Sequence[Question]) -> Measure:

@@ -256,6 +256,12 @@ class Knowledge:
         return [Held(path, title, kept, merged, bool(up), read) for path, title, kept, merged, up, read in rows]
 
     @property
+    def encoder(self) -> str | None:
+        """The name of what made the vectors; None where there are none."""
+        encoder: str | None = self._state("encoder")
+        return encoder
+
+    @property
     def version(self) -> int:
         """A number that grows with each change."""
         version: int = self._state("version")

@@ -46,6 +46,8 @@ class Library:
         if base is not self.search:
             with self._lock, closing(Knowledge(self.file)) as knowledge:
                 base, own = self._labelled.get(labels, (None, self.search))
+                if knowledge.encoder != self.encoder:
+                    return self.search  # until the encoder serves that made what lies there
                 if base is not self.search:  # nobody else did it meanwhile
                     base, own = self.search, Search(knowledge.known(labels), self.outside)
                     self._labelled[labels] = base, own
@@ -70,6 +72,19 @@ class Library:
             finally:  # where another program reads, its words may still be on the disk, but are answered from no more
                 self._open(knowledge)
 
+    def become(self, other: "Library") -> None:
+        """Be what another one is, whose vectors another encoder made of the same file. Who is about to change this one
+        is refused."""
+        self.encoder, self.outside, self.problems = other.encoder, other.outside, other.problems
+        self.search, self.files = other.search, other.files
+
+    def refresh(self) -> None:
+        """Read the file again."""
+        with self._lock, closing(Knowledge(self.file)) as knowledge:
+            self._open(knowledge)
+
     def _open(self, knowledge: Knowledge) -> None:
+        if knowledge.encoder not in (None, self.encoder):
+            return  # another encoder's vectors lie there already, and will serve in a moment
         search = Search(knowledge.known(None), self.outside)
         self.search, self.files = search, knowledge.files()

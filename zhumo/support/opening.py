@@ -1,5 +1,6 @@
 """A folder of documents becomes what a desk knows: read, cut, made into vectors, and held in memory."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from contextlib import closing
@@ -8,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from zhumo.bundle import Bundle
+from zhumo.bundle import Bundle, bits_of, load
+from zhumo.deploy.served import Begin, Follow
+from zhumo.engine import library as native
 from zhumo.errors import ModelError
 from zhumo.support.access import Access
 from zhumo.support.knowledge import Encode, Knowledge, Synced
@@ -30,18 +33,42 @@ def opened(
         ModelError: the bundle makes no vectors.
         SourceError: the folder or the file cannot be had.
     """
+    encode, encode_passages = encoder_of(bundle), encoder_of(bundle, "match_prefix")
+    encoder = identity(bundle.folder)
     with closing(Knowledge(file)) as knowledge:
-        found = knowledge.sync(documents, encoder_of(bundle, "match_prefix"), encoder=(encoder := _identity(bundle)),
-                               access=access.documents if access else None, progress=progress)  # fmt: skip
-    encode = encoder_of(bundle)
+        found = knowledge.sync(
+            documents, encode_passages, encoder=encoder, access=access.documents if access else None, progress=progress
+        )
     outside = {language: encode(questions) for language, questions in foreign().items()}
     return Library(file, encoder, outside, found.problems, access.owners if access else None), found
 
 
-def _identity(bundle: Bundle) -> str:
-    """What tells encoders apart whose vectors must not be compared: weights, what is said before a text, bits."""
-    digest = hashlib.sha256(str(bundle.bits).encode())
-    for path in sorted([*bundle.folder.glob("model*.safetensors"), bundle.folder / "task.json"]):
+def follower(library: Library, folder: Path, documents: Path, access: Access | None = None) -> Follow:
+    """Makes all of a library's vectors anew before a bundle of other weights serves. folder: where that lies then."""
+
+    def fresh() -> Library | None:
+        if identity(folder) == library.encoder:
+            return None
+        return opened(load(folder), documents, library.file, access=access)[0]
+
+    async def follow() -> Begin:
+        found, loop = await asyncio.to_thread(fresh), asyncio.get_running_loop()
+
+        def begin() -> None:
+            if found is not None:
+                library.become(found)
+                loop.run_in_executor(None, library.refresh)  # what changed between then and now
+
+        return begin
+
+    return follow
+
+
+def identity(folder: Path) -> str:
+    """What tells encoders apart whose vectors must not be compared: weights, what is said before a text, bits, and
+    whether this machine computes in those."""
+    digest = hashlib.sha256(f"{bits_of(folder)} {native() is not None}".encode())
+    for path in sorted([*folder.glob("model*.safetensors"), folder / "task.json"]):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -11,14 +11,16 @@ from fastapi import FastAPI
 from pydantic import Field, field_validator
 
 from zhumo.deploy.requests import Inner
-from zhumo.deploy.served import CALLER, Served
+from zhumo.deploy.served import CALLER, Follow, Served
 from zhumo.privacy import mask_all
 from zhumo.support.agents import add_agents, add_visitors, quoted
 from zhumo.support.desk import SURE, Reply, readings, reply
+from zhumo.support.faq import publish
+from zhumo.support.improving import Flywheel, add_improving
 from zhumo.support.library import Library
 from zhumo.support.search import Search
 from zhumo.support.tickets import Tickets, TicketsError
-from zhumo.support.uploads import add_documents
+from zhumo.support.uploads import add_documents, passage_encoder
 from zhumo.words import say
 
 log = logging.getLogger("zhumo.serve")
@@ -48,36 +50,53 @@ class AskDesk(Inner):
 
 def add_desk(
     app: FastAPI, served: Mapping[str, Served], encoder: str, library: Library, *, tickets: Tickets | None = None,
-    agents: Collection[str] = ("",),
+    agents: Collection[str] = ("",), follow: Follow | None = None, flywheel: Flywheel | None = None,
 ) -> None:  # fmt: skip
     """Add the desk's routes. encoder: the bundle that makes the vectors of questions; library: what it knows; tickets:
-    where replies are kept, if they are; agents: the owners of keys who are agents."""
+    where replies are kept, if they are; agents: the owners of keys who are agents; follow: makes the library ready for
+    another encoder; flywheel: what improves the bundle, if it is improved."""
+    if follow is not None:
+        served[encoder].engine.followers.append(follow)
 
     async def encode(texts: Sequence[str]) -> np.ndarray:
         answers, _ = await served[encoder].answer([{"text": text} for text in texts], written=False)
         return np.array([answer["embedding"] for answer in answers], dtype=np.float32)
 
+    async def mine() -> Search:
+        """What who asks may see; whoever goes on from here without a pause has the encoder that made its vectors."""
+        while True:
+            before, search = library.encoder, await asyncio.to_thread(library.search_of, CALLER.get().name)
+            if before == library.encoder:
+                return search
+
     @app.get("/v1/desk")
     async def desk() -> dict[str, Any]:
         """What the desk knows, and how sure it is before it answers."""
-        search = await asyncio.to_thread(library.search_of, CALLER.get().name)
+        search = await mine()
         return {
             "object": "desk", "model": encoder, "passages": search.size, "files": search.files, "sure": SURE,
             "kept": tickets is not None, "agent": CALLER.get().name in agents,
+            "improves": flywheel is not None,
         }  # fmt: skip
 
     @app.post("/v1/desk/replies")
     async def replies(ask: AskDesk) -> dict[str, Any]:
         """The company's own words for a question, or a hand-over to a person."""
         asked = readings(ask.questions)
-        search = await asyncio.to_thread(library.search_of, CALLER.get().name)
+        search = await mine()
         said = await asyncio.to_thread(reply, search, asked, await encode(asked), ask.sure)
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
     add_documents(app, served, encoder, library, agents)
     if tickets is not None:
         add_visitors(app, tickets)
-        add_agents(app, tickets, library, encode, agents)
+
+        async def published() -> None:
+            await asyncio.to_thread(publish, tickets, library, passage_encoder(served[encoder]))
+
+        add_agents(app, tickets, library, encode, published, agents)
+    if flywheel is not None:
+        add_improving(app, served[encoder], flywheel, agents)
 
 
 def _kept(tickets: Tickets, search: Search, ask: AskDesk, said: Reply) -> dict[str, Any]:
