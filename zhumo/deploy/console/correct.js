@@ -5,9 +5,11 @@ import { el, problem, show } from "./dom.js";
 import { drawPassage } from "./passage.js";
 import { count, say } from "./words.js";
 
+const LONGEST = 2_000; // letters that are looked for
+
 export const propose = (question, answer) => post("v1/desk/corrections", { question, ...answer });
 export const nameOf = ({ file, digest }) => ({ file, digest });
-export const findPassages = async (q) => (await get(`v1/desk/search?q=${encodeURIComponent(q)}`)).data;
+export const findPassages = async (q) => (await get(`v1/desk/search?q=${encodeURIComponent(q.slice(0, LONGEST))}`)).data;
 
 // A question that was not answered rightly, how many times, and the way to mend it. beside: what else is known of it.
 export function drawWrong(question, times, beside) {

@@ -6,7 +6,7 @@ import { el, often, problem, show, styled, svg } from "./dom.js";
 import { drawMessage, drawPassage, flowing } from "./passage.js";
 import { figure, say } from "./words.js";
 
-const TALK = "zhumo.talk", MOST = 50; // questions of one talk that the server reads
+const TALK = "zhumo.talk", MOST = 50; // questions of one talk that are kept, and that the server reads
 
 export function drawDesk(place, about) {
   const said = JSON.parse(sessionStorage.getItem(TALK) ?? "[]"); // of this tab, so that a person's answer finds its talk
@@ -24,7 +24,7 @@ export function drawDesk(place, about) {
   field.focus();
 
   function keep() {
-    sessionStorage.setItem(TALK, JSON.stringify(said));
+    sessionStorage.setItem(TALK, JSON.stringify(said.slice(-MOST)));
   }
 
   function drawTurn(turn) {
