@@ -1,6 +1,7 @@
 """The desk in a real browser: a talk in both languages, whose citations open, and nothing of a document is markup; and
 what becomes of a question that nobody's document answers, from the ticket to the correction."""
 
+import json
 import re
 import subprocess
 import sys
@@ -30,6 +31,9 @@ def house(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     knowledge = tmp_path_factory.mktemp("knowledge") / "knowledge.sqlite"
     command = [sys.executable, "-m", "zhumo", "serve", str(bundles["embed"]), "--documents", str(folder)]
     command += ["--knowledge", str(knowledge), "--port", "0", "--tickets", str(knowledge.with_name("tickets.sqlite"))]
+    questions = knowledge.with_name("questions.jsonl")
+    questions.write_text(json.dumps({"question": "What is kept?", "gold": [{"file": "returns.md", "quote": "Labels"}]}))
+    command += ["--questions", str(questions)]
     keys = knowledge.with_name("keys")
     keys.write_text("visitor:k\nanna:a\n")
     command += ["--key-file", str(keys), "--agents", "anna"]
@@ -148,6 +152,9 @@ def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(p
     page.find("#words").send_keys("Labels are kept for a year.")
     click(page, "dialog .strong", "Propose")
     page.until(lambda: not page.all("dialog"))
+    assert page.texts(".wheel dd") == ["as it was made"]
+    click(page, ".wheel button", "Improve")
+    page.until(lambda: "corrections are frozen" in "".join(page.texts(".wheel .wrong")), "too few to learn from")
     assert page.browser.get_log("browser") == []
 
 

@@ -65,6 +65,7 @@ def test_a_hand_over_from_the_visitor_to_the_agent_and_back(client: TestClient) 
     assert said["kind"] == "handover" and said["ticket"]
     [waits] = client.get("/v1/desk/tickets?state=open").json()["data"]
     assert waits["id"] == said["ticket"] and waits["questions"] == [QUESTION] and waits["sure"] == 100
+    waits = client.get(f"/v1/desk/tickets/{waits['id']}").json()
     assert [one["text"] for one in waits["citations"]] == [one["text"] for one in said["citations"]]
     place = {name: waits["citations"][0][name] for name in ("file", "digest")}
     path = f"/v1/desk/tickets/{waits['id']}"

@@ -132,9 +132,10 @@ def add_agents(
 
     @app.get("/v1/desk/tickets")
     def queue(state: TicketState = "open", limit: Limit = 50) -> Json:
-        """Tickets, those that wait longest first."""
+        """Tickets, those that wait longest first. They are asked for every few seconds: what their citations say comes
+        with each by itself."""
         agent(agents)
-        return _list([_with_texts(one, _mine(library)) for one in tickets.tickets(state, limit)])
+        return _list(tickets.tickets(state, limit))
 
     @app.get("/v1/desk/tickets/{id}")
     def ticket(id: Id) -> Json:

@@ -16,6 +16,7 @@ from zhumo.deploy.refusals import Refusal, accepted_language
 from zhumo.deploy.served import Served
 from zhumo.sources.documents import KINDS
 from zhumo.support.agents import agent
+from zhumo.support.faq import NAME
 from zhumo.support.knowledge import LONGEST_NAME, Encode, Held
 from zhumo.support.library import Library
 
@@ -49,7 +50,7 @@ def add_documents(
         agent(agents)
         content, encode = await request.body(), passage_encoder(served[encoder])
         async with turn:
-            mine = {one.path for one in library.files if one.uploaded}
+            mine = {one.path for one in library.files if _uploaded(one)}
             if name not in mine and len(mine) >= MOST_UPLOADS:
                 raise Refusal(409, "uploads_full", most=MOST_UPLOADS)
             return _shown(await asyncio.to_thread(library.add, name, content, encode))
@@ -59,7 +60,7 @@ def add_documents(
         """Forget an upload, down to its bytes."""
         agent(agents)
         async with turn:
-            if not any(one.path == name and one.uploaded for one in library.files):
+            if not any(one.path == name and _uploaded(one) for one in library.files):
                 raise Refusal(404, "no_upload", param="name", name=name)
             await asyncio.to_thread(library.remove, name)
         return {"object": "desk.document", "file": name, "deleted": True}
@@ -81,6 +82,11 @@ def passage_encoder(one: Served) -> Encode:
     return lambda texts: asyncio.run_coroutine_threadsafe(vectors(texts), loop).result()
 
 
+def _uploaded(one: Held) -> bool:
+    """Whether it is an upload, and not what agents answered."""
+    return one.uploaded and one.path != NAME
+
+
 def _shown(one: Held) -> dict[str, Any]:
     return {"object": "desk.document", "file": one.path, "title": one.title, "passages": one.passages,
-            "merged": one.merged, "uploaded": one.uploaded, "read": one.read}  # fmt: skip
+            "merged": one.merged, "uploaded": _uploaded(one), "read": one.read}  # fmt: skip
