@@ -13,10 +13,13 @@ import random
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.bank import accept, bank
 from benchmarks.harness import Bench, shared
@@ -28,10 +31,12 @@ from zhumo.metrics.retrieval import place_of, recall
 from zhumo.privacy import find
 from zhumo.run import Run
 from zhumo.support.demo import recipe
+from zhumo.support.desk import cited
 from zhumo.support.exam import answered, found, found_by_words, questions
 from zhumo.support.improve import improve
 from zhumo.support.manual import manual
 from zhumo.support.opening import encoder_of, opened
+from zhumo.support.search import Hit
 from zhumo.support.tickets import Tickets
 from zhumo.support.versions import Versions
 
@@ -40,6 +45,7 @@ MANUAL = ("manual.minutes", "manual.recall@5", "manual.over_bm25", "manual.answe
 FOREIGN = 50  # of each language
 NOISE = 500
 REDACTED = 5_500
+UNIT = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 
 
 def manual_rows(bench: Bench) -> None:
@@ -115,7 +121,7 @@ def read(name: str, part: str) -> list[dict[str, Any]]:
 
 
 def paragraphs(name: str, part: str) -> Callable[[Bench], None]:
-    """Does a question find the paragraph that answers it, among all of the file?"""
+    """Does a question find the paragraph that answers it, among all of the file, and does the desk quote the answer?"""
 
     def measure(bench: Bench) -> None:
         rows = read(name, part)
@@ -123,19 +129,21 @@ def paragraphs(name: str, part: str) -> Callable[[Bench], None]:
         place = {document: number for number, document in enumerate(documents)}
         asked, right = [row["question"] for row in rows], [place[row["context"]] for row in rows]
         with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as work:
-            ours = recall(ranks(Path(work), documents, asked, right), 1)
+            hits = searched(Path(work), documents, asked)
+        ours = recall(ranks(hits, right), 1)
         words = recall(in_words(documents, asked, right), 1)
         row = f"{name}.{part}.recall@1"
         low, high = ours.interval()
         bench.row(row, ours.value, low=low, high=high, peer="BM25", peer_value=words.value,
                   ratio=ours.value / words.value, note=f"{len(documents)} paragraphs, {len(asked)} questions; "
                   f"p of no better {ours.beats(words):.4f}")  # fmt: skip
+        quotes(bench, f"{name}.{part}", hits, [[answer["text"] for answer in row["answers"]] for row in rows])
 
     return measure
 
 
-def ranks(work: Path, documents: Sequence[str], asked: Sequence[str], right: Sequence[int]) -> list[int]:
-    """The place the desk gives the right document among all of a folder."""
+def searched(work: Path, documents: Sequence[str], asked: Sequence[str]) -> list[list[Hit]]:
+    """All passages of a folder of documents for each question, the nearest first."""
     folder = work / "documents"
     folder.mkdir()
     for number, document in enumerate(documents):
@@ -143,8 +151,41 @@ def ranks(work: Path, documents: Sequence[str], asked: Sequence[str], right: Seq
     bundle = encoder(work)
     search = opened(bundle, folder, work / "knowledge.sqlite")[0].search
     vectors = encoder_of(bundle)(asked)
-    found_ = [search.find(text, vector, search.size) for text, vector in zip(asked, vectors, strict=True)]
-    orders = [list(dict.fromkeys(hit.passage.file for hit in hits)) for hits in found_]
+    return [search.find(text, vector, search.size) for text, vector in zip(asked, vectors, strict=True)]
+
+
+def quotes(bench: Bench, data: str, hits: Sequence[Sequence[Hit]], wanted: Sequence[Sequence[str]]) -> None:
+    """What the desk's first quote has of the gold answers. It is of whole sentences, so hardly one equals an answer."""
+    first = [cited(own[0]) for own in hits]
+    said = [one.passage.text[one.start : one.end] for one in first]
+    nearest = [text[: one.passage.spans[hit[0].sentence or 0][1] - one.start] if one.passage.spans else text
+               for text, one, hit in zip(said, first, hits, strict=True)]  # fmt: skip
+    holds = [any(answer in text for answer in own) for text, own in zip(said, wanted, strict=True)]
+    bench.row(f"{data}.quoted", float(np.mean(holds)),
+              note="share of first quotes, whole sentences up to 300 letters, that hold a gold answer")  # fmt: skip
+    overlap, tight = (
+        [max(f1(text, answer) for answer in own) for text, own in zip(texts, wanted, strict=True)]
+        for texts in (said, nearest)
+    )
+    exact = np.mean([text.strip() in own for text, own in zip(nearest, wanted, strict=True)])
+    bench.row(f"{data}.quoted_f1", float(np.mean(overlap)), note="token F1 of the quote (as SQuAD and CMRC count); of "
+              f"its nearest sentence alone {np.mean(tight):.4f}, which equals an answer in {exact:.4f}")  # fmt: skip
+
+
+def f1(said: str, answer: str) -> float:
+    """Overlap of two texts in words, articles left out, or Chinese characters, as SQuAD and CMRC count it."""
+    one, other = Counter(units(said)), Counter(units(answer))
+    shared_ = sum((one & other).values())
+    return 2 * shared_ / (one.total() + other.total()) if shared_ else 0.0
+
+
+def units(text: str) -> list[str]:
+    return [unit for unit in UNIT.findall(text.casefold()) if unit not in ("a", "an", "the")]
+
+
+def ranks(hits: Sequence[Sequence[Hit]], right: Sequence[int]) -> list[int]:
+    """The place of the right document among all of a folder."""
+    orders = [list(dict.fromkeys(hit.passage.file for hit in own)) for own in hits]
     return [order.index(f"{own}.txt") + 1 for order, own in zip(orders, right, strict=True)]
 
 
@@ -186,13 +227,20 @@ def redaction_rows(bench: Bench) -> None:
               f"(Presidio {peer['rate']:.2f}); false, or telephones unknown to CrossWOZ: {shapes}")  # fmt: skip
 
 
+def read_from(name: str, part: str) -> dict[str, Callable[[Bench], None]]:
+    """The rows that paragraphs give."""
+    return dict.fromkeys(
+        (f"{name}.{part}.{row}" for row in ("recall@1", "quoted", "quoted_f1")), paragraphs(name, part)
+    )
+
+
 LEADING: Mapping[str, Callable[[Bench], None]] = {
     **dict.fromkeys(("redaction.recall", "redaction.false_alarms"), redaction_rows),
     **dict.fromkeys(MANUAL, manual_rows),
     **dict.fromkeys(("flywheel.minutes", "flywheel.frozen", "flywheel.earlier", "flywheel.poison"), flywheel_rows),
-    "xquad.en.recall@1": paragraphs("xquad", "en"),
-    "xquad.zh.recall@1": paragraphs("xquad", "zh"),
-    "cmrc2018.dev.recall@1": paragraphs("cmrc2018", "dev"),
+    **read_from("xquad", "en"),
+    **read_from("xquad", "zh"),
+    **read_from("cmrc2018", "dev"),
 }
 
 

@@ -16,7 +16,7 @@ from zhumo.tasks import Row
 from zhumo.tasks.embed import TEMPERATURE, Embed, mined
 from zhumo.tasks.examples import collate
 from zhumo.tokenizer import learn_bpe
-from zhumo.transformer import Config, Transformer, initialise
+from zhumo.transformer import Config, Transformer, initialise, key_dropout
 
 
 @cache
@@ -143,6 +143,21 @@ def test_rows_with_and_without_wrong_answers_share_a_batch(shared: Path, task: E
     ]
     loss = task.loss(_model(task), collate([example for row in rows for example in task.encode(row)]))
     assert loss.count == 3 and math.isfinite(loss.total.item())
+
+
+def test_a_row_is_dropped_out_the_same_way_whatever_its_wrong_answers(shared: Path, task: Embed) -> None:
+    config = Config(vocabulary=task.vocabulary, width=32, depth=2, heads=4, length=48, dropout=0.3, head="none")
+    model = initialise(Transformer(config), 0).train()
+    rows = _questions(shared)[:30:10]
+    wrong = [_questions(shared)[80]["match"], _questions(shared)[90]["match"]]
+    examples = [task.encode({**row, "negatives": wrong[:count]})[0] for count, row in enumerate(rows)]
+    keys, losses = torch.tensor([5, 2**40, 11]), []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        key_dropout(model, keys[order])
+        losses.append(float(task.loss(model, collate([examples[place] for place in order])).total.detach()))
+    key_dropout(model, keys + 1)
+    other = float(task.loss(model, collate(examples)).total.detach())
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5) and abs(losses[0] - other) > 1e-3
 
 
 def test_wrong_answers_are_looked_up_and_are_never_right(shared: Path, task: Embed) -> None:

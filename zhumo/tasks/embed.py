@@ -1,6 +1,6 @@
 """embed: a text as a vector, so that what means the same lies close together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -74,11 +74,10 @@ class Embed(Task):
         """InfoNCE (van den Oord et al. 2018): each text must find its match among the matches of its batch and the
         wrong answers of all its rows; at every width it may be cut to (Kusupati et al. 2022), their mean."""
         texts = self._vectors(model, batch["ids"], batch["segments"])
-        choices, segments = batch["match"], batch["match_segments"]
-        if batch["negatives"].shape[1]:
-            wrong = _apart(batch["negatives"], batch["negative_segments"])
-            choices, segments = (_stacked(*both) for both in zip((choices, segments), wrong, strict=True))
-        vectors = self._vectors(model, choices, segments)
+        choices, vectors = batch["match"], self._vectors(model, batch["match"], batch["match_segments"])
+        for wrong, segments, some in _numbered(batch["negatives"], batch["negative_segments"]):
+            choices = _stacked(choices, wrong[some])
+            vectors = torch.cat([vectors, self._vectors(model, wrong, segments)[some]])
         own = torch.arange(len(texts), device=texts.device)
         # Two rows may have one and the same match, or text; the other row's match is then no wrong answer, nor is any
         # copy of a right one.
@@ -187,13 +186,16 @@ def _alike(ids: Tensor, others: Tensor) -> Tensor:
     return (ids.unsqueeze(1) == others.unsqueeze(0)).all(-1)
 
 
-def _apart(ids: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
-    """Texts that lie one behind the other in each row, numbered 1, 2, ..., as one text a row; and where they are."""
-    texts = [line[numbers == number] for line, numbers in zip(ids, segments, strict=True)
-             for number in range(1, int(numbers.max()) + 1)]  # fmt: skip
-    padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
-    whole = torch.nn.utils.rnn.pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
-    return padded, whole
+def _numbered(ids: Tensor, segments: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Texts that lie one behind the other in each row, numbered 1, 2, ...: all first ones, then all second ones, where
+    they are, and which rows have one. A row keeps its place, by which dropout knows it; one without has a single id."""
+    for number in range(1, int(segments.max()) + 1 if segments.shape[1] else 1):
+        mine = segments == number
+        some = mine.any(dim=1)
+        texts = [line[own] if own.any() else line[:1] for line, own in zip(ids, mine, strict=True)]
+        padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+        whole = torch.nn.utils.rnn.pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+        yield padded, whole, some
 
 
 def _stacked(one: Tensor, other: Tensor) -> Tensor:
