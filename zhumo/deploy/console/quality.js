@@ -29,10 +29,11 @@ function drawCounts(found) {
 
 function drawCurve(found) {
   const points = found.curve.map((one) => ({ x: one.coverage, y: one.error }));
-  const point = found.point?.error === null ? null : found.point && { x: found.point.coverage, y: found.point.error };
-  const told = point ? say("page.desk.curve.point", { coverage: percent(point.x), error: percent(point.y), n: count(found.reviewed) }) : say("page.desk.curve.none");
+  const at = found.point, none = at?.error === null; // of no answer nothing is wrong or right
+  const point = at && !none ? { x: at.coverage, y: at.error } : null;
+  const told = at ? say("page.desk.curve.point", { coverage: percent(at.coverage), error: none ? "–" : percent(at.error), n: count(found.reviewed) }) : say("page.desk.curve.none");
   return el("section", { class: "panel" }, el("h2", {}, say("page.desk.curve")), el("p", { class: "soft small" }, told),
-    points.length > 0 && curve(points, point, { x: say("page.desk.curve.x"), y: say("page.desk.curve.y"), at: say("page.desk.curve.at", { sure: figure(found.point.sureness) }), told }));
+    points.length > 0 && curve(points, point, { x: say("page.desk.curve.x"), y: say("page.desk.curve.y"), at: say("page.desk.curve.at", { sure: figure(at.sureness) }), told }));
 }
 
 function drawDays(found) {
