@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from tests.support.test_routes import PAGES
 from zhumo.bundle import Bundle
 from zhumo.deploy.mount import create_app
+from zhumo.support.faq import NAME
 from zhumo.support.opening import opened
 from zhumo.support.quality import bound, clusters, curve
 from zhumo.support.routes import add_desk
@@ -203,3 +204,22 @@ def test_groups_are_greedy_and_begin_in_their_middle() -> None:
     assert clusters(vectors, float(np.cos(0.6))) == [[1, 0, 2], [4, 5], [3]]
     strangers = np.eye(4)
     assert bound(strangers) == 0 and clusters(np.zeros((0, 4)), 0.5) == []
+
+
+def test_own_words_are_answered_from_as_soon_as_they_are_accepted_and_until_they_are_not(client: TestClient) -> None:
+    question, words = "do you sell umbrellas?", "No, we sell shoes, and nothing that opens."
+    made = client.post("/v1/desk/corrections", json={"question": question, "text": words}).json()
+    path = f"/v1/desk/corrections/{made['id']}"
+
+    def first() -> Json:
+        found: Json = client.get("/v1/desk/search", params={"q": question}).json()["data"][0]
+        return found
+
+    assert first()["text"] != words
+    client.post(path, json={"state": "accepted"})
+    assert (first()["file"], first()["headings"], first()["text"]) == (NAME, [question], words)
+    other = client.post("/v1/desk/corrections", json={"question": question, "text": 'Yes,\nsince "today".'}).json()
+    client.post(f"/v1/desk/corrections/{other['id']}", json={"state": "accepted"})
+    assert first()["text"] == 'Yes,\nsince "today".'
+    client.post(f"/v1/desk/corrections/{other['id']}", json={"state": "refused"})
+    assert NAME not in client.get("/v1/desk").json()["files"]

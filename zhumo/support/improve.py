@@ -9,6 +9,7 @@ import hashlib
 import json
 import random
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -87,24 +88,24 @@ def improve(
     if not old:
         raise DataError("support.no_questions")
     with Run(versions.home).lock():
-        began, serving = _now(), versions.now
-        run = versions.begin()
-        copy = run.folder / "knowledge.sqlite"
-        with closing(sqlite3.connect(knowledge)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
-        bundle = load(versions.serving)
-        search = opened(bundle, documents, copy)[0].search
-        lessons = _lessons(tickets, search)
-        frozen = [one for one in lessons if one.frozen]
-        if len(frozen) < FEWEST:
-            raise DataError("support.few_corrections", frozen=len(frozen), fewest=FEWEST, all=FEWEST * FROZEN)
-        before = [sit(search, bundle, asked) for asked in (old, frozen)]
-        learned = [one for one in lessons if not one.frozen]
-        make(_recipe(versions, run, bundle, learned, frozen, old), run, listener=listener)
-        new = load(run.step("deploy"))
-        search = opened(new, documents, copy)[0].search
-        after = [sit(search, new, asked) for asked in (old, frozen)]
-        copy.unlink()  # what is deleted from the knowledge must not stay here
+        began, serving, run = _now(), versions.now, versions.begin()
+        with tempfile.TemporaryDirectory(
+            dir=run.folder
+        ) as work:  # what is deleted from the knowledge must not stay here
+            copy = Path(work) / knowledge.name
+            with closing(sqlite3.connect(knowledge)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+            bundle = load(versions.serving)
+            search = opened(bundle, documents, copy)[0].search
+            lessons = _lessons(tickets, search)
+            learned, frozen = ([one for one in lessons if one.frozen is kept] for kept in (False, True))
+            if len(frozen) < FEWEST:
+                raise DataError("support.few_corrections", frozen=len(frozen), fewest=FEWEST, all=FEWEST * FROZEN)
+            before = [sit(search, bundle, asked) for asked in (old, frozen)]
+            make(_recipe(versions, run, bundle, learned, frozen, old), run, listener=listener)
+            new = load(run.step("deploy"))
+            search = opened(new, documents, copy)[0].search
+            after = [sit(search, new, asked) for asked in (old, frozen)]
         trial = {
             "format": 1, "trial": int(run.folder.name), "against": serving, "began": began, "ended": _now(),
             "learned": len(learned), "frozen": len(frozen), **gate(before, after),
