@@ -41,7 +41,7 @@ def read_pdf(name: str, content: bytes) -> tuple[Section, ...]:
         except pypdfium2.PdfiumError as error:
             if error.err_code == PASSWORD:
                 raise SourceError("support.encrypted", file=name) from error
-            raise SourceError("sources.damaged", source=name, problem=str(error)[:200]) from error
+            raise SourceError("sources.damaged", source=name, problem=str(error)[:200].rstrip(".")) from error
     empty = [number for number, text in enumerate(pages, 1) if not text]
     if 2 * len(empty) >= len(pages):
         raise SourceError("support.scanned", file=name, empty=len(empty), pages=len(pages))
