@@ -243,6 +243,10 @@ def serve(
     access: Annotated[
         Path | None, typer.Option(help="YAML file of labels: which documents they open, and whose keys have them.")
     ] = None,
+    wording: Annotated[
+        str | None,
+        typer.Option(help="Shortens the desk's answers in their own words: a served bundle, or ADDRESS#MODEL."),
+    ] = None,
     agents: Annotated[
         str | None, typer.Option(help="NAME,NAME: owners of keys who are agents of the desk. Default: the only one.")
     ] = None,
@@ -251,14 +255,25 @@ def serve(
     """Serve bundles over HTTP with a console page, until Ctrl-C."""
     from zhumo.deploy.server import serve as serve_bundles
 
-    if (documents is None and (tickets or agents or access)) or (questions and not tickets):
-        raise typer.BadParameter("--tickets, --agents and --access need --documents, and --questions needs --tickets")
+    if (documents is None and (tickets or agents or access or wording)) or (questions and not tickets):
+        raise typer.BadParameter(
+            "--tickets, --agents, --access and --wording need --documents, and --questions needs --tickets"
+        )
     with ExitStack() as held:
         further: dict[str, Any] = {}
         if documents is not None:
             names, seen = _agents(key_file, agents), _access(key_file, access)
             bundles, further = held.enter_context(
-                _desk(bundles, documents, knowledge, place=tickets, agents=names, access=seen, questions=questions)
+                _desk(
+                    bundles,
+                    documents,
+                    knowledge,
+                    place=tickets,
+                    agents=names,
+                    access=seen,
+                    questions=questions,
+                    wording=wording,
+                )
             )
         serve_bundles(
             bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
@@ -293,6 +308,7 @@ def _access(key_file: Path | None, file: Path | None) -> "Access | None":
 def _desk(
     bundles: list[Path], documents: Path, knowledge: Path | None = None, *, place: str | None = None,
     agents: Collection[str] = ("",), access: "Access | None" = None, questions: Path | None = None,
+    wording: str | None = None,
 ) -> Iterator[tuple[list[Path], dict[str, Any]]]:  # fmt: skip
     """The bundles to serve, and the support desk as an app of the server: its folder read with the first bundle that
     makes vectors. What is kept is kept in `place`; then that bundle is the version of it that serves."""
@@ -339,7 +355,7 @@ def _desk(
             held.enter_context(closing(flywheel))
         follow = follower(library, folder, documents, access)
         yield bundles, {"desk": partial(add_desk, encoder=name, library=library, tickets=tickets, agents=agents,
-                                        follow=follow, flywheel=flywheel)}  # fmt: skip
+                                        follow=follow, flywheel=flywheel, wording=wording)}  # fmt: skip
 
 
 @app.command()

@@ -41,7 +41,8 @@ class Reply:
     """What the desk says. kind: `handover` goes to a person, and its citations are then what they may look at.
 
     text: the quoted words, "" for a hand-over; sureness: standard deviations by which the question comes nearer than
-    foreign ones; asked: the question that was looked for, which for one that leans on the one before holds both.
+    foreign ones; asked: the question that was looked for, which for one that leans on the one before holds both;
+    worded: the quoted words were chosen by a generator (`zhumo.support.wording`).
     """
 
     kind: Literal["answer", "handover"]
@@ -50,6 +51,7 @@ class Reply:
     sureness: float
     asked: str
     language: Language
+    worded: bool = False
 
 
 def readings(questions: Sequence[str]) -> list[str]:

@@ -21,6 +21,8 @@ from zhumo.support.library import Library
 from zhumo.support.search import Search
 from zhumo.support.tickets import Tickets, TicketsError
 from zhumo.support.uploads import add_documents, passage_encoder
+from zhumo.support.wording import worded
+from zhumo.support.writers import writer_of
 from zhumo.words import say
 
 log = logging.getLogger("zhumo.serve")
@@ -51,10 +53,17 @@ class AskDesk(Inner):
 def add_desk(
     app: FastAPI, served: Mapping[str, Served], encoder: str, library: Library, *, tickets: Tickets | None = None,
     agents: Collection[str] = ("",), follow: Follow | None = None, flywheel: Flywheel | None = None,
+    wording: str | None = None,
 ) -> None:  # fmt: skip
     """Add the desk's routes. encoder: the bundle that makes the vectors of questions; library: what it knows; tickets:
     where replies are kept, if they are; agents: the owners of keys who are agents; follow: makes the library ready for
-    another encoder; flywheel: what improves the bundle, if it is improved."""
+    another encoder; flywheel: what improves the bundle, if it is improved; wording: the generator that chooses words, a
+    bundle or ADDRESS#MODEL.
+
+    Raises:
+        SourceError: there is no such generator.
+    """
+    writer = None if wording is None else writer_of(wording, served)
     if follow is not None:
         served[encoder].engine.followers.append(follow)
 
@@ -85,6 +94,7 @@ def add_desk(
         asked = readings(ask.questions)
         search = await mine()
         said = await asyncio.to_thread(reply, search, asked, await encode(asked), ask.sure)
+        said = await worded(said, writer) if writer is not None and said.kind == "answer" else said
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
     add_documents(app, served, encoder, library, agents)
@@ -118,5 +128,6 @@ def shown(said: Reply) -> dict[str, Any]:
         "sureness": said.sureness if math.isfinite(said.sureness) else None,
         "asked": said.asked,
         "language": said.language,
+        "worded": said.worded,
         "citations": list(map(quoted, said.citations)),
     }
