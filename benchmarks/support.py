@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.bank import accept, bank
 from benchmarks.harness import Bench, shared
 from benchmarks.redaction import beside, put, shares_of
+from benchmarks.wording import FALSE, TRUE, right
 from zhumo.baselines.retrieval import Bm25
 from zhumo.bundle import Bundle, load
 from zhumo.make import make
@@ -46,6 +47,7 @@ FOREIGN = 50  # of each language
 NOISE = 500
 REDACTED = 5_500
 UNIT = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
+SAID = 500  # of each kind
 
 
 def manual_rows(bench: Bench) -> None:
@@ -234,8 +236,19 @@ def read_from(name: str, part: str) -> dict[str, Callable[[Bench], None]]:
     )
 
 
+def wording_rows(bench: Bench) -> None:
+    """Does what a generator may say pass where the paragraph supports it, and is it caught where it does not?"""
+    texts = sorted({row["context"] for name, part in (("xquad", "en"), ("xquad", "zh"), ("cmrc2018", "dev"))
+                    for row in read(name, part)})  # fmt: skip
+    for row, kinds in (("wording.caught", FALSE), ("wording.passed", TRUE)):
+        shares = right(texts, kinds, SAID, passes=kinds is TRUE)
+        bench.row(row, shares.pop("all"), note=f"{len(kinds)} times {SAID} on xquad and cmrc2018: "
+                  + ", ".join(f"{kind} {share:.3f}" for kind, share in shares.items()))  # fmt: skip
+
+
 LEADING: Mapping[str, Callable[[Bench], None]] = {
     **dict.fromkeys(("redaction.recall", "redaction.false_alarms"), redaction_rows),
+    **dict.fromkeys(("wording.caught", "wording.passed"), wording_rows),
     **dict.fromkeys(MANUAL, manual_rows),
     **dict.fromkeys(("flywheel.minutes", "flywheel.frozen", "flywheel.earlier", "flywheel.poison"), flywheel_rows),
     **read_from("xquad", "en"),
