@@ -27,6 +27,7 @@ WORDS = 0.03  # what the best match of words is worth beside a cosine
 LEAST = 1e-9
 LOOKED_AT = 3  # sentences among which the words of a question are looked for
 MOST = 3.0  # deviations that one kind of nearness may count for: two shared words alone are no answer
+STRANGE = 2  # words that nobody knows, which a question is taken to have beside its own
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,15 @@ class _Shelf:
 
     def _near(self, question: str, vector: np.ndarray) -> np.ndarray:
         """The nearest passage; the nearest sentence; and of the question's words, each by how telling it is, the share
-        that one of the nearest sentences holds, and the share that is known at all. Of one unknown word more than it
-        has: what says little ("two hours") shares little, be it all of it."""
+        that one of the nearest sentences holds, and the share that is known at all. Of two unknown words more
+        than it has: what says little ("two hours") shares little, be it all of it."""
         whole, sentences, best = self._cosines(vector)
         asked = frozenset(terms(question))
         weight = {term: self.words.weight(term) for term in asked}
         nearest = np.argsort(-sentences)[:LOOKED_AT]
         held = max((sum(weight[term] for term in asked & self.said[place]) for place in nearest), default=0.0)
         known = sum(weight[term] for term in asked if term in self.words.vectorizer.vocabulary_)
-        asked_in_all = sum(weight.values()) + self.words.unknown
+        asked_in_all = sum(weight.values()) + STRANGE * self.words.unknown
         return np.array([whole.max(), best.max(), held / asked_in_all, known / asked_in_all])
 
     def _joined(self, near: np.ndarray) -> np.ndarray:
