@@ -84,7 +84,7 @@ def main() -> None:
     said = [(is_valid(row["kind"], row["plain"]), row["plain"]) for row in rows]
     shares = {kind: sum(one) / len(one) for kind, one in hit.items()}
     print(json.dumps({
-        "recall": shares, "found": found, "rate": sum(len(text.encode()) for text in texts) / 1e6 / seconds,
+        "recall": shares, "found": found, "rate": sum(len(text.encode()) for text in texts) / 1e6 / max(seconds, 1e-9),
         "wrong": [plain for valid, plain in said if valid is False], "checked": sum(one is not None for one, _ in said),
     }))  # fmt: skip
 

@@ -45,7 +45,7 @@ _MIDDLE = r"(?:no\.|[^0-9。.!?！？;；,，\n])"  # what may stand between a w
 
 
 def _said(words: str, middle: str = _MIDDLE) -> re.Pattern[str]:
-    return re.compile(f"(?:{words}){middle}{{0,12}}$", re.IGNORECASE | re.ASCII)
+    return re.compile(f"(?:{words}){middle}{{0,12}}(?:[:：] ?\n *[(]?)?$", re.IGNORECASE | re.ASCII)
 
 
 _PHONE_SAID = _said(
