@@ -58,6 +58,22 @@ def test_it_is_left_alone(text: str) -> None:
     assert find(text) == []
 
 
+@pytest.mark.parametrize(("text", "kind", "letters"), [
+    ("114970199604299911", "resident", "114970199604299911"),  # a code of a company by its check as well
+    ("身份证号114970199604299911", "resident", "114970199604299911"),
+    ("110101199003070011@qq.com", "resident", "110101199003070011"),
+    ("G12345678@x.com", "passport", "G12345678"),
+])  # fmt: skip
+def test_a_kind_not_asked_for_hides_none_that_is(text: str, kind: str, letters: str) -> None:
+    assert [(one.kind, text[one.start : one.end]) for one in find(text, NEVER_SHOWN)] == [(kind, letters)]
+
+
+def test_a_number_of_a_company_is_nobodys_card() -> None:
+    for text in ("DE95 4111 1111 1111 1111 00", "DE83 5500 0000 0000 0004 00"):
+        assert [one.kind for one in find(text)] == ["iban"] and find(text, NEVER_SHOWN) == []
+        assert find(text[5:], NEVER_SHOWN)
+
+
 def test_what_is_covered_can_be_uncovered() -> None:
     text = "我是13800138000，再说一遍13800138000，不是139 0013 9000；卡4111111111111111。"
     masked = mask(text)
