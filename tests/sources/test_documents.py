@@ -112,6 +112,11 @@ C#
     ]  # fmt: skip
 
 
+def test_a_number_of_one_person_is_covered_in_the_title_as_in_the_text() -> None:
+    document = document_of("a.md", "# 张三 11010519491231002X\n\n身份证11010519491231002X".encode())
+    assert document == Document("a.md", "张三 ⟦resident1⟧", (Section(("张三 ⟦resident1⟧",), "身份证⟦resident1⟧"),))
+
+
 def test_a_rule_at_the_top_is_no_front_matter() -> None:
     assert sections("a.md", "---\nPlain words.\n---\nB") == [((), "---\nPlain words.\n---\nB")]
 

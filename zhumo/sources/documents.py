@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
@@ -151,13 +151,15 @@ def document_of(name: str, content: bytes) -> Document:
     title, sections = KINDS[kind](name, content) if content else ("", ())
     if not sections:
         raise SourceError("support.empty", file=name)
-    return Document(name, title or PurePosixPath(name).stem, _covered(sections))
+    return _covered(Document(name, title or PurePosixPath(name).stem, sections))
 
 
-def _covered(sections: Sequence[Section]) -> tuple[Section, ...]:
-    texts = [text for section in sections for text in (*section.headings, section.text)]
-    covered = iter(mask_all(texts, NEVER_SHOWN)[0])
-    return tuple(Section(tuple(next(covered) for _ in section.headings), next(covered)) for section in sections)
+def _covered(document: Document) -> Document:
+    texts = [text for section in document.sections for text in (*section.headings, section.text)]
+    title, *rest = mask_all([document.title, *texts], NEVER_SHOWN)[0]
+    covered = iter(rest)
+    sections = (Section(tuple(next(covered) for _ in one.headings), next(covered)) for one in document.sections)
+    return Document(document.path, title, tuple(sections))
 
 
 Read = tuple[str, tuple[Section, ...]]
