@@ -272,3 +272,8 @@ def test_a_file_of_questions_that_is_none(tmp_path: Path) -> None:
         path.write_text('{"question": "x", "gold": [{"file": "a.md", "quote": "b"}]}\n' + line + "\n")
         with pytest.raises(DataError, match="Line 2"):
             questions(path)
+    path.write_text('{"question": "x\u2028y", "gold": []}\n{"question": "退货", "gold": []}\n', encoding="utf-8")
+    assert [one.text for one in questions(path)] == ["x\u2028y", "退货"]
+    path.write_text('{"question": "x", "gold": []}\n{"question": "退货", "gold": []}\n', encoding="gbk")
+    with pytest.raises(DataError, match="Line 2"):
+        questions(path)

@@ -297,7 +297,8 @@ def test_nobody_there() -> None:
 
 
 @pytest.mark.parametrize("place", ["nobody", "http://host/v1", "https://#m", "http://u:p@host/v1#m", "ftp://host/v1#m",
-                                   "http://host/v1?x=1#m", ""])  # fmt: skip
+                                   "http://host/v1?x=1#m", "", "http://h:99999/v1#m", "http://h:abc/v1#m",
+                                   "http://[::1/v1#m"])  # fmt: skip
 def test_what_names_no_generator_is_refused(place: str) -> None:
     with pytest.raises(SourceError):
         writer_of(place, {})

@@ -43,7 +43,7 @@ def questions(path: Path = SIXTY) -> list[Question]:
     if not path.is_file():
         raise DataError("support.questions", file=path, line=0)
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
             found.append(Question(row["question"], tuple((gold["file"], gold["quote"]) for gold in row["gold"])))

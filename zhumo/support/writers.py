@@ -72,11 +72,15 @@ class _Address:
     """Follows no redirection, takes no proxy from the environment, and reads no more than it must."""
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+            port = parts.port
+        except ValueError as error:
+            raise SourceError("support.wording_address", address=address) from error
         if not parts.hostname or not parts.fragment or parts.username or parts.query:
             raise SourceError("support.wording_address", address=address)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._kind, self._host, self._port = kind, parts.hostname, parts.port
+        self._kind, self._host, self._port = kind, parts.hostname, port
         self._path, self._model = f"{parts.path.rstrip('/')}/chat/completions", parts.fragment
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="wording")
         self._asking = 0
