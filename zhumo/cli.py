@@ -6,6 +6,7 @@ Rooms are imported inside the functions, the one place where that is right: `zhu
 import errno
 import json
 import os
+import signal
 import sys
 import time
 import webbrowser
@@ -381,6 +382,7 @@ def improve(
         return
     if documents is None or tickets is None or questions is None:
         raise typer.BadParameter("--documents, --tickets and --questions are needed")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no copy of the knowledge is left behind
     with closing(Tickets(tickets)) as store:
         trial = learn(
             versions, documents, knowledge or bundle.parent / "knowledge.sqlite", store, read_questions(questions),

@@ -207,6 +207,9 @@ def sat(right: list[int], answered: list[int] | None = None) -> Sat:
     ([1] * 50 + [0] * 10, [1] * 15 + [0] * 5, None, False, "surely worse"),
     ([1] * 58 + [0] * 2, [1] * 15 + [0] * 5, None, True, "no sure loss"),
     ([1] * 60, [1] * 5 + [0] * 15, None, False, "not surely better"),
+    ([1] * 60, [1] * 7 + [0] * 13, None, False, "(p = 0.125)"),  # 3 : 0 by an exact sign test
+    ([1] * 56 + [0] * 4, [1] * 15 + [0] * 5, None, True, "no sure loss"),
+    ([1] * 55 + [0] * 5, [1] * 15 + [0] * 5, None, False, "surely worse"),
     ([1] * 60, [1] * 10 + [0] * 10, [0] * 5 + [1] * 15, False, "10 of them wrongly"),
 ])  # fmt: skip
 def test_the_gate(old: list[int], new: list[int], answered: list[int] | None, passes: bool, words: str) -> None:
@@ -262,6 +265,25 @@ def test_too_few_corrections_and_no_earlier_questions_are_told(desk: Path, tmp_p
         assert caught.value.key == "error.support.few_corrections"
         with pytest.raises(DataError, match="--questions"):
             improve(versions, pages, file, tickets, [])
+
+
+def test_an_improvement_that_is_given_up_leaves_no_copy_of_the_knowledge(desk: Path, tmp_path: Path) -> None:
+    code = """if True:
+        import os, signal, zhumo.support.improve as improve
+        from zhumo.cli import main
+        def given_up(bundle, documents, copy):
+            assert copy.is_file()
+            os.kill(os.getpid(), signal.SIGTERM)
+        improve.opened = given_up
+        main()"""
+    options = {"documents": tmp_path / "pages", "knowledge": tmp_path / "k.sqlite", "tickets": tmp_path / "t.sqlite",
+               "questions": tmp_path / "earlier.jsonl"}  # fmt: skip
+    Knowledge(tmp_path / "k.sqlite").close()
+    command = [sys.executable, "-c", code, "improve", str(desk / "deploy"),
+               *(f"--{name}={value}" for name, value in options.items())]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert list((desk / "improved").rglob("k.sqlite")) == []
 
 
 def test_a_file_of_questions_that_is_none(tmp_path: Path) -> None:
