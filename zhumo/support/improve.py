@@ -160,7 +160,7 @@ def _change(before: Sat, after: Sat) -> Change:
 def _luck(before: Sat, after: Sat) -> float:
     """How likely at least so many of the questions that only one of both found right are won by a coin."""
     won, apart = int((after.right & ~before.right).sum()), int((after.right ^ before.right).sum())
-    return sum(math.comb(apart, more) for more in range(won, apart + 1)) / 2**apart
+    return sum(math.comb(apart, more) for more in range(won, apart + 1)) / (1 << apart)
 
 
 def _lessons(tickets: Tickets, search: Search) -> list[Lesson]:
