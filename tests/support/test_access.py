@@ -144,14 +144,18 @@ def test_agents_see_what_their_labels_open(app: TestClient, texts: list[tuple[st
     asked = {"questions": [texts[2 * EACH][1]], "sure": 100}
     said = app.post("/v1/desk/replies", json=asked, headers=head("o2")).json()
     place = next(one for one in said["citations"] if one["file"].startswith("t2/"))
-    waiting = app.get("/v1/desk/tickets", headers=head("o2")).json()["data"]
+    waiting = app.get("/v1/desk/tickets", headers=head("o1")).json()["data"]
     ticket = next(one["id"] for one in waiting if one["reply"] == said["id"])
-    looked = (app.get(f"/v1/desk/tickets/{ticket}", headers=head(name)).json() for name in ("o2", "o1"))
-    shown = [{one["text"] for one in own["citations"] if one["file"].startswith("t2/")} for own in looked]
-    assert place["text"] in shown[0] and None not in shown[0] and shown[1] == {None}
+    mine, others = (app.get(f"/v1/desk/tickets/{ticket}", headers=head(name)).json() for name in ("o2", "o1"))
+    assert place["text"] in [one["text"] for one in mine["citations"]]
+    assert {"digest": place["digest"], "text": None} in others["citations"]
     body = {"question": "q", "passage": {"file": place["file"], "digest": place["digest"]}}
     assert app.post("/v1/desk/corrections", json=body, headers=head("o1")).status_code == 404
-    assert app.post("/v1/desk/corrections", json=body, headers=head("o2")).status_code == 200
+    made = app.post("/v1/desk/corrections", json=body, headers=head("o2")).json()
+    told = app.post(f"/v1/desk/corrections/{made['id']}", json={"state": "accepted"}, headers=head("o1")).json()
+    assert told["passage"] == {"digest": place["digest"], "text": None}
+    for path in ("tickets", f"tickets/{ticket}", "corrections?state=accepted"):
+        assert '"t2/' not in app.get(f"/v1/desk/{path}", headers=head("o1")).text
     for name in ("o1", "nobody"):
         found = app.get("/v1/desk/search", params={"q": texts[2 * EACH][0][:500]}, headers=head(name)).json()["data"]
         assert found and not [one for one in found if one["file"].startswith("t2/")]

@@ -132,10 +132,11 @@ def add_agents(
 
     @app.get("/v1/desk/tickets")
     def queue(state: TicketState = "open", limit: Limit = 50) -> Json:
-        """Tickets, those that wait longest first. They are asked for every few seconds: what their citations say comes
-        with each by itself."""
+        """Tickets, those that wait longest first. They are asked for every few seconds: what they cite comes with each
+        by itself."""
         agent(agents)
-        return _list(tickets.tickets(state, limit))
+        found = tickets.tickets(state, limit)
+        return _list([{name: value for name, value in one.items() if name != "citations"} for one in found])
 
     @app.get("/v1/desk/tickets/{id}")
     def ticket(id: Id) -> Json:
@@ -178,7 +179,8 @@ def add_agents(
         if found is None:
             raise Refusal(404, "no_correction")
         await publish()
-        return {"object": "desk.correction", **found}
+        search = await asyncio.to_thread(_mine, library)
+        return {"object": "desk.correction", **_with_text(found, search)}
 
     @app.get("/v1/desk/search")
     async def find(q: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Json:
@@ -242,7 +244,7 @@ def _passage(search: Search, place: Place) -> Passage:
 
 
 def _with_texts(one: Json, search: Search) -> Json:
-    """A ticket or failure whose citations say what stands there now, null where the passage is no more."""
+    """A ticket or failure whose citations say what stands there now."""
     return {**one, "citations": [_told(place, search) for place in one["citations"]]}
 
 
@@ -253,5 +255,6 @@ def _with_text(correction: Json, search: Search) -> Json:
 
 
 def _told(place: Json, search: Search) -> Json:
+    """A passage with its text; of one that is no more, or not for whoever asks, its digest alone."""
     passage = search.by_key.get(place["digest"])
-    return {**place, "text": passage.text if passage else None}
+    return {**place_of(passage), "text": passage.text} if passage else {"digest": place["digest"], "text": None}

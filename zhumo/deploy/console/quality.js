@@ -3,7 +3,7 @@
 import { get, post } from "./api.js";
 import { drawWrong } from "./correct.js";
 import { el, often, problem, show } from "./dom.js";
-import { drawPassage, placeOf } from "./passage.js";
+import { drawPassage } from "./passage.js";
 import { curve, trend } from "./plot.js";
 import { count, figure, language, moment, percent, say } from "./words.js";
 
@@ -49,8 +49,7 @@ function drawFailures(found) {
   return el("section", { class: "panel" }, el("h2", {}, say("page.desk.failures")), found.failures.length ? el("ol", { class: "gaps" }, found.failures.map((one) => drawWrong(one.asked, one.times, one.citations.slice(0, 1).map(drawPlace)))) : el("p", { class: "soft empty" }, say("page.desk.failures.none")));
 }
 
-// A passage as it reads now; one that is no more is only named.
-const drawPlace = (one) => (one.text ? drawPassage(one) : el("p", { class: "soft small" }, placeOf(one)));
+const drawPlace = (one) => (one.text ? drawPassage(one) : el("p", { class: "soft small" }, say("page.desk.unseen")));
 
 async function drawCorrections(place) {
   const wrong = el("div"), heading = el("h2", {}, say("page.desk.corrections"));
