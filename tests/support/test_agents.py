@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from tests.support.test_routes import PAGES
 from zhumo.bundle import Bundle
 from zhumo.deploy.mount import create_app
+from zhumo.errors import SourceError
 from zhumo.support.faq import NAME
 from zhumo.support.opening import opened
 from zhumo.support.quality import bound, clusters, curve
@@ -152,7 +153,7 @@ def test_a_talk_is_deleted_by_any_of_its_replies(client: TestClient) -> None:
 
 
 def test_where_nothing_can_be_kept_questions_are_still_answered(
-    client: TestClient, tickets: Tickets, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, tickets: Tickets, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise TicketsError("support.tickets", place="t.sqlite", problem="database or disk is full")
@@ -162,7 +163,22 @@ def test_where_nothing_can_be_kept_questions_are_still_answered(
     said = ask(client, sure=-100)
     assert said["kind"] == "answer" and "id" not in said
     told = client.post("/v1/desk/verdicts", json={"reply": "x", "verdict": "up"}, headers={"accept-language": "zh"})
-    assert told.status_code == 507 and "t.sqlite 无法保存" in told.json()["error"]["message"]
+    assert told.status_code == 507 and told.json()["error"]["code"] == "not_kept"
+    assert "t.sqlite" not in told.text and "disk" not in told.text and "客服台没能保存" in told.text
+    assert "t.sqlite" in caplog.text
+
+
+def test_where_something_lies_a_visitor_is_not_told(
+    client: TestClient, tickets: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise SourceError("support.busy", file=tmp_path / "t.sqlite")
+
+    monkeypatch.setattr(tickets, "forget", busy)
+    told = client.delete("/v1/desk/replies/x", headers=key("v"))
+    assert told.status_code == 507 and "t.sqlite" not in told.text
+    named = client.put("/v1/desk/documents/new.exe", content="x")
+    assert named.status_code == 400 and "new.exe" in named.text
 
 
 def test_a_desk_that_keeps_nothing_has_none_of_this(bundle: Bundle, tmp_path: Path) -> None:

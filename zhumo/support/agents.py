@@ -5,11 +5,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from fastapi import FastAPI, Path, Query, Request
-from fastapi.responses import Response
+from fastapi import FastAPI, Path, Query
 from pydantic import AfterValidator, Field, model_validator
 
-from zhumo.deploy.refusals import Refusal, accepted_language, failure
+from zhumo.deploy.refusals import Refusal
 from zhumo.deploy.requests import Inner
 from zhumo.deploy.served import CALLER
 from zhumo.privacy import NEVER_SHOWN, mask
@@ -18,7 +17,7 @@ from zhumo.support.library import Library
 from zhumo.support.passages import Passage
 from zhumo.support.quality import bound, clusters, quality
 from zhumo.support.search import Search
-from zhumo.support.tickets import CorrectionState, Tickets, TicketsError, TicketState, Verdict, place_of
+from zhumo.support.tickets import CorrectionState, Tickets, TicketState, Verdict, place_of
 
 Json = dict[str, Any]
 Encode = Callable[[Sequence[str]], Awaitable[np.ndarray]]
@@ -93,12 +92,6 @@ def agent(agents: Collection[str]) -> str:
 
 def add_visitors(app: FastAPI, tickets: Tickets) -> None:
     """Add what a visitor may do with a reply that was kept."""
-
-    async def on_lost(request: Request, error: Exception) -> Response:
-        assert isinstance(error, TicketsError)
-        return failure(507, error.say(accepted_language(request.scope["headers"])), "tickets")
-
-    app.add_exception_handler(TicketsError, on_lost)
 
     @app.post("/v1/desk/verdicts")
     def verdicts(ask: Judge) -> Json:

@@ -4,14 +4,18 @@ import asyncio
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
 from pydantic import Field, field_validator
 
+from zhumo.deploy.refusals import Refusal, on_error, on_refusal
 from zhumo.deploy.requests import Inner
 from zhumo.deploy.served import CALLER, Follow, Served
+from zhumo.errors import SourceError
 from zhumo.privacy import mask_all
 from zhumo.support.agents import add_agents, add_visitors, quoted
 from zhumo.support.desk import SURE, Reply, readings, reply
@@ -97,6 +101,7 @@ def add_desk(
         said = await worded(said, writer) if writer is not None and said.kind == "answer" else said
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
+    app.add_exception_handler(SourceError, _on_lost)
     add_documents(app, served, encoder, library, agents)
     if tickets is not None:
         add_visitors(app, tickets)
@@ -107,6 +112,16 @@ def add_desk(
         add_agents(app, tickets, library, encode, published, agents)
     if flywheel is not None:
         add_improving(app, served[encoder], flywheel, agents)
+
+
+async def _on_lost(request: Request, error: Exception) -> Response:
+    """Handler of what cannot be had. Where it is the server's own, its place and its trouble are for the log alone: a
+    file of ours is a `Path`, what a request names a string."""
+    assert isinstance(error, SourceError)
+    if not isinstance(error, TicketsError) and not any(isinstance(fact, Path) for fact in error.facts.values()):
+        return await on_error(request, error)
+    log.error("%s", error)
+    return await on_refusal(request, Refusal(507, "not_kept"))
 
 
 def _kept(tickets: Tickets, search: Search, ask: AskDesk, said: Reply) -> dict[str, Any]:
