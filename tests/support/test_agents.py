@@ -1,24 +1,31 @@
 """Agents and visitors over HTTP: what each may do, and what the desk makes of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Event
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.support.test_routes import PAGES
 from zhumo.bundle import Bundle
 from zhumo.deploy.mount import create_app
+from zhumo.deploy.served import Begin, Served
 from zhumo.errors import SourceError
-from zhumo.support.faq import NAME
-from zhumo.support.opening import opened
+from zhumo.support.faq import publish
+from zhumo.support.knowledge import FAQ, Knowledge
+from zhumo.support.opening import encoder_of, identity, opened
 from zhumo.support.quality import bound, clusters, curve
 from zhumo.support.routes import add_desk
-from zhumo.support.tickets import Tickets, TicketsError
+from zhumo.support.tickets import CorrectionState, Tickets, TicketsError
+from zhumo.words import say
 
 Json = dict[str, Any]
 QUESTION = "within how many days may shoes be sent back?"
@@ -191,6 +198,117 @@ def test_a_desk_that_keeps_nothing_has_none_of_this(bundle: Bundle, tmp_path: Pa
         assert "id" not in said and client.get("/v1/desk/tickets").status_code == 404
 
 
+def test_no_control_character_stops_what_agents_answer(client: TestClient, tickets: Tickets) -> None:
+    for path, body in (("corrections", {"question": " a\0b\x1b? ", "text": "No,\n\tnever\x85again.\0"}),
+                       ("corrections", {"question": "\0", "text": "x"}),
+                       ("corrections", {"question": "x", "text": "\r"}),
+                       ("replies", {"questions": ["\0 "]})):  # fmt: skip
+        said = client.post(f"/v1/desk/{path}", json=body)
+        assert said.status_code == (200 if body == {"question": " a\0b\x1b? ", "text": body.get("text")} else 400)
+    [made] = tickets.corrections("proposed")
+    assert (made["question"], made["text"]) == ("a b ?", "No,\n\tnever again.")
+    for one in (made, tickets.propose("who?", "mei", None, "Kept \0 before.")):
+        assert client.post(f"/v1/desk/corrections/{one['id']}", json={"state": "accepted"}).status_code == 200
+    assert FAQ in client.get("/v1/desk").json()["files"]
+
+
+def test_two_reviews_at_once_leave_what_was_accepted_last(
+    client: TestClient, tickets: Tickets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "We never sold a single umbrella."
+    made = client.post("/v1/desk/corrections", json={"question": "umbrellas?", "text": words}).json()
+    read, slow = tickets.corrections, Event()
+
+    def corrections(state: CorrectionState, limit: int | None = None) -> list[Json]:
+        found = read(state, limit)
+        if not slow.is_set():  # the first who reads writes late
+            slow.set()
+            sleep(0.5)
+        return found
+
+    monkeypatch.setattr(tickets, "corrections", corrections)
+    path = f"/v1/desk/corrections/{made['id']}"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, path, json={"state": "accepted"})
+        slow.wait(10)
+        client.post(path, json={"state": "refused"})
+        first.result()
+    assert FAQ not in client.get("/v1/desk").json()["files"]
+
+
+def test_what_is_published_already_is_not_encoded_anew(bundle: Bundle, tmp_path: Path, tickets: Tickets) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / FAQ).write_text("question,answer\na,b\n", encoding="utf-8")
+    library, found = opened(bundle, tmp_path / "pages", tmp_path / "k.sqlite")
+    assert [str(bad.error) for bad in found.problems] == [say("error.support.reserved", name=FAQ)]
+    encode = encoder_of(bundle, "match_prefix")
+    tickets.review(tickets.propose("long?", "mei", None, "It is a long word. " * 250)["id"], "accepted", "jo")
+    publish(tickets, library, encode)
+    before = library.search
+    assert before.files == [FAQ]
+
+    def never(_: object) -> np.ndarray:
+        raise AssertionError
+
+    publish(tickets, library, never)
+    assert library.search is before
+
+
+def test_what_was_reviewed_while_the_encoder_changed_is_published_afterwards(
+    bundle: Bundle, tmp_path: Path, tickets: Tickets
+) -> None:
+    pages, file, encode = tmp_path / "pages", tmp_path / "k.sqlite", encoder_of(bundle, "match_prefix")
+    pages.mkdir()
+    (pages / "returns.md").write_text(PAGES["returns.md"], encoding="utf-8")
+    library, _ = opened(bundle, pages, file)
+    library.add("x.md", b"# Wages\n\nThey are paid on Fridays.\n", encode)
+    engines = []
+
+    async def follow() -> Begin:
+        return lambda: setattr(library, "encoder", "other")
+
+    def desk(app: FastAPI, served: Mapping[str, Served]) -> None:
+        engines.append(served["e"].engine)
+        add_desk(app, served, "e", library, tickets=tickets, follow=follow)
+
+    app = create_app({"e": bundle}, "k", further={"desk": desk})
+    with TestClient(app, base_url="http://127.0.0.1", headers=key("k")) as client:
+        library.encoder = identity(bundle.folder)  # the follower ran at the start
+        with closing(Knowledge(file)) as knowledge:
+            knowledge.sync(pages, encode, encoder="other")
+        made = tickets.propose("umbrellas?", "mei", None, "None.")
+        said = client.post(f"/v1/desk/corrections/{made['id']}", json={"state": "accepted"})
+        assert said.status_code == 400 and "cannot be mixed" in said.json()["error"]["message"]
+        library.remove("x.md")  # which is answered from no more, though the new vectors do not serve yet
+        assert library.search.files == ["returns.md"]
+        assert library.search.find("shoes", encode(["shoes"])[0])
+
+        async def changed() -> None:
+            for begin in [await follow() for follow in engines[0].followers]:
+                begin()
+
+        assert client.portal is not None
+        client.portal.call(changed)
+        deadline = monotonic() + 10
+        while FAQ not in library.search.files:
+            assert monotonic() < deadline
+            sleep(0.02)
+
+
+def test_gaps_leave_room_for_visitors(client: TestClient, tickets: Tickets, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    answer = Served.answer
+
+    async def watched(self: Served, rows: list[Json], **more: Any) -> Any:
+        sizes.append(len(rows))
+        return await answer(self, rows, **more)
+
+    monkeypatch.setattr(Served, "answer", watched)
+    monkeypatch.setattr(tickets, "unanswered", lambda _: [(f"hats {number}?", 1) for number in range(20)])
+    assert sum(group["size"] for group in client.get("/v1/desk/gaps").json()["data"]) == 20
+    assert sizes == [8, 8, 4]
+
+
 def row(
     sureness: float | None, kind: str = "answer", verdict: str | None = None, first: str = "a", **more: Any
 ) -> Json:
@@ -233,9 +351,10 @@ def test_own_words_are_answered_from_as_soon_as_they_are_accepted_and_until_they
 
     assert first()["text"] != words
     client.post(path, json={"state": "accepted"})
-    assert (first()["file"], first()["headings"], first()["text"]) == (NAME, [question], words)
+    assert (first()["file"], first()["headings"], first()["text"]) == (FAQ, [question], words)
     other = client.post("/v1/desk/corrections", json={"question": question, "text": 'Yes,\nsince "today".'}).json()
     client.post(f"/v1/desk/corrections/{other['id']}", json={"state": "accepted"})
     assert first()["text"] == 'Yes,\nsince "today".'
     client.post(f"/v1/desk/corrections/{other['id']}", json={"state": "refused"})
-    assert NAME not in client.get("/v1/desk").json()["files"]
+    assert client.put(f"/v1/desk/documents/{FAQ}", content=b"question,answer\na,b\n").status_code == 400
+    assert FAQ not in client.get("/v1/desk").json()["files"]

@@ -1,12 +1,13 @@
 """What agents do over HTTP: answer tickets, propose and review corrections, and see how the desk does."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from fastapi import FastAPI, Path, Query
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from zhumo.deploy.refusals import Refusal
 from zhumo.deploy.requests import Inner
@@ -26,12 +27,20 @@ Encode = Callable[[Sequence[str]], Awaitable[np.ndarray]]
 MOST_LISTED = 200
 MOST_GAPS = 1_000  # questions that are put into groups
 SUGGESTED = 5  # passages shown to an agent
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc but tab and line feed
+
+
+def plain(text: Any) -> Any:
+    """A text from outside without control characters, each of which becomes a space, and without spaces around it."""
+    return _CONTROLS.sub(" ", text).strip() if isinstance(text, str) else text
+
+
 Id = Annotated[str, Path(max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
 Question = Annotated[
-    str, Field(min_length=1, max_length=4_001, pattern=r"\S"), AfterValidator(lambda text: mask(text).text)
+    str, Field(min_length=1, max_length=4_001), BeforeValidator(plain), AfterValidator(lambda text: mask(text).text)
 ]
-Words = Annotated[str, Field(min_length=1, max_length=5_000, pattern=r"\S")]
+Words = Annotated[str, Field(min_length=1, max_length=5_000), BeforeValidator(plain)]
 
 
 class Place(Inner):
@@ -163,7 +172,7 @@ def add_agents(
         """Propose the right answer to a question."""
         name = agent(agents)
         passage = _passage(_mine(library), ask.passage) if ask.passage else None
-        return {"object": "desk.correction", **tickets.propose(ask.question.strip(), name, passage, ask.text)}
+        return {"object": "desk.correction", **tickets.propose(ask.question, name, passage, ask.text)}
 
     @app.post("/v1/desk/corrections/{id}")
     async def review(id: Id, ask: Review) -> Json:
@@ -179,7 +188,7 @@ def add_agents(
     async def find(q: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Json:
         """The passages nearest to a question, and how sure the desk is of it."""
         agent(agents)
-        search = await asyncio.to_thread(_mine, library)
+        search = await searched(library)
         [vector] = await encode([q])
         hits = await asyncio.to_thread(search.find, q, vector, SUGGESTED)
         sureness = search.sureness(q, vector) if hits else None
@@ -218,6 +227,14 @@ def quoted(citation: Citation) -> Json:
     passage = citation.passage
     return {**place_of(passage), "text": passage.text, "start": citation.start, "end": citation.end,
             "also": [file for file, _ in passage.also]}  # fmt: skip
+
+
+async def searched(library: Library) -> Search:
+    """What whoever asks may see; who goes on from here without a pause has the encoder that made its vectors."""
+    while True:
+        before, search = library.encoder, await asyncio.to_thread(_mine, library)
+        if before == library.encoder:
+            return search
 
 
 def _mine(library: Library) -> Search:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,6 +32,7 @@ AT_ONCE = 64  # texts for the encoder
 ALIKE = 0.9  # of their runs of five letters, from which on two passages say the same
 WAIT = 10.0  # seconds for another program that holds the file
 LONGEST_NAME = 255  # bytes
+FAQ = "faq-agents.csv"  # what agents answered in their own words; no file may be called so
 FLOAT = 4  # bytes
 TABLES = """
 CREATE TABLE state (version INTEGER NOT NULL, merged INTEGER NOT NULL, purged INTEGER NOT NULL, encoder TEXT,
@@ -159,6 +160,8 @@ class Knowledge:
             progress(done, len(files))
             before = known.get(name)
             try:
+                if name == FAQ:
+                    raise SourceError("support.reserved", name=name)
                 content = _content(name, path)
                 now = _File(hashlib.sha256(content).hexdigest(), labels[name], False)
                 document = document_of(name, content) if before is None or before.digest != now.digest else None
@@ -188,13 +191,15 @@ class Knowledge:
         may see it.
 
         Raises:
-            SourceError: the name is none, or that of a file of the folder; the content cannot be read; the knowledge
-                was encoded by another encoder.
+            SourceError: the name is none, that of a file of the folder or `FAQ`; the content cannot be read; the
+                knowledge was encoded by another encoder.
         """
         kind = PurePosixPath(name).suffix.lower()
         plain = name.isprintable() and not name.startswith((".", "~$")) and not {"/", "\\"} & set(name)
         if not plain or kind not in KINDS or len(name.encode()) > LONGEST_NAME:
             raise SourceError("support.upload", name=name[:LONGEST_NAME], known=", ".join(KINDS))
+        if name == FAQ:
+            raise SourceError("support.reserved", name=name)
         before = self._known().get(name)
         if before and not before.uploaded:
             raise SourceError("support.taken", name=name)
@@ -206,6 +211,19 @@ class Knowledge:
             query = "SELECT count(*) - count(kept), count(kept) FROM passages WHERE file = ?"
             [(kept, merged)] = base.execute(query, (name,))
         return kept, merged
+
+    def put(self, document: Document, encode: Encode, *, encoder: str) -> None:
+        """Take in a document that is no file, open to all, instead of an earlier one of its name. Nothing is encoded
+        where it says what that said.
+
+        Raises:
+            SourceError: the knowledge was encoded by another encoder.
+        """
+        file = _File(hashlib.sha256(json.dumps(asdict(document)).encode()).hexdigest(), [], True)
+        if self._known().get(document.path) != file:
+            self._put(document, file, encode, encoder)
+        self._merge()
+        self._purge()
 
     def remove(self, name: str) -> bool:
         """Delete a file, so that no word of it is left on the disk; whether there was one. A file that still lies in

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zhumo.sources.documents import Bad
+from zhumo.sources.documents import Bad, Document
 from zhumo.support.knowledge import Encode, Held, Knowledge
 from zhumo.support.search import Language, Search
 
@@ -64,6 +64,16 @@ class Library:
             self._open(knowledge)
             return next(one for one in self.files if one.path == name)
 
+    def put(self, document: Document, encode: Encode) -> None:
+        """Take in a document that is no file; see `Knowledge.put`."""
+        with self._lock, closing(Knowledge(self.file)) as knowledge:
+            before = knowledge.version
+            try:
+                knowledge.put(document, encode, encoder=self.encoder)
+            finally:
+                if knowledge.version != before:
+                    self._open(knowledge)
+
     def remove(self, name: str) -> None:
         """Delete an upload, so that no word of it is left on the disk."""
         with self._lock, closing(Knowledge(self.file)) as knowledge:
@@ -84,7 +94,9 @@ class Library:
             self._open(knowledge)
 
     def _open(self, knowledge: Knowledge) -> None:
-        if knowledge.encoder not in (None, self.encoder):
-            return  # another encoder's vectors lie there already, and will serve in a moment
-        search = Search(knowledge.known(None), self.outside)
-        self.search, self.files = search, knowledge.files()
+        known = knowledge.known(None)
+        if knowledge.encoder in (None, self.encoder):
+            self.search = Search(known, self.outside)
+        else:  # another encoder's vectors lie there already, and will serve in a moment; what was deleted goes now
+            self.search = self.search.only({passage.key for passage in known.passages})
+        self.files = knowledge.files()

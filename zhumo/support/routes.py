@@ -10,21 +10,21 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from zhumo.deploy.refusals import Refusal, on_error, on_refusal
 from zhumo.deploy.requests import Inner
-from zhumo.deploy.served import CALLER, Follow, Served
-from zhumo.errors import SourceError
+from zhumo.deploy.served import CALLER, Begin, Follow, Served
+from zhumo.errors import SourceError, ZhumoError
 from zhumo.privacy import mask_all
-from zhumo.support.agents import add_agents, add_visitors, quoted
+from zhumo.support.agents import add_agents, add_visitors, plain, quoted, searched
 from zhumo.support.desk import SURE, Reply, readings, reply
 from zhumo.support.faq import publish
 from zhumo.support.improving import Flywheel, add_improving
 from zhumo.support.library import Library
 from zhumo.support.search import Search
 from zhumo.support.tickets import Tickets, TicketsError
-from zhumo.support.uploads import add_documents, passage_encoder
+from zhumo.support.uploads import AT_ONCE, add_documents, passage_encoder
 from zhumo.support.wording import worded
 from zhumo.support.writers import writer_of
 from zhumo.words import say
@@ -32,7 +32,7 @@ from zhumo.words import say
 log = logging.getLogger("zhumo.serve")
 
 MOST_QUESTIONS = 50
-Text = Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"\S")]
+Text = Annotated[str, Field(min_length=1, max_length=2_000), BeforeValidator(plain)]
 
 
 class AskDesk(Inner):
@@ -68,24 +68,19 @@ def add_desk(
         SourceError: there is no such generator.
     """
     writer = None if wording is None else writer_of(wording, served)
-    if follow is not None:
-        served[encoder].engine.followers.append(follow)
 
     async def encode(texts: Sequence[str]) -> np.ndarray:
-        answers, _ = await served[encoder].answer([{"text": text} for text in texts], written=False)
-        return np.array([answer["embedding"] for answer in answers], dtype=np.float32)
-
-    async def mine() -> Search:
-        """What who asks may see; whoever goes on from here without a pause has the encoder that made its vectors."""
-        while True:
-            before, search = library.encoder, await asyncio.to_thread(library.search_of, CALLER.get().name)
-            if before == library.encoder:
-                return search
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), AT_ONCE):
+            part = texts[start : start + AT_ONCE]
+            answers, _ = await served[encoder].answer([{"text": text} for text in part], written=False)
+            vectors += [answer["embedding"] for answer in answers]
+        return np.array(vectors, dtype=np.float32)
 
     @app.get("/v1/desk")
     async def desk() -> dict[str, Any]:
         """What the desk knows, and how sure it is before it answers."""
-        search = await mine()
+        search = await searched(library)
         return {
             "object": "desk", "model": encoder, "passages": search.size, "files": search.files, "sure": SURE,
             "kept": tickets is not None, "agent": CALLER.get().name in agents,
@@ -96,19 +91,41 @@ def add_desk(
     async def replies(ask: AskDesk) -> dict[str, Any]:
         """The company's own words for a question, or a hand-over to a person."""
         asked = readings(ask.questions)
-        search = await mine()
+        search = await searched(library)
         said = await asyncio.to_thread(reply, search, asked, await encode(asked), ask.sure)
         said = await worded(said, writer) if writer is not None and said.kind == "answer" else said
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
     app.add_exception_handler(SourceError, _on_lost)
     add_documents(app, served, encoder, library, agents)
+    if follow is not None:
+        served[encoder].engine.followers.append(follow)
     if tickets is not None:
         add_visitors(app, tickets)
 
-        async def published() -> None:
-            await asyncio.to_thread(publish, tickets, library, passage_encoder(served[encoder]))
+        publishing, later = asyncio.Lock(), set[asyncio.Task[None]]()
 
+        async def published() -> None:
+            async with publishing:  # who read the store first would else write last what was refused since
+                await asyncio.to_thread(publish, tickets, library, passage_encoder(served[encoder]))
+
+        async def again() -> Begin:
+            return begin
+
+        def begin() -> None:
+            task = asyncio.create_task(republished())
+            later.add(task)
+            task.add_done_callback(later.discard)
+
+        async def republished() -> None:
+            """What was reviewed while the encoder changed could not be published then."""
+            try:
+                await published()
+            except ZhumoError as error:
+                log.error("what agents answered is not all known: %s", error)
+
+        if follow is not None:
+            served[encoder].engine.followers.append(again)
         add_agents(app, tickets, library, encode, published, agents)
     if flywheel is not None:
         add_improving(app, served[encoder], flywheel, agents)

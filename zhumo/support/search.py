@@ -9,7 +9,7 @@ Auckenthaler, Carey and Lloyd-Thomas 2000).
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -63,6 +63,7 @@ class Search:
     """
 
     def __init__(self, known: Known, outside: Mapping[Language, np.ndarray]) -> None:
+        self._known, self._outside = known, outside
         self.passages, self.size = tuple(known.passages), len(known.passages)
         self.files = sorted({passage.file for passage in known.passages})
         spoken = np.array([language_of(passage.full) for passage in known.passages], dtype=object)
@@ -82,6 +83,14 @@ class Search:
     def digest(self) -> str:
         """Sixteen hexadecimal digits that are the same as long as all passages are."""
         return hashlib.sha256("".join(self.by_key).encode()).hexdigest()[:16]
+
+    def only(self, keys: Collection[str]) -> "Search":
+        """A search of those passages alone whose keys these are."""
+        kept = np.array([passage.key in keys for passage in self.passages], dtype=bool)
+        said, places = kept[self._known.owners], np.cumsum(kept) - 1
+        passages = [passage for passage, stays in zip(self.passages, kept, strict=True) if stays]
+        vectors, sentences = self._known.vectors[kept], self._known.sentences[said]
+        return Search(Known(passages, vectors, sentences, places[self._known.owners[said]]), self._outside)
 
     def find(self, question: str, vector: np.ndarray, count: int = 5) -> list[Hit]:
         """The passages nearest to a question, the nearest first. vector: its own, (width,)."""

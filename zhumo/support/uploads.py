@@ -16,12 +16,11 @@ from zhumo.deploy.refusals import Refusal, accepted_language
 from zhumo.deploy.served import Served
 from zhumo.sources.documents import KINDS
 from zhumo.support.agents import agent
-from zhumo.support.faq import NAME
-from zhumo.support.knowledge import LONGEST_NAME, Encode, Held
+from zhumo.support.knowledge import FAQ, LONGEST_NAME, Encode, Held
 from zhumo.support.library import Library
 
 MOST_UPLOADS = 1_000
-AT_ONCE = 8  # passages in one question to the engine: what visitors ask meanwhile waits for no more
+AT_ONCE = 8  # texts in one question to the engine: what visitors ask meanwhile waits for no more
 FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": {
     "schema": {"type": "string", "format": "binary", "maxLength": FILE_LIMIT}}}}}  # fmt: skip
 Name = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME, description="A file name without folders.")]
@@ -84,7 +83,7 @@ def passage_encoder(one: Served) -> Encode:
 
 def _uploaded(one: Held) -> bool:
     """Whether it is an upload, and not what agents answered."""
-    return one.uploaded and one.path != NAME
+    return one.uploaded and one.path != FAQ
 
 
 def _shown(one: Held) -> dict[str, Any]:
