@@ -371,21 +371,25 @@ def improve(
     as_json: AsJson = False,
 ) -> None:
     """Let a desk's bundle learn from the accepted corrections; exit code 1 where the gate does not hold."""
+    from zhumo.errors import ModelError
     from zhumo.support.exam import questions as read_questions
     from zhumo.support.improve import improve as learn
     from zhumo.support.tickets import Tickets
     from zhumo.support.versions import Versions
 
-    versions = Versions(bundle)
+    if _task_of(bundle) != "embed":
+        raise ModelError("support.no_encoder", folder=bundle)
     if back:
-        out.print(say("cli.improve.back", version=versions.back()))
+        out.print(say("cli.improve.back", version=Versions(bundle).back()))
         return
     if documents is None or tickets is None or questions is None:
         raise typer.BadParameter("--documents, --tickets and --questions are needed")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no copy of the knowledge is left behind
+    earlier = read_questions(questions)
     with closing(Tickets(tickets)) as store:
+        versions = Versions(bundle)
         trial = learn(
-            versions, documents, knowledge or bundle.parent / "knowledge.sqlite", store, read_questions(questions),
+            versions, documents, knowledge or bundle.parent / "knowledge.sqlite", store, earlier,
             listener=_show_step if not as_json else lambda *_: None,
         )  # fmt: skip
     if as_json:

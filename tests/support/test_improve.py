@@ -11,13 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from benchmarks.bank import CORRECTED, Bank, accept, bank
@@ -25,10 +29,13 @@ from tests.support.test_routes import PAGES
 from zhumo.bundle import Bundle, load, save
 from zhumo.cli import app
 from zhumo.deploy.parity import Server
-from zhumo.errors import DataError, GateError, RunError
+from zhumo.deploy.refusals import Refusal
+from zhumo.deploy.served import CALLER, Served
+from zhumo.errors import DataError, GateError, ModelError, RunError
 from zhumo.run import read_json, write_json
 from zhumo.support.exam import questions
 from zhumo.support.improve import FROZEN, Lesson, Sat, gate, improve
+from zhumo.support.improving import Flywheel, add_improving
 from zhumo.support.knowledge import Knowledge
 from zhumo.support.opening import encoder_of, identity, opened
 from zhumo.support.tickets import Tickets
@@ -255,6 +262,72 @@ def test_only_a_passed_trial_against_what_serves_is_promoted_and_each_goes_back_
     assert trial(versions, passes=True) == 5 and versions.trials() == [5]
 
 
+def test_a_passed_trial_stays_until_something_else_serves(tmp_path: Path) -> None:
+    (tmp_path / "deploy").mkdir()
+    versions = Versions(tmp_path / "deploy")
+    for number in (1, 2):
+        assert trial(versions, passes=True) == number and versions.promote() == number
+    assert trial(versions, passes=True) == 3
+    versions.begin()  # which comes to no end
+    assert (versions.now, versions.before, versions.passed) == (2, 1, 3) and versions.promote() == 3
+
+
+def test_why_a_trial_failed_is_told_though_older_ones_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deploy").mkdir()
+    versions = Versions(tmp_path / "deploy")
+    trial(versions, passes=False)
+    flywheel = Flywheel(versions, [])
+    flywheel.start()
+    assert flywheel._process is not None and flywheel._process.wait(60) == 1
+    versions.begin()
+    assert versions.trials() == [] and "makes vectors" in str(flywheel.problem)
+
+
+def test_of_those_who_start_at_once_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deploy").mkdir()
+    flywheel, started = Flywheel(Versions(tmp_path / "deploy"), []), []
+
+    class Process:
+        pid = os.getpid()
+
+        def __init__(self, *_: object, **__: object) -> None:
+            time.sleep(0.05)
+            started.append(self)
+
+        def poll(self) -> None:
+            return None
+
+    def start(_: int) -> str:
+        try:
+            flywheel.start()
+        except Refusal:
+            return "refused"
+        return "started"
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(start, range(4))) == ["refused"] * 3 + ["started"] and len(started) == 1
+
+
+def test_nothing_is_made_of_what_is_no_bundle(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["improve", str(tmp_path / "typo" / "deploy"), "--back"])
+    assert isinstance(result.exception, ModelError) and list(tmp_path.iterdir()) == []
+
+
+def test_whatever_a_swap_fails_over_the_link_is_put_back(desk: Path) -> None:
+    class Engine:
+        async def swap(self) -> bool:
+            raise MemoryError
+
+    versions, http = Versions(desk / "deploy"), FastAPI()
+    served = SimpleNamespace(engine=Engine(), name="e")
+    add_improving(http, cast(Served, served), Flywheel(versions, []), [CALLER.get().name])
+    with TestClient(http) as client, pytest.raises(MemoryError):
+        client.post("/v1/desk/promote")
+    assert versions.now == 0
+
+
 def test_too_few_corrections_and_no_earlier_questions_are_told(desk: Path, tmp_path: Path) -> None:
     pages, file, versions = tmp_path / "pages", tmp_path / "k.sqlite", Versions(desk / "deploy")
     search = opened(load(desk / "deploy"), pages, file)[0].search
@@ -263,6 +336,7 @@ def test_too_few_corrections_and_no_earlier_questions_are_told(desk: Path, tmp_p
         with pytest.raises(DataError, match=r"^Only \d corrections are frozen") as caught:
             improve(versions, pages, file, tickets, questions(tmp_path / "earlier.jsonl"))
         assert caught.value.key == "error.support.few_corrections"
+        assert versions.trials() == [1] and not (versions.home / "work").exists()
         with pytest.raises(DataError, match="--questions"):
             improve(versions, pages, file, tickets, [])
 

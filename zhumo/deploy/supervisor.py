@@ -196,7 +196,7 @@ class Supervisor:
                     if _tasks(new) != _tasks(old):
                         raise ModelError("serve.other_task")
                     begins = await self._followed()
-                except ZhumoError:
+                except BaseException:
                     await new.close()
                     raise
             except (ZhumoError, EOFError, OSError) as error:

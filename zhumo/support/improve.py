@@ -10,10 +10,10 @@ import hashlib
 import json
 import math
 import random
+import shutil
 import sqlite3
-import tempfile
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,11 +91,9 @@ def improve(
     if not old:
         raise DataError("support.no_questions")
     with Run(versions.home).lock():
-        began, serving, run = _now(), versions.now, versions.begin()
-        with tempfile.TemporaryDirectory(
-            dir=run.folder
-        ) as work:  # what is deleted from the knowledge must not stay here
-            copy = Path(work) / knowledge.name
+        began, serving = _now(), versions.now
+        with _scratch(versions.home / "work") as work:
+            copy = work / knowledge.name
             with closing(sqlite3.connect(knowledge)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
             bundle = load(versions.serving)
@@ -104,6 +102,7 @@ def improve(
             learned, frozen = ([one for one in lessons if one.frozen is kept] for kept in (False, True))
             if len(frozen) < FEWEST:
                 raise DataError("support.few_corrections", frozen=len(frozen), fewest=FEWEST, all=FEWEST * FROZEN)
+            run = versions.begin()
             before = [sit(search, bundle, asked) for asked in (old, frozen)]
             make(_recipe(versions, run, bundle, learned, frozen, old), run, listener=listener)
             new = load(run.step("deploy"))
@@ -198,6 +197,17 @@ def _recipe(
         "train": {"epochs": EPOCHS, **before.train.model_dump(include={"lr", "batch", "threads"})},
         "deploy": {"bits": before.deploy.bits, "parity": before.deploy.parity},
     }, "improve")  # fmt: skip
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder that is gone afterwards: what is deleted from the knowledge must not stay in a copy of it."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _rows(path: Path, rows: Iterable[Json]) -> str:

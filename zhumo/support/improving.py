@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ class Flywheel:
         self.versions, self.options = versions, options
         self._log = versions.home / "improve.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._trials: list[int] = []
+        self._newest = 0
+        self._starting = threading.Lock()
 
     @property
     def running(self) -> bool:
@@ -35,7 +37,7 @@ class Flywheel:
     @property
     def problem(self) -> str | None:
         """Why the last one came to no gate; None where it did, or where there was none."""
-        if self._process is None or self.running or self.versions.trials() != self._trials:
+        if self._process is None or self.running or self._last() > self._newest:
             return None
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "-")
@@ -46,19 +48,24 @@ class Flywheel:
         Raises:
             Refusal: 409, one is under way.
         """
-        if self.running:
-            raise Refusal(409, "improving")
-        self._trials = self.versions.trials()
-        command = [sys.executable, "-P", "-m", "zhumo", "improve", str(self.versions.bundle), *self.options]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
+        with self._starting:
+            if self.running:
+                raise Refusal(409, "improving")
+            self._newest = self._last()
+            command = [sys.executable, "-P", "-m", "zhumo", "improve", str(self.versions.bundle), *self.options]
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
 
     def close(self) -> None:
         """Give up the one under way."""
         if self._process is not None and self.running:
             self._process.terminate()
             self._process.wait()
+
+    def _last(self) -> int:
+        """The newest trial that came to its end, 0 where none did."""
+        return next(reversed(self.versions.trials()), 0)
 
 
 def add_improving(app: FastAPI, served: Served, flywheel: Flywheel, agents: Collection[str]) -> None:
@@ -96,10 +103,17 @@ def add_improving(app: FastAPI, served: Served, flywheel: Flywheel, agents: Coll
 
     async def _change(change: Callable[[], int]) -> Json:
         agent(agents)
-        async with turn:
-            was = versions.now
-            change()
-            if not await asyncio.shield(asyncio.ensure_future(served.engine.swap())):
-                versions.point(was)
-                raise Refusal(503, "not_swapped")
+        await asyncio.shield(asyncio.ensure_future(_swapped(change)))
         return await asyncio.to_thread(models)
+
+    async def _swapped(change: Callable[[], int]) -> None:
+        async with turn:
+            was, well = versions.now, False
+            change()
+            try:
+                well = await served.engine.swap()
+            finally:
+                if not well:
+                    versions.point(was)
+        if not well:
+            raise Refusal(503, "not_swapped")

@@ -50,8 +50,8 @@ class Versions:
         return trial
 
     def begin(self) -> Run:
-        """A new trial. Those that neither serve nor can come back go: of a refused one its words were read."""
-        stay = {self.now}
+        """A new trial. Those that neither serve nor may nor can come back go: of a refused one its words were read."""
+        stay = {self.now, self.passed or self.now}
         while (before := min(stay)) and (one := self.trial(before)["against"]):
             stay.add(one)
         numbers = [int(path.name) for path in self.home.iterdir() if path.name.isdigit()]
