@@ -119,7 +119,8 @@ class Tickets:
             return bool(run("UPDATE desk_replies SET verdict = ? WHERE id = ? RETURNING id", verdict, reply))
 
     def forget(self, reply: str) -> bool:
-        """Delete the talk a reply is part of, with its tickets and messages, down to the bytes; whether there was one.
+        """Delete the talk a reply is part of, with its tickets and messages, down to the bytes; whether there was one,
+        or an earlier one whose words were still there.
 
         Raises:
             SourceError: another program is reading the file, so that its words may still be there; ask again.
@@ -129,8 +130,9 @@ class Tickets:
             gone = run(f"DELETE FROM desk_replies WHERE talk IN {talk} RETURNING id", reply)
             if gone:
                 run("UPDATE desk_state SET purged = 0")
+            left = run("SELECT purged FROM desk_state") == [(0,)]
         self._base.purge()
-        return bool(gone)
+        return left
 
     # -- tickets
 
