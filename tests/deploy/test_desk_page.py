@@ -12,6 +12,7 @@ import pytest
 from test_console import Page, browser  # noqa: F401, a fixture
 
 from zhumo.deploy.parity import Server
+from zhumo.support import desk
 from zhumo.support.search import foreign
 
 HOSTILE = "<img src=x onerror=alert(1)> within thirty days shoes are sent back"
@@ -144,7 +145,7 @@ def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(p
     enter(page, "a", "quality", ".counts")
     page.until(lambda: page.texts(".gaps .who") == [SURE, FOREIGN], "the failure and the correction")
     page.until(lambda: len(page.all(".plot svg")) == 3)
-    assert page.js("document.querySelector('.plot .here').textContent") == "bound 3"
+    assert page.js("document.querySelector('.plot .here').textContent") == f"bound {desk.SURE:.2f}"
     assert int(page.texts(".counts dd")[0]) >= 2
     click(page, ".gaps .strong", "Accept")
     page.until(lambda: page.texts(".gaps .who") == [SURE])
