@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +29,7 @@ from zhumo.run import Run
 from zhumo.words import LANGUAGES, language, say
 
 if TYPE_CHECKING:
-    from zhumo.support.access import Access
+    from zhumo.support.serving import Desk
 
 INTERRUPTED = 130
 # What the machine refuses.
@@ -263,100 +263,41 @@ def serve(
     with ExitStack() as held:
         further: dict[str, Any] = {}
         if documents is not None:
-            names, seen = _agents(key_file, agents), _access(key_file, access)
-            bundles, further = held.enter_context(
-                _desk(
-                    bundles,
-                    documents,
-                    knowledge,
-                    place=tickets,
-                    agents=names,
-                    access=seen,
-                    questions=questions,
-                    wording=wording,
-                )
-            )
+            from zhumo.deploy.server import find_keys
+            from zhumo.support.access import read_access
+            from zhumo.support.serving import agents_among
+
+            owners = list(find_keys(key_file)) or [""]
+            desk = held.enter_context(_desk(
+                bundles, documents, knowledge, place=tickets, agents=agents_among(owners, agents),
+                access=read_access(access, owners) if access else None, questions=questions, wording=wording,
+            ))  # fmt: skip
+            bundles, further = desk.bundles, {"desk": desk.app}
         serve_bundles(
             bundles, host=host, port=port, key_file=key_file, splits=split or (), pictures=pictures, feedback=feedback,
             rate=rate, slots=slots, further=further,
         )  # fmt: skip
 
 
-def _agents(key_file: Path | None, names: str | None) -> list[str]:
-    """The owners of keys who are agents: those named, else the owner of the only key there is."""
-    from zhumo.deploy.server import find_keys
-    from zhumo.errors import SourceError
-
-    owners = list(find_keys(key_file)) or [""]
-    if names is None:
-        return owners if len(owners) == 1 else []
-    found = [name.strip() for name in names.split(",")]
-    for name in found:
-        if name not in owners:
-            raise SourceError("serve.agents", name=name, known=", ".join(owners))
-    return found
-
-
-def _access(key_file: Path | None, file: Path | None) -> "Access | None":
-    """Who may see which documents, where a file says so."""
-    from zhumo.deploy.server import find_keys
-    from zhumo.support.access import read_access
-
-    return None if file is None else read_access(file, list(find_keys(key_file)) or [""])
-
-
 @contextmanager
-def _desk(
-    bundles: list[Path], documents: Path, knowledge: Path | None = None, *, place: str | None = None,
-    agents: Collection[str] = ("",), access: "Access | None" = None, questions: Path | None = None,
-    wording: str | None = None,
-) -> Iterator[tuple[list[Path], dict[str, Any]]]:  # fmt: skip
-    """The bundles to serve, and the support desk as an app of the server: its folder read with the first bundle that
-    makes vectors. What is kept is kept in `place`; then that bundle is the version of it that serves."""
-    from functools import partial
+def _desk(bundles: list[Path], documents: Path, knowledge: Path | None = None, **options: Any) -> Iterator["Desk"]:
+    """The support desk, and what is told while it is opened."""
+    from zhumo.support.serving import desk
 
-    from zhumo.bundle import load
-    from zhumo.deploy.server import names
-    from zhumo.errors import ModelError
-    from zhumo.support.faq import publish
-    from zhumo.support.improving import Flywheel
-    from zhumo.support.opening import encoder_of, follower, opened
-    from zhumo.support.routes import add_desk
-    from zhumo.support.tickets import Tickets
-    from zhumo.support.versions import Versions
-
-    encoder = next((one for one in bundles if _task_of(one) == "embed"), None)
-    if encoder is None:
-        raise ModelError("support.no_encoder", folder=", ".join(map(str, bundles)))
-    knowledge = knowledge or encoder.parent / "knowledge.sqlite"
-    versions = Versions(encoder) if place else None
-    folder = versions.serving if versions else encoder
-    bundles = [folder if one is encoder else one for one in bundles]
-    name = next(name for name, one in names(bundles).items() if one is folder)
     began = time.perf_counter()
-    with Progress(console=err, transient=True) as bar:
-        line = bar.add_task(say("cli.support.reading"), total=None)
-        bundle = load(folder)
-        library, found = opened(
-            bundle, documents, knowledge, access=access,
-            progress=lambda done, files: bar.update(line, completed=done, total=files),
-        )  # fmt: skip
-    for problem in found.problems:
-        err.print(escape(str(problem.error)))
-    err.print(escape(say("cli.support.ready", files=len(library.files), passages=library.search.size, bad=found.bad,
-                         seconds=f"{time.perf_counter() - began:.0f}")))  # fmt: skip
     with ExitStack() as held:
-        tickets = held.enter_context(closing(Tickets(place))) if place else None
-        if tickets:
-            publish(tickets, library, encoder_of(bundle, "match_prefix"))
-        options = {"documents": documents, "knowledge": knowledge, "tickets": place, "questions": questions}
-        flywheel = None
-        if versions and questions:
-            flywheel = Flywheel(versions, [f"--{key}={value}" for key, value in options.items()])
-            held.enter_context(closing(flywheel))
-        follow = follower(library, folder, documents, access)
-        yield bundles, {"desk": partial(add_desk, encoder=name, library=library, tickets=tickets, agents=agents,
-                                        follow=follow, flywheel=flywheel, wording=wording)}  # fmt: skip
+        with Progress(console=err, transient=True) as bar:
+            line = bar.add_task(say("cli.support.reading"), total=None)
+            opened = held.enter_context(desk(
+                bundles, documents, knowledge, **options,
+                progress=lambda done, files: bar.update(line, completed=done, total=files),
+            ))  # fmt: skip
+        for problem in opened.synced.problems:
+            err.print(escape(str(problem.error)))
+        library, seconds = opened.library, f"{time.perf_counter() - began:.0f}"
+        err.print(escape(say("cli.support.ready", files=len(library.files), passages=library.search.size,
+                             bad=opened.synced.bad, seconds=seconds)))  # fmt: skip
+        yield opened
 
 
 @app.command()
@@ -371,14 +312,13 @@ def improve(
     as_json: AsJson = False,
 ) -> None:
     """Let a desk's bundle learn from the accepted corrections; exit code 1 where the gate does not hold."""
-    from zhumo.errors import ModelError
     from zhumo.support.exam import questions as read_questions
     from zhumo.support.improve import improve as learn
+    from zhumo.support.serving import encoder_among, knowledge_beside
     from zhumo.support.tickets import Tickets
     from zhumo.support.versions import Versions
 
-    if _task_of(bundle) != "embed":
-        raise ModelError("support.no_encoder", folder=bundle)
+    bundle = encoder_among([bundle])
     if back:
         out.print(say("cli.improve.back", version=Versions(bundle).back()))
         return
@@ -389,7 +329,7 @@ def improve(
     with closing(Tickets(tickets)) as store:
         versions = Versions(bundle)
         trial = learn(
-            versions, documents, knowledge or bundle.parent / "knowledge.sqlite", store, earlier,
+            versions, documents, knowledge or knowledge_beside(bundle), store, earlier,
             listener=_show_step if not as_json else lambda *_: None,
         )  # fmt: skip
     if as_json:
@@ -400,12 +340,6 @@ def improve(
         raise GateError("support.refused", version=trial["trial"])
     if promote:
         out.print(say("cli.improve.promoted", version=versions.promote()))
-
-
-def _task_of(folder: Path) -> str | None:
-    from zhumo.run import read_json
-
-    return read_json(folder / "task.json").get("task") if (folder / "task.json").is_file() else None
 
 
 @app.command()
@@ -507,12 +441,13 @@ def _demo_support(runs: Path, port: int, check: bool, browser: Callable[[str], o
     started = time.perf_counter()
     result = _make(recipe(), runs, as_json=False)
     bundle = result.step("deploy")
-    with _desk([bundle], manual(), place=str(result.folder / "tickets.sqlite"), questions=SIXTY) as (bundles, desk):
+    with _desk([bundle], manual(), place=str(result.folder / "tickets.sqlite"), questions=SIXTY) as desk:
         if check:
-            out.print(sit(load(bundles[0]), desk["desk"].keywords["library"].search))
+            out.print(sit(load(desk.bundles[0]), desk.library.search))
             return
         out.print(say("cli.demo.ready", seconds=f"{time.perf_counter() - started:.0f}"))
-        serve_bundles(bundles, host="127.0.0.1", port=port, key_file=None, further=desk, opened=browser)
+        further = {"desk": desk.app}
+        serve_bundles(desk.bundles, host="127.0.0.1", port=port, key_file=None, further=further, opened=browser)
 
 
 @app.command()
