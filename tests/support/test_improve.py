@@ -347,6 +347,27 @@ def test_too_few_corrections_and_no_earlier_questions_are_told(desk: Path, tmp_p
             improve(versions, pages, file, tickets, [])
 
 
+def test_nothing_is_learned_that_it_is_judged_by(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, file, versions = tmp_path / "pages", tmp_path / "k.sqlite", Versions(desk / "deploy")
+    passage = opened(load(desk / "deploy"), pages, file)[0].search.passages[0]
+    asked = [f"shoes {number}?" for number in range(80)]
+    frozen = {text for text in asked if Lesson(text, passage.full, passage.key).frozen}
+    earlier = next(text for text in asked if text not in frozen)
+    line = json.dumps({"question": earlier, "gold": [{"file": passage.file, "quote": passage.text[:5]}]})
+    (tmp_path / "earlier.jsonl").write_text(line, encoding="utf-8")
+    (desk / "prepare").mkdir()
+    rows = [{"text": text, "match": "x"} for text in (*asked, "hats?")]
+    (desk / "prepare" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    monkeypatch.setattr("zhumo.support.improve.make", lambda recipe, *_, **__: (_ for _ in ()).throw(RuntimeError))
+    with closing(Tickets(str(tmp_path / "t.sqlite"))) as tickets:
+        accept(tickets, [(text, passage) for text in asked])
+        with pytest.raises(RuntimeError):
+            improve(versions, pages, file, tickets, questions(tmp_path / "earlier.jsonl"))
+    [pairs] = versions.home.glob("*/pairs.jsonl")
+    learned = {json.loads(row)["text"] for row in pairs.read_text(encoding="utf-8").splitlines()}
+    assert learned == {*asked, "hats?"} - frozen - {earlier}
+
+
 def test_an_improvement_that_is_given_up_leaves_no_copy_of_the_knowledge(desk: Path, tmp_path: Path) -> None:
     code = """if True:
         import os, signal, zhumo.support.improve as improve
