@@ -17,6 +17,7 @@ import json
 import math
 import os
 import random
+import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -75,9 +76,11 @@ def made(name: str, recipe: Path, work: Path, *overrides: str) -> Shop:
     read = Recipe.read(recipe, [f"name={name}", *overrides])
     run = Run.of(read, work)
     told = work / f"{name}.cost.json"
+    if not told.is_file() and run.folder.is_dir():
+        shutil.rmtree(run.folder)  # what it cost is not known
     costs = {one: step(one, recipe, work, f"name={name}", *overrides)
              for one in ("prepare", "build", "train", "evaluate")}  # fmt: skip
-    if told.is_file() and not costs["train"].wall > run.facts("train")["seconds"]:
+    if not costs["train"].wall > run.facts("train")["seconds"]:
         known = json.loads(told.read_text(encoding="utf-8"))  # it stood already; this is what it cost then
         costs = {one: Cost(**cost) for one, cost in known.items()}
     told.write_text(json.dumps({one: vars(cost) for one, cost in costs.items()}), encoding="utf-8")
