@@ -82,7 +82,9 @@ def test_items_come_with_what_the_catalogue_says_of_them(client: TestClient) -> 
 
 
 def test_columns_say_what_can_be_filtered_by(client: TestClient) -> None:
-    found = client.get("/v1/columns?model=old").json()["data"]
+    told = client.get("/v1/columns?model=old").json()
+    found = told["data"]
+    assert told["seen"] is False
     assert found == {
         "category": {"values": {"drama": 6, "silent": 2, "动作": 2}}, "price": {"low": 1.0, "high": 20.0}
     }  # fmt: skip

@@ -82,7 +82,9 @@ def test_after_a_moment_the_first_basket_is_asked_for() -> None:
     assert [(row["user"], row["items"]) for row in dealt.parts["train"]] == [
         ("ann", ["a"]), ("ben", ["a"]), ("eva", ["c"]),
     ]  # fmt: skip
-    assert list(dealt.parts["valid"]) == [{"user": "ann", "items": ["a"], "times": [1.0], "next": ["b", "c"]}]
+    assert list(dealt.parts["valid"]) == [
+        {"user": "ann", "items": ["a"], "times": [1.0], "next": ["b", "c"], "at": 5.0}
+    ]
     assert [(row["user"], row["items"], row["next"]) for row in dealt.parts["test"]] == [
         ("ann", ["a", "b", "c", "d"], ["e"]),
         ("ben", ["a"], ["e", "a"]),

@@ -196,8 +196,67 @@ def test_of_what_was_taken_before_the_oftenest_comes_first() -> None:
     rows: list[Row] = [{"items": items, "next": [items[0]], "seen": True} for items in favourites]
     task.calibrate(model, rows)
     assert [names(answer)[0] for answer in task.answer(model, rows)] == [items[0] for items in favourites]
+    unsaid = task.answer(model, [{"items": items} for items in favourites])
+    assert unsaid == task.answer(model, rows)  # as most do in this shop
+    for items, answer in zip(favourites, task.answer(model, [{**row, "seen": False} for row in rows]), strict=True):
+        assert not set(names(answer)) & set(items)
     same = {tuple(names(answer)) for answer in task.baselines["popularity"](task, [], rows)}
     assert len(same) == 1  # bestsellers are the same for everybody
+
+
+def test_what_is_taken_again_rests_on_having_been_taken(task: Recommend, model: Transformer, rows: list[Row]) -> None:
+    """Every reason is what the odds lose when the item is taken out of the history and the model asked again."""
+    habit = Recommend(None, LENGTH, task.state | {"again": 0.6}, task.arrays)
+    row = next(row for row in rows if len(set(row["items"])) >= 4)
+    asked = {**row, "seen": True}
+    [answer] = habit.answer(model, [{**asked, "k": 6, "reasons": True}])
+    before = chances(habit, model, asked)
+    for item in answer["items"]:
+        fallen = {}
+        for own in dict.fromkeys(row["items"]):
+            left = chances(habit, model, {**asked, "items": [one for one in row["items"] if one != own]})
+            fallen[own] = max(0.0, odds(before[item["id"]]) - odds(left[item["id"]]))
+        total = sum(fallen.values())
+        told = {reason["id"]: reason["share"] for reason in item["because"]}
+        assert bool(told) == (total > 0)
+        assert all(share == pytest.approx(fallen[own] / total, abs=1e-3) for own, share in told.items())
+    assert sum(bool(item["because"]) for item in answer["items"]) >= 4
+
+
+def chances(task: Recommend, model: Transformer, row: Row) -> dict[str, float]:
+    [answer] = task.answer(model, [{**row, "k": 10**6}])
+    return {item["id"]: item["score"] for item in answer["items"]}
+
+
+def odds(chance: float) -> float:
+    return float(np.log(chance) - np.log1p(-chance))
+
+
+def test_answers_of_new_items_have_a_weight_of_their_own(task: Recommend, model: Transformer, rows: list[Row]) -> None:
+    """In a shop where things are taken again the leading numbers are learned with them, and others without them."""
+    habit = Recommend(None, LENGTH, task.state | {"protocol": "again", "again": 0.6}, task.arrays)
+    habit.calibrate(model, rows)
+    assert habit.state["new"].keys() == {"weight", "trend"} <= habit.state.keys()
+    asked = [{**row, "seen": False} for row in rows[:20]]
+    habit.state["new"] = {"weight": 0.0, "trend": 0.0}
+    assert habit.answer(model, asked) == task.baselines["neighbours"](task, [], asked)
+    again = habit.answer(model, [{**row, "seen": True} for row in asked])
+    habit.state["new"] = {"weight": 1.0, "trend": 0.0}
+    assert habit.answer(model, asked) == task.variants(model, asked)["transformer"]
+    assert habit.answer(model, [{**row, "seen": True} for row in asked]) == again
+
+
+def test_what_was_validated_is_as_old_as_it_is() -> None:
+    """Leave-one-out holds out somebody's newest item, however long ago that was taken."""
+    task = Recommend(None, LENGTH)
+    train: list[Row] = [{"user": str(user), "items": ["a", "b"], "times": [1.0, 2.0]} for user in range(20)]
+    train += [{"user": "now", "items": ["c"] * 8, "times": [100.0] * 8}, {"user": "x", "items": ["d"], "times": [0.0]}]
+    task.learn(train)
+    valid: list[Row] = [{"user": str(user), "items": ["a", "b"], "next": ["d"], "at": 3.0} for user in range(3)]
+    for rows, gains in ((valid, False), ([{**row, "at": 200.0} for row in valid], True)):
+        task.refresh(train, rows)
+        trend = dict(zip(task.state["items"], task.arrays["trend"].tolist(), strict=True))
+        assert (trend["d"] > 0) == gains and trend["c"] > 0 > trend["b"]
 
 
 def test_the_rate_of_taking_again_is_counted() -> None:

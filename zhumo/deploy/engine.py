@@ -115,8 +115,10 @@ class Held:
         return [{"id": catalogue.items[place], **catalogue.about(place)} for place in found]
 
     async def columns(self, _: str) -> Json:
-        """What a catalogue can be filtered by, and whether it names pictures."""
-        return {"facets": self._facets, "pictures": "picture" in self._shop.catalogue.columns}
+        """What a catalogue can be filtered by, whether it names pictures, and whether the shop's answers hold what was
+        taken before."""
+        shop = self._shop
+        return {"facets": self._facets, "pictures": "picture" in shop.catalogue.columns, "seen": shop.repeats}
 
     async def picture(self, _: str, item: str) -> str | None:
         """The file name of an item's picture, as the catalogue has it."""

@@ -95,7 +95,9 @@ class Recommend(Ask):
 
     items: list[Item] = Field(max_length=MAX_ITEMS)
     k: int = Field(10, ge=1, le=1_000, description="How many to recommend.")
-    seen: bool = Field(False, description="Whether items of the history may be recommended again.")
+    seen: bool | None = Field(
+        None, description="Whether items of the history may be recommended again; null: as most are in this shop."
+    )
     user: str | None = Field(None, min_length=1, max_length=512, description="Who asks; a split needs it.")
     traits: dict[Column, Cell] = Field(
         default={}, max_length=MAX_COLUMNS, description="What is known of the user, by the recipe's `prepare.traits`."

@@ -47,10 +47,10 @@ def add_shop(
     @app.get("/v1/columns")
     async def columns(model: Name) -> dict[str, Any]:
         """What the catalogue can be filtered by: the commonest values of each column, or where its numbers lie; and
-        whether there are pictures to be had."""
+        whether there are pictures to be had, and whether an answer holds what was taken before where nobody says."""
         found = await find(served, model, "recommend").ask("columns")
         shown = pictures is not None and found["pictures"]
-        return {"object": "columns", "model": model, "data": found["facets"], "pictures": shown}
+        return {"object": "columns", "model": model, "data": found["facets"], "pictures": shown, "seen": found["seen"]}
 
     @app.get("/v1/items/{item:path}/picture")
     async def picture(item: str, model: Name) -> Response:

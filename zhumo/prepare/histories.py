@@ -120,7 +120,8 @@ def _first(*keys: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Histories(Sequence[Row]):
-    """The rows of one part. Row i: the interactions from begin[i] to end[i], and as `next` those from there to stop[i].
+    """The rows of one part. Row i: the interactions from begin[i] to end[i], and as `next` those from there to stop[i],
+    which are of one moment, `at`.
 
     kept, traits: columns whose value at the newest interaction of the history goes into the row, or into its `traits`.
     """
@@ -147,6 +148,8 @@ class Histories(Sequence[Row]):
             row["traits"] = {name: value for name, value in traits.items() if value is not None}
         if stop > end:
             row["next"] = list(dict.fromkeys(self._items(end, stop)))
+            if not np.isnan(taken.time[end]):
+                row["at"] = float(taken.time[end])
         return row
 
     def _newest(self, column: str, end: int) -> Any:

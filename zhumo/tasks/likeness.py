@@ -57,33 +57,33 @@ def counted(items: Iterable[About]) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns, offsets), shape=(len(rows), HASHES))
 
 
-def rarity(known: sparse.csr_array) -> np.ndarray:
-    """What each word counts, (HASHES,) float32: the logarithm of how rare it is."""
-    have = np.bincount(known.indices, minlength=HASHES)
-    weights: np.ndarray = np.log((1 + known.shape[0]) / (1 + have)).astype(np.float32)
-    return weights
+class Known:
+    """Items between which others are placed. items: their words, from `counted`."""
 
+    def __init__(self, items: sparse.csr_array) -> None:
+        have = np.bincount(items.indices, minlength=HASHES)
+        self._weights = np.log((1 + items.shape[0]) / (1 + have)).astype(np.float32)  # what is rare counts more
+        self._turned = _even(items, self._weights).T.tocsr()
 
-def alike(new: sparse.csr_array, known: sparse.csr_array, weights: np.ndarray) -> sparse.csr_array:
-    """Where each new item stands between the KEPT known ones most like it, (new, known).
+    def alike(self, new: sparse.csr_array) -> sparse.csr_array:
+        """Where each new item stands between the KEPT known ones most like it, (new, known).
 
-    A line adds up to 1 and is the square of the cosines, so that one very like item outweighs many a little like it;
-    it is empty where no word is shared.
-    """
-    known, new = _even(known, weights), _even(new, weights)
-    turned = known.T.tocsr()
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
-    for start in range(0, new.shape[0], AT_ONCE):
-        kept += _nearest((new[start : start + AT_ONCE] @ turned).tocsr())
-    offsets = np.cumsum([0, *(len(places) for places, _ in kept)])
-    places = np.concatenate([np.zeros(0, np.int64), *(places for places, _ in kept)])
-    data = np.concatenate([np.zeros(0, np.float32), *(like for _, like in kept)]).astype(np.float32)
-    return sparse.csr_array((data, places, offsets), shape=(new.shape[0], known.shape[0]))
+        A line adds up to 1 and is the square of the cosines, so that one very like item outweighs many a little like
+        it; it is empty where no word is shared.
+        """
+        new, known = _even(new, self._weights), self._turned.shape[1]
+        kept: list[tuple[np.ndarray, np.ndarray]] = []
+        for start in range(0, new.shape[0], AT_ONCE):
+            kept += _nearest((new[start : start + AT_ONCE] @ self._turned).tocsr())
+        offsets = np.cumsum([0, *(len(places) for places, _ in kept)])
+        places = np.concatenate([np.zeros(0, np.int64), *(places for places, _ in kept)])
+        data = np.concatenate([np.zeros(0, np.float32), *(like for _, like in kept)]).astype(np.float32)
+        return sparse.csr_array((data, places, offsets), shape=(new.shape[0], known))
 
 
 def among(items: sparse.csr_array) -> sparse.csr_array:
     """How like each item is to the others most like it, (items, items); a line adds up to less than 1."""
-    like = alike(items, items, rarity(items)).tocoo()
+    like = Known(items).alike(items).tocoo()
     others = like.row != like.col
     return sparse.csr_array((like.data[others], (like.row[others], like.col[others])), shape=like.shape)
 

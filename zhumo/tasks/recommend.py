@@ -44,6 +44,7 @@ EARLIEST = 50  # items from the end of a history that are looked at for reasons
 ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
+SCORES_IN_ALL = 2**29  # rows times items, to bound the time that it takes for a large catalogue
 WEIGHTS = np.arange(21) / 20
 OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items kept
 AGAIN = (0.5, 0.6, 0.7, 0.8, 0.9)  # rates that are tried beside the one of training
@@ -73,8 +74,9 @@ class Recommend(Task):
 
     state: `items`, first the `warm` ones, bestsellers first, then those that are only described; `catalogue`, what is
     known of them by column; `traits`, words of what is known of users; `again`, how often in training an item was
-    taken again, later how much of such is shown; `protocol`, which leads; `neighbours`, how they are asked; `weight`,
-    the part of the Transformer in the answer; `trend`, the power of the trend in it.
+    taken again, later how much of such is shown; `protocol`, which leads and is what a row asks that does not say;
+    `neighbours`, how they are asked; `weight`, the part of the Transformer in the answer; `trend`, the power of the
+    trend in it; `new`, where `again` leads, those two of an answer of new items.
     arrays: `popularity`, share of users by item; `trend`, how much more of it lately; `neighbours.*`, one sparse matrix
     of the warm items; `alike.*`, where the others stand between them.
     """
@@ -91,7 +93,7 @@ class Recommend(Task):
     }  # fmt: skip
     metric: ClassVar[str] = "ndcg@10"
     protocol: ClassVar[str] = "report.protocol.recommend"
-    protocols: ClassVar[Mapping[str, Row]] = {"new": {}, "again": {"seen": True}}
+    protocols: ClassVar[Mapping[str, Row]] = {"new": {"seen": False}, "again": {"seen": True}}
     dials: ClassVar[Mapping[str, Sequence[Row]]] = {
         "diversity": [{"k": SHOWN, "diversity": share} for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     }
@@ -113,7 +115,7 @@ class Recommend(Task):
         for row in rows:
             people.append(row.get("traits", {}))
             taken.append(np.array([first.setdefault(item, len(first)) for item in row["items"]], dtype=np.int64))
-            times.append(_times(row))
+            times.append(_times(row, {"next": ()}))
         if not first:
             raise DataError("recommend.no_items")
         users = shop.popularity(taken, len(first)).tolist()
@@ -132,7 +134,7 @@ class Recommend(Task):
         if len(warm) < len(catalogue.items):
             described = likeness.counted(map(catalogue.about, range(len(catalogue.items))))
             old, new = described[: len(warm)], described[len(warm) :]
-            keep(self.arrays, "alike", likeness.alike(new, old, likeness.rarity(old)))
+            keep(self.arrays, "alike", likeness.Known(old).alike(new))
 
     def encode(self, row: Row) -> list[Example]:
         """A training row: every item is the target of the one before it, in as many examples as its length needs.
@@ -202,7 +204,12 @@ class Recommend(Task):
         seen = F.pad(items[row].masked_fill(ahead, 0), (1, 0))  # padding is always among them
         table = F.normalize(model.stem.tokens.weight[: self.warm + 1].float(), dim=-1)
         again = (seen == targets[:, None]).any(1)
-        total = softmax.among_seen(hidden[again], table, targets[again], seen[again])
+        total = hidden.new_zeros(())
+        wide = seen.size(1) * max(seen.size(1), hidden.size(1))
+        for part in torch.split(again.nonzero()[:, 0], max(1, SCORES_AT_ONCE // wide)):
+            total = total + checkpoint(
+                softmax.among_seen, hidden[part], table, targets[part], seen[part], use_reentrant=False
+            )
         drawn = None
         if self.warm > softmax.LARGE:
             seed = np.abs(batch["ids"].cpu().numpy()).ravel()[:64]
@@ -220,21 +227,27 @@ class Recommend(Task):
         the power of the trend.
 
         Of what is within a standard error of the best NDCG@10 (Breiman et al. 1984) what asks both most evenly, and the
-        lowest power: what is best by less than that is best by chance.
+        lowest power: what is best by less than that is best by chance. Where things are often taken again weight and
+        power are learned once more for answers of new items.
         """
         rows = [row for row in rows if any(place < self.warm for place in self._history(row["next"]))]
-        rows = rows[:: 1 + len(rows) // CALIBRATED_ON]
+        rows = rows[:: 1 + len(rows) // min(CALIBRATED_ON, max(1, SCORES_IN_ALL // len(self.state["items"])))]
         if not rows:
             return
-        often = self.state["protocol"] == "again"
-        rates = [self.state["again"], *(rate for rate in AGAIN if rate > self.state["again"])] if often else [0.0]
+        rate = self.state["again"]
+        mix, _ = self._mixed(model, rows, [0.0])
+        if self.repeats:
+            self.state["new"] = mix
+            mix, self.state["again"] = self._mixed(model, rows, [rate, *(one for one in AGAIN if one > rate)])
+        self.state |= mix
+
+    def _mixed(self, model: Transformer, rows: Sequence[Row], rates: Sequence[float]) -> tuple[dict[str, float], float]:
+        """The weight and the power for one of some rates of taking again, and that rate."""
         tried = [(weight, 0.0, rate) for weight in WEIGHTS.tolist() for rate in rates]
         equal, means = _equal(self._gains(model, rows, tried))
         weight, _, rate = tried[min(equal, key=lambda one: (abs(tried[one][0] - 0.5), -means[one]))]
         equal, _ = _equal(self._gains(model, rows, [(weight, trend, rate) for trend in TRENDS]))
-        self.state |= {"weight": weight, "trend": TRENDS[min(equal)]}
-        if often:
-            self.state["again"] = rate
+        return {"weight": weight, "trend": TRENDS[min(equal)]}, rate
 
     def _gains(
         self, model: Transformer, rows: Sequence[Row], tried: Sequence[tuple[float, float, float]]
@@ -257,14 +270,14 @@ class Recommend(Task):
 
     def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:
         """Count again with the validation items, which are history by the time of an answer."""
-        later = {row["user"]: row["next"] for row in valid}
+        later = {row["user"]: row for row in valid}
         index = self.catalogue.index
         histories, times = list[shop.History](), list[np.ndarray]()
         for row in train:
-            newer = later.get(row["user"], ())
-            places = np.array([index.get(item, self.warm) for item in (*row["items"], *newer)], dtype=np.int64)
+            newer = later.get(row["user"], {"next": ()})
+            places = np.array([index.get(item, self.warm) for item in (*row["items"], *newer["next"])], dtype=np.int64)
             histories.append(places[places < self.warm])
-            times.append(_times(row, len(newer))[places < self.warm])
+            times.append(_times(row, newer)[places < self.warm])
         self._count(histories, times)
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
@@ -272,7 +285,8 @@ class Recommend(Task):
         return {"transformer": self.ranked(rows, [(1.0, self.voices.transformer(model))])}
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
-        """The `k` (10) most likely items of each row, those in its history left out unless `seen`.
+        """The `k` (10) most likely items of each row. seen: whether those in its history may be among them; where a row
+        does not say, as most do in this shop.
 
         only, exclude, boost, diversity: see `shelf`. traits: what is known of the user. new: items the catalogue does
         not have. reasons: with each item the items of the history it rests on most. Items and traits nobody knows say
@@ -291,10 +305,29 @@ class Recommend(Task):
         return answers
 
     def _answered(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
-        weight = self.state.get("weight", 0.5)
-        voices, trend = self.voices, self.state.get("trend", 0.0)
-        parts = [(weight, voices.transformer(model)), (1 - weight, voices.neighbours), (trend, voices.trend)]
-        return self.ranked(rows, parts)
+        answers: list[Answer] = [{} for _ in rows]
+        for seen in (False, True):
+            indices = [index for index, row in enumerate(rows) if self._seen(row) == seen]
+            found = self.ranked([rows[index] for index in indices], self._blend(model, seen))
+            for index, answer in zip(indices, found, strict=True):
+                answers[index] = answer
+        return answers
+
+    @property
+    def repeats(self) -> bool:
+        """Whether what was taken is taken again so often that it is shown where a row does not say."""
+        return self.state.get("protocol") == "again"
+
+    def _seen(self, row: Row) -> bool:
+        """Whether what a row has seen may be shown."""
+        asked = row.get("seen")
+        return self.repeats if asked is None else bool(asked)
+
+    def _blend(self, model: Transformer, seen: bool) -> list[tuple[float, Ask]]:
+        """The parts of an answer, each with its weight. seen: whether what somebody has seen may be in it."""
+        mix = self.state if seen else self.state.get("new", self.state)
+        weight, trend, voices = mix.get("weight", 0.5), mix.get("trend", 0.0), self.voices
+        return [(weight, voices.transformer(model)), (1 - weight, voices.neighbours), (trend, voices.trend)]
 
     def _with(self, new: Sequence[Row]) -> "Recommend":
         """This task with further items in its catalogue; those it has already stay as they are."""
@@ -306,8 +339,7 @@ class Recommend(Task):
             name: [*self.catalogue.columns.get(name, blank), *(described[item].get(name) for item in fresh)]
             for name in names
         }
-        old = likeness.counted(map(self.catalogue.about, range(self.warm)))
-        alike = likeness.alike(likeness.counted(described[item] for item in fresh), old, likeness.rarity(old))
+        alike = self._described.alike(likeness.counted(described[item] for item in fresh))
         state = self.state | {"items": [*self.state["items"], *fresh], "catalogue": columns}
         grown = Recommend(None, self.length, state, self.arrays)
         earlier = self.voices.alike
@@ -356,8 +388,8 @@ class Recommend(Task):
         answers: list[Answer] = [{} for _ in rows]
         for indices, visitors in self._parts(rows):
             for index, visitor, line in zip(indices, visitors, said(visitors), strict=True):
-                again = 0.0 if not rows[index].get("seen", False) else self.state["again"] if personal else None
-                answers[index] = self._say(rows[index], visitor, apart(line, visitor.items, again), said)
+                again = 0.0 if not self._seen(rows[index]) else self.state["again"] if personal else None
+                answers[index] = self._say(rows[index], visitor, line, again, said)
         return answers
 
     def _parts(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[Visitor]]]:
@@ -379,11 +411,11 @@ class Recommend(Task):
     def _trait_ids(self) -> dict[str, int]:
         return {word: self.warm + 1 + place for place, word in enumerate(self.state["traits"])}
 
-    def _say(self, row: Row, visitor: Visitor, chances: np.ndarray, said: Ask) -> Answer:
+    def _say(self, row: Row, visitor: Visitor, line: np.ndarray, again: float | None, said: Ask) -> Answer:
         k = row.get("k", SHOWN)
         if k < 1:
             raise DataError("recommend.bad_k", k=k)
-        shown = chances
+        shown = chances = apart(line, visitor.items, again)
         only, boost, exclude = row.get("only") or {}, row.get("boost") or {}, self._history(row.get("exclude") or [])
         if only or boost or len(exclude):
             self.shelf.check(only, boost)
@@ -394,7 +426,7 @@ class Recommend(Task):
             places = places[diverse(shown[places], self.voices.likeness(places), diversity, k)]
         items = [self._item(place) | {"score": float(np.exp(chances[place]))} for place in places.tolist()]
         if row.get("reasons") and len(places):
-            for item, because in zip(items, self._reasons(visitor, chances, places, said), strict=True):
+            for item, because in zip(items, self._reasons(visitor, chances, again, places, said), strict=True):
                 item["because"] = because
         return {"items": items}
 
@@ -403,17 +435,20 @@ class Recommend(Task):
         return {"id": self.state["items"][place]} | ({} if title is None else {"title": title})
 
     def _reasons(
-        self, visitor: Visitor, chances: np.ndarray, places: np.ndarray, said: Ask
+        self, visitor: Visitor, chances: np.ndarray, again: float | None, places: np.ndarray, said: Ask
     ) -> list[list[dict[str, Any]]]:
         """Of each item at some places, which items of the history it rests on: without one, its odds fall.
 
         Asked of what answers, not read from attention, which need not be what an answer rests on (Jain & Wallace 2019).
+        An item that is taken away is new again, and may not be shown where none of the history may.
         share: the part of one item in all that fell.
         """
         items = visitor.items
         own = list(dict.fromkeys(items[-EARLIEST:].tolist()))
-        without = said([visitor._replace(items=items[items != place]) for place in own])
-        lines = (apart(line, items, 0.0)[places] for line in without)
+        left_over = [items[items != place] for place in own]
+        without = said([visitor._replace(items=rest) for rest in left_over])
+        lines = (apart(line, rest if again else items, again)[places]
+                 for line, rest in zip(without, left_over, strict=True))  # fmt: skip
         left = np.array([odds(line) for line in lines]).reshape(-1, len(places))
         fallen = np.maximum(odds(chances[places]) - left, 0)
         shares = fallen / np.maximum(fallen.sum(axis=0), shop.LEAST)
@@ -446,6 +481,11 @@ class Recommend(Task):
         return Catalogue(self.state["items"], self.state["catalogue"])
 
     @cached_property
+    def _described(self) -> likeness.Known:
+        """What is known of the warm items, for a new one to be placed between them."""
+        return likeness.Known(likeness.counted(map(self.catalogue.about, range(self.warm))))
+
+    @cached_property
     def shelf(self) -> Shelf:
         """The columns of the catalogue, to be filtered by."""
         return Shelf(self.catalogue.columns, len(self.catalogue.items))
@@ -464,11 +504,11 @@ def _equal(gains: np.ndarray) -> tuple[list[int], np.ndarray]:
     return equal.tolist(), means
 
 
-def _times(row: Row, newer: int = 0) -> np.ndarray:
-    """When the items of a row were taken, and some that came after them; all 0 where nobody knows."""
+def _times(row: Row, newer: Row) -> np.ndarray:
+    """When the items of a row were taken, and what is `next` in one that is newer; all 0 where nobody knows."""
     if "times" not in row:
-        return np.zeros(len(row["items"]) + newer)
-    return np.array([*row["times"], *[np.inf] * newer])
+        return np.zeros(len(row["items"]) + len(newer["next"]))
+    return np.array([*row["times"], *[newer.get("at", row["times"][-1])] * len(newer["next"])])
 
 
 def _windows(ids: list[int], room: int) -> Iterator[tuple[list[int], bool]]:

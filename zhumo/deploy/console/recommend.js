@@ -12,7 +12,7 @@ import { figure, named, percent, say } from "./words.js";
 const SHOWN = 12, FOUND = 8, KINDS = 12;
 
 export async function drawRecommend(place, model) {
-  const { data: columns, pictures } = await get(`v1/columns?model=${encodeURIComponent(model.id)}`);
+  const { data: columns, pictures, seen: usual } = await get(`v1/columns?model=${encodeURIComponent(model.id)}`);
   const catalogue = new Catalogue(model.id, pictures);
   const history = [], kinds = new Set(), priced = columns.price?.high !== undefined;
   let asked = 0, before = null, report = null;
@@ -22,7 +22,7 @@ export async function drawRecommend(place, model) {
   const clear = el("button", { type: "button", class: "quiet", onclick: () => change(null, () => history.splice(0)) }, say("page.recommend.clear"));
   const shelf = el("ol", { class: "shelf" }), heading = el("h2", {}), moved = el("p", { class: "moved soft", "aria-live": "polite" }), code = el("div");
   const variety = el("input", { type: "range", id: "variety", min: "0", max: "1", step: "0.05", value: "0" }), cost = el("p", { class: "cost soft small" });
-  const seen = el("input", { type: "checkbox" });
+  const seen = el("input", { type: "checkbox", checked: usual });
   const [low, high] = ["low", "high"].map((end) => el("input", { type: "number", min: "0", step: "any", "aria-label": say(`page.recommend.${end}`), placeholder: priced ? money(columns.price[end]) : "" }));
   const chips = Object.keys(columns.category?.values ?? {}).slice(0, KINDS).map((kind) =>
     el("button", { type: "button", class: "pick", "aria-pressed": "false", onclick: () => { pick(kind); recommend(); } }, kind));
@@ -109,7 +109,7 @@ export async function drawRecommend(place, model) {
     if (low.value || high.value) only.price = [low, high].map((end) => (end.value ? Number(end.value) : null));
     if (Object.keys(only).length) body.only = only;
     if (Number(variety.value)) body.diversity = Number(variety.value);
-    if (seen.checked) body.seen = true;
+    if (seen.checked !== usual) body.seen = seen.checked;
     if (history.length) body.reasons = true;
     return body;
   }
