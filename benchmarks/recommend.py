@@ -13,6 +13,7 @@ had learned at its best validation answers. One that is running may be ended wit
 Seconds on a busy machine are a rehearsal: each row says how busy it was.
 """
 
+import csv
 import json
 import math
 import os
@@ -20,7 +21,7 @@ import random
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,7 @@ REQUESTS, RATE = 1_000, 50.0  # over HTTP, and how many a second
 COLD_ROWS = 1_000
 REASONED = 300
 LEAST = 1e-12
+TRAITS = ("age", "gender", "occupation")
 RENEWED = {"its neighbours": "count the validation items too, once all is chosen, as textbook-and-validation does"}
 
 
@@ -371,12 +373,12 @@ def purchases(name: str, work_: Path) -> list[dict[str, str]]:
     """A shop's interactions with its items beside them, copied into the folder of the cold run."""
     folder = work_ / f"cold-{name}.data"
     if name == "movielens":
-        described = [row.row for row in open_rows("movielens-100k-items") if not isinstance(row, Bad)]
+        described = opened("movielens-100k-items")
         write_items(folder, ({"item": str(row["item_id"]), "title": row["movie_title"],
                               "year": str(row["release_year"]), "category": str(row["class"]).split()}
                              for row in described))  # fmt: skip
-        taken = (row.row for row in open_rows("movielens-100k") if not isinstance(row, Bad))
-        return [{"user": str(row["user_id"]), "item": str(row["item_id"]), "time": row["timestamp"]} for row in taken]
+        return [{"user": str(row["user_id"]), "item": str(row["item_id"]), "time": row["timestamp"]}
+                for row in opened("movielens-100k")]  # fmt: skip
     sources(name, work_)
     (folder / ITEMS).write_bytes((work_ / f"{name}.data" / ITEMS).read_bytes())
     stamps = lines(work_ / f"{name}.data" / INTERACTIONS)
@@ -387,6 +389,37 @@ def read_items(path: Path) -> list[str]:
     """The ids of a catalogue."""
     with path.open(encoding="utf-8") as file:
         return [str(json.loads(line)["item"]) for line in file]
+
+
+def traits(bench: Bench) -> None:
+    """What age, gender and occupation add: to a history, and for a stranger of whom nothing else is known."""
+    path = work(bench) / "traits.csv"
+    if not path.is_file():
+        people = {row["user_id"]: row for row in opened("movielens-100k-users")}
+        with path.open("w", encoding="utf-8", newline="") as file:
+            out = csv.writer(file)
+            out.writerow(["user_id", "item_id", "timestamp", *TRAITS])
+            out.writerows(
+                [row["user_id"], row["item_id"], row["timestamp"], *(people[row["user_id"]][name] for name in TRAITS)]
+                for row in opened("movielens-100k")
+            )
+    settings = [f"prepare.source={path}", f"prepare.traits=[{', '.join(TRAITS)}]"]
+    known = made("movielens-traits", RECIPES["movielens"], work(bench), *settings)
+    plain = made("movielens", RECIPES["movielens"], work(bench))
+    rows = known.rows("test")
+    assert [row["items"] for row in rows] == [row["items"] for row in plain.rows("test")]
+    for name, told in (("history", {}), ("stranger", {"items": []})):
+        asked_ = [{**row, **told} for row in rows]
+        ours_, theirs = (rank.ndcg(found(load(one.run.step("train")).answer(asked_), rows), 10)
+                         for one in (known, plain))  # fmt: skip
+        low, high = ours_.interval()
+        bench.row(f"traits.{name}.ndcg@10", ours_.value, low=low, high=high, peer="the same without traits",
+                  peer_value=theirs.value, note=f"p {ours_.beats(theirs):.4f}; {', '.join(TRAITS)}")  # fmt: skip
+
+
+def opened(name: str) -> Iterator[Row]:
+    """The rows of a source that are rows."""
+    return (row.row for row in open_rows(name) if not isinstance(row, Bad))
 
 
 def reasons(bench: Bench) -> None:
@@ -431,7 +464,7 @@ def work(bench: Bench) -> Path:
 SCRIPTS: Mapping[str, Callable[[Bench], None]] = {
     "movielens": table("movielens"), "beauty": table("beauty"), "games": table("games"), "retail": table("retail"),
     "latency": latency, "scale": scale, "prepare": prepared, "cold.movielens": cold("movielens"),
-    "cold.retail": cold("retail"), "reasons": reasons,
+    "cold.retail": cold("retail"), "traits": traits, "reasons": reasons,
 }  # fmt: skip
 
 

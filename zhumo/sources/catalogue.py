@@ -68,6 +68,7 @@ CATALOGUE: Mapping[str, Entry] = {
         ),
         Entry("movielens-100k", "data", _MOVIELENS_LICENCE, {"": f"{_MOVIELENS}.inter"}),
         Entry("movielens-100k-items", "data", _MOVIELENS_LICENCE, {"": f"{_MOVIELENS}.item"}),
+        Entry("movielens-100k-users", "data", _MOVIELENS_LICENCE, {"": f"{_MOVIELENS}.user"}),
         Entry("clothing-reviews", "data", "CC0-1.0", {"": f"{_TABLES}/WomensClothingE-CommerceReviews.parquet.brotli"}),
         Entry("adult", "data", "CC-BY-4.0", {"": f"{_TABLES}/adult.parquet.brotli"}),
         Entry(
