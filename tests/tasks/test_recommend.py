@@ -176,7 +176,9 @@ def test_answers_leave_out_what_was_seen_unless_asked(task: Recommend, model: Tr
 
 def test_seen_items_share_their_rate_in_training(task: Recommend, model: Transformer, rows: list[Row]) -> None:
     again = Recommend(None, LENGTH, task.state | {"again": 0.3}, task.arrays)
-    asked = [{**row, "seen": True, "k": 10**6} for row in rows if len(set(row["items"]) & set(task.state["items"])) > 0]
+    asked = [
+        {**row, "seen": True, "k": 10**6} for row in rows[:50] if len(set(row["items"]) & set(task.state["items"])) > 0
+    ]
     for row, answer, without in zip(
         asked, again.answer(model, asked), task.answer(model, [{**row, "seen": False} for row in asked]), strict=True
     ):
