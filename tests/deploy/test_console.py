@@ -198,7 +198,7 @@ def test_the_shop_is_filtered_and_varied(page: Page, bundles: dict[str, Path]) -
     page.browser.execute_script(code, page.find("#variety"))
     code = "document.querySelector('.code pre').textContent"
     page.until(lambda: '"diversity": 0.6' in str(page.js(code)), "the question")
-    page.until(lambda: "0.0200 of NDCG@10 0.500" in page.find(".cost").text, "what it costs")
+    page.until(lambda: "0.0200 of NDCG@10, now 0.500" in page.find(".cost").text, "what it costs")
     report.unlink()
 
 
