@@ -1,12 +1,26 @@
-"""Writes RESULTS.md from what the scripts measured: `python -m benchmarks.report`."""
+"""Writes RESULTS.md and the table on the page of an app, from what was measured: `python -m benchmarks.report`."""
 
 import json
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 CURVE = 6  # points of a curve that are shown
+MEASURED = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- /measured -->)", re.S)
+LIBRARIES = re.compile(r"(recbole|rectools)-[a-z-]+")
+SHOPS: Mapping[str, tuple[str, str]] = {
+    "movielens": ("MovieLens-100K", "MovieLens-100K"), "beauty": ("Amazon Beauty", "Amazon Beauty"),
+    "games": ("Amazon Video Games", "Amazon Video Games"),
+    "retail": ("Online Retail, the next invoice", "Online Retail，下一张发票"),
+    "retail-new": ("Online Retail, new items alone", "Online Retail，只要新商品"),
+}  # fmt: skip
+HEADS: Mapping[str, tuple[str, ...]] = {
+    "recommend.md": ("NDCG@10", "served", "Transformer alone", "best library", "Markov + item-kNN", "lately popular"),
+    "recommend.zh-CN.md": ("NDCG@10", "服务的回答", "仅 Transformer", "最好的库", "马尔可夫 + item-kNN", "近来热门"),
+}
 HEAD = """# Results
 
 Written by `python -m benchmarks.report` from `benchmarks/results/`; nothing here is typed by hand. Each script runs by
@@ -70,6 +84,31 @@ def libraries(runs: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def page(name: str, rows: Mapping[str, float]) -> str:
+    """The table on a page of `HEADS`. rows: NDCG@10 by the name of the row."""
+    lines = [f"| {' | '.join(HEADS[name])} |", "|---" * len(HEADS[name]) + "|"]
+    for shop, titles in SHOPS.items():
+        found = {row.removeprefix(f"{shop}.").removesuffix(".ndcg@10"): value for row, value in rows.items()
+                 if row.startswith(f"{shop}.") and row.endswith(".ndcg@10")}  # fmt: skip
+        library, best = max(((who, value) for who, value in found.items() if LIBRARIES.fullmatch(who)),
+                            key=lambda one: one[1])  # fmt: skip
+        textbook = max(found["textbook"], found["textbook-and-validation"])
+        cells = [titles["zh" in name], short(found["served"]), short(found["transformer"]),
+                 f"{short(best)} ({library})", short(textbook), short(found["lately"])]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def short(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def measured(script: str) -> dict[str, float]:
+    """The values of a script's rows that have one."""
+    rows = json.loads((HERE / "results" / f"{script}.json").read_text(encoding="utf-8"))["rows"]
+    return {row["name"]: row["value"] for row in rows if row["value"] is not None}
+
+
 def minutes(entry: dict[str, float]) -> str:
     return f"{entry['cpu'] / 60:.1f} ({entry['wall'] / 60:.1f}) min"
 
@@ -82,3 +121,7 @@ if __name__ == "__main__":
     learned = {name: run for name, run in read(HERE / "results" / "peers").items() if "curve" in run}
     parts = [HEAD.strip(), *map(table, read(HERE / "results").values()), *([libraries(learned)] if learned else [])]
     (HERE / "RESULTS.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    for name in HEADS:
+        path = HERE.parent / "docs" / name
+        text = path.read_text(encoding="utf-8")
+        path.write_text(MEASURED.sub(page(name, measured("recommend")), text), encoding="utf-8")

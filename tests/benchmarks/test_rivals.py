@@ -1,6 +1,7 @@
 """What rivals are measured by: the textbook against plain loops, and answers kept as what they hit."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,13 @@ def test_a_run_ended_by_hand_counts_as_none_where_more_minutes_are_asked(
     assert rivals.given("beauty", "rectools-sasrec") == 30
     rivals.keep("beauty", "rectools-sasrec", {**found, "ended": "hand"}, rows, ["python", "script"])
     assert rivals.given("beauty", "rectools-sasrec") == 0
+
+
+@pytest.mark.parametrize("name", report.HEADS)
+def test_the_figures_on_a_page_are_those_that_were_measured(name: str) -> None:
+    told = (Path(report.__file__).parents[1] / "docs" / name).read_text(encoding="utf-8")
+    found = report.MEASURED.search(told)
+    assert found and found[0] == report.page(name, report.measured("recommend"))
 
 
 def test_the_report_shows_how_a_library_learned() -> None:
