@@ -90,8 +90,10 @@ def page(name: str, rows: Mapping[str, float]) -> str:
     for shop, titles in SHOPS.items():
         found = {row.removeprefix(f"{shop}.").removesuffix(".ndcg@10"): value for row, value in rows.items()
                  if row.startswith(f"{shop}.") and row.endswith(".ndcg@10")}  # fmt: skip
-        library, best = max(((who, value) for who, value in found.items() if LIBRARIES.fullmatch(who)),
-                            key=lambda one: one[1])  # fmt: skip
+        libraries_ = {who: value for who, value in found.items() if LIBRARIES.fullmatch(who)}
+        if not libraries_:
+            continue  # a shop is shown once a library has been asked about it
+        library, best = max(libraries_.items(), key=lambda one: one[1])
         textbook = max(found["textbook"], found["textbook-and-validation"])
         cells = [titles["zh" in name], short(found["served"]), short(found["transformer"]),
                  f"{short(best)} ({library})", short(textbook), short(found["lately"])]  # fmt: skip
