@@ -91,6 +91,19 @@ def test_columns_say_what_can_be_filtered_by(client: TestClient) -> None:
     assert next(iter(found["category"]["values"])) == "drama"
 
 
+def test_who_does_not_say_gets_what_the_shop_usually_shows(bundles: dict[str, Path]) -> None:
+    bundle = load(bundles["recommend"])
+    assert bundle.task is not None
+    bundle.task.state |= {"protocol": "again", "again": 0.9}
+    with TestClient(create_app({"shop": bundle}, KEY, ("testserver",))) as client:
+        client.headers["authorization"] = f"Bearer {KEY}"
+        assert client.get("/v1/columns?model=shop").json()["seen"] is True
+        for said, shown in (({}, True), ({"seen": None}, True), ({"seen": True}, True), ({"seen": False}, False)):
+            asked = {"model": "shop", "items": ["1"], "k": 3, **said}
+            [answer] = client.post("/v1/recommendations", json=asked).json()["data"]
+            assert ("1" in [item["id"] for item in answer["items"]]) == shown
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/items?model=labels", "/v1/columns?model=labels", "/v1/items/0/picture?model=labels"]
 )

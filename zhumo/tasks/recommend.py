@@ -115,7 +115,7 @@ class Recommend(Task):
         for row in rows:
             people.append(row.get("traits", {}))
             taken.append(np.array([first.setdefault(item, len(first)) for item in row["items"]], dtype=np.int64))
-            times.append(_times(row, {"next": ()}))
+            times.append(_times(row))
         if not first:
             raise DataError("recommend.no_items")
         users = shop.popularity(taken, len(first)).tolist()
@@ -244,7 +244,9 @@ class Recommend(Task):
     def _mixed(self, model: Transformer, rows: Sequence[Row], rates: Sequence[float]) -> tuple[dict[str, float], float]:
         """The weight and the power for the best of some rates of taking again, and that rate. One after the other: they
         hardly depend on each other, and all together would take many times as long."""
-        rate = rates[int(self._gains(model, rows, [(0.5, 0.0, rate) for rate in rates]).mean(axis=1).argmax())]
+        rate = rates[0]
+        if len(rates) > 1:
+            rate = rates[int(self._gains(model, rows, [(0.5, 0.0, rate) for rate in rates]).mean(axis=1).argmax())]
         equal, means = _equal(self._gains(model, rows, [(weight, 0.0, rate) for weight in WEIGHTS.tolist()]))
         weight = float(WEIGHTS[min(equal, key=lambda one: (abs(WEIGHTS[one] - 0.5), -means[one]))])
         equal, _ = _equal(self._gains(model, rows, [(weight, trend, rate) for trend in TRENDS]))
@@ -271,14 +273,14 @@ class Recommend(Task):
 
     def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:
         """Count again with the validation items, which are history by the time of an answer."""
-        later = {row["user"]: row for row in valid}
+        later = {row["user"]: (row["next"], row.get("at")) for row in valid}
         index = self.catalogue.index
         histories, times = list[shop.History](), list[np.ndarray]()
         for row in train:
-            newer = later.get(row["user"], {"next": ()})
-            places = np.array([index.get(item, self.warm) for item in (*row["items"], *newer["next"])], dtype=np.int64)
+            newer, at = later.get(row["user"], ((), None))
+            places = np.array([index.get(item, self.warm) for item in (*row["items"], *newer)], dtype=np.int64)
             histories.append(places[places < self.warm])
-            times.append(_times(row, newer)[places < self.warm])
+            times.append(_times(row, len(newer), at)[places < self.warm])
         self._count(histories, times)
 
     def variants(self, model: Transformer, rows: Sequence[Row]) -> dict[str, list[Answer]]:
@@ -505,11 +507,13 @@ def _equal(gains: np.ndarray) -> tuple[list[int], np.ndarray]:
     return equal.tolist(), means
 
 
-def _times(row: Row, newer: Row) -> np.ndarray:
-    """When the items of a row were taken, and what is `next` in one that is newer; all 0 where nobody knows."""
+def _times(row: Row, newer: int = 0, at: float | None = None) -> np.ndarray:
+    """When the items of a row were taken, and some that came after them, all `at` one moment, or where nobody knows
+    that with the last of the row; all 0 where nobody knows anything."""
     if "times" not in row:
-        return np.zeros(len(row["items"]) + len(newer["next"]))
-    return np.array([*row["times"], *[newer.get("at", row["times"][-1])] * len(newer["next"])])
+        return np.zeros(len(row["items"]) + newer)
+    times = np.array(row["times"], dtype=np.float64)
+    return np.concatenate([times, np.repeat(times[-1:] if at is None else at, newer)])
 
 
 def _windows(ids: list[int], room: int) -> Iterator[tuple[list[int], bool]]:
