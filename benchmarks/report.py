@@ -17,7 +17,6 @@ SHOPS: Mapping[str, tuple[str, str]] = {
     "retail": ("Online Retail, the next invoice", "Online Retail，下一张发票"),
     "retail-new": ("Online Retail, new items alone", "Online Retail，只要新商品"),
 }  # fmt: skip
-TIMELESS = ("beauty", "games")  # their rows have an order and no times, so nothing is taken lately
 HEADS: Mapping[str, tuple[str, ...]] = {
     "recommend.md": ("NDCG@10", "served", "Transformer alone", "best library", "Markov + item-kNN", "lately popular"),
     "recommend.zh-CN.md": ("NDCG@10", "服务的回答", "仅 Transformer", "最好的库", "马尔可夫 + item-kNN", "近来热门"),
@@ -97,8 +96,7 @@ def page(name: str, rows: Mapping[str, float]) -> str:
         library, best = max(libraries_.items(), key=lambda one: one[1])
         textbook = max(found["textbook"], found["textbook-and-validation"])
         cells = [titles["zh" in name], short(found["served"]), short(found["transformer"]),
-                 f"{short(best)} ({library})", short(textbook),
-                 "–" if shop in TIMELESS else short(found["lately"])]  # fmt: skip
+                 f"{short(best)} ({library})", short(textbook), short(found["lately"])]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

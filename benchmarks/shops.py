@@ -1,8 +1,8 @@
 """The shops that `recommend` measures on: each as files the product reads, and a synthetic one of any size.
 
 The Amazon files are ids alone, one history a line or one purchase a line, in time order without times; they are
-written as interactions whose time is the place in the history. Online Retail keeps what has a customer and a positive
-quantity and was not cancelled; its moments are invoices.
+written as interactions in that order. Online Retail keeps what has a customer and a positive quantity and was not
+cancelled; its moments are invoices.
 """
 
 import csv
@@ -61,9 +61,9 @@ def write_histories(folder: Path, histories: Iterable[tuple[str, list[str]]]) ->
     """Histories as interactions."""
     with (folder / INTERACTIONS).open("w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["user", "item", "time"])
+        out.writerow(["user", "item"])
         for user, items in histories:
-            out.writerows((user, item, place) for place, item in enumerate(items))
+            out.writerows((user, item) for item in items)
 
 
 def write_items(folder: Path, items: Iterable[dict[str, object]]) -> None:
