@@ -113,6 +113,20 @@ def test_a_shops_orders_go_from_new_to_a_bundle_without_an_edit(shop: Path) -> N
     assert len(answered["items"]) == 3 and all("title" in item for item in answered["items"])
 
 
+def test_the_recipe_that_comes_with_zhumo_takes_a_shops_own_orders(shop: Path) -> None:
+    settings = ["name=own", "prepare.source=orders.csv", "prepare.items=null", "prepare.limit=2000",
+                "train.epochs=null", "train.steps=5", "train.threads=1", "deploy.parity=5"]  # fmt: skip
+    guessed = zhumo("run", "recommend", *settings, cwd=shop)
+    assert guessed.returncode != 0 and "nearest: 会员号" in guessed.stderr
+    columns = "prepare.columns={user: 会员号, item: 商品编号, time: 下单时间, title: 商品名称}"
+    run = zhumo("run", "recommend", *settings, columns, "--json", cwd=shop)
+    assert run.returncode == 0, run.stderr
+    (shop / "one.jsonl").write_text('{"items": ["85123A"], "k": 2}\n', encoding="utf-8")
+    assert zhumo("answer", "runs/own/deploy", "one.jsonl", "-o", "one.out.jsonl", cwd=shop).returncode == 0
+    [answered] = [json.loads(line) for line in (shop / "one.out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(answered["items"]) == 2 and all("title" in item for item in answered["items"])
+
+
 def test_a_plan_shows_what_will_be_made(shop: Path) -> None:
     (shop / "plan.yaml").write_text("task: recommend\nprepare: {source: orders.csv}\n", encoding="utf-8")
     plan = json.loads(zhumo("plan", "plan.yaml", "--json", cwd=shop).stdout)

@@ -139,12 +139,21 @@ def test_too_many_bad_rows_end_the_run_with_the_reason(tmp_path: Path) -> None:
     assert not (run.step("prepare") / "step.json").exists()
 
 
-def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("column", "near"), [
+    ({"user": "会员"}, "会员号"), ({"user": "user_id"}, "会员号"), ({"item": "sku"}, "商品"),
+])  # fmt: skip
+def test_a_missing_column_names_the_one_spelt_or_meant_alike(column: dict[str, str], near: str, tmp_path: Path) -> None:
     source = orders(tmp_path, ["u,i,t,2024-01-01"])
-    made, run = run_of(
-        tmp_path, task="recommend", prepare={"source": str(source), "columns": {**COLUMNS, "user": "会员"}}
-    )
-    with pytest.raises(DataError, match="会员号"):
+    made, run = run_of(tmp_path, task="recommend", prepare={"source": str(source), "columns": {**COLUMNS, **column}})
+    with pytest.raises(DataError, match=f"nearest: {near}"):
+        prepare(made, run)
+
+
+def test_a_missing_column_that_nothing_is_like_names_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("甲,乙\n1,2\n", encoding="utf-8")
+    made, run = run_of(tmp_path, task="recommend", prepare={"source": str(path)})
+    with pytest.raises(DataError, match="nearest: -"):
         prepare(made, run)
 
 

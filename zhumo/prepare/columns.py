@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -65,10 +65,8 @@ class Columns:
         for name, field in self.fields.items():
             for column in self.columns[name] if field.needed else []:
                 if column not in record:
-                    near = nearest(column, record) or "-"
-                    raise DataError(
-                        "data.no_column", field=name, column=column, source=source, near=near, known=", ".join(record)
-                    )
+                    raise DataError("data.no_column", field=name, column=column, source=source,
+                                    near=_nearest(column, field, record), known=", ".join(record))  # fmt: skip
 
     def row(self, record: Mapping[str, Any]) -> Row:
         """The row of one record.
@@ -109,6 +107,12 @@ class Columns:
     def part(self, text: str) -> str:
         """A part of a text in the same form, its outer blanks kept."""
         return text if self.form is None else _CONTROL.sub("", unicodedata.normalize(self.form, text))
+
+
+def _nearest(column: str, field: Field, headings: Iterable[str]) -> str:
+    """The heading that is spelt most like the column, else the one that usually means the field."""
+    usual = max(headings, key=field.likeness, default="-")
+    return nearest(column, headings) or (usual if field.likeness(usual) else "-")
 
 
 def _listed(columns: str | Sequence[str]) -> list[str]:

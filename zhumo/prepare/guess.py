@@ -54,7 +54,7 @@ def _columns(fields: Mapping[str, Field], records: Sequence[Record], source: str
     reasons = []
     for name, field in fields.items():
         if name in found:
-            key = "cli.new.by_name" if _named(field, found[name]) else "cli.new.by_values"
+            key = "cli.new.by_name" if field.likeness(found[name]) else "cli.new.by_values"
             reasons.append(say(key, field=name, column=found[name], sample=str(records[0].get(found[name]))[:40]))
         elif field.needed:
             raise DataError("data.no_guess", field=name, source=source, known=", ".join(records[0]))
@@ -67,18 +67,9 @@ def _likeness(name: str, field: Field, column: str, records: Sequence[Record]) -
     if not values:
         return 0
     fits = _VALUE_TESTS.get(name, _any)(values)
-    if named := _named(field, column):
+    if named := field.likeness(column):
         return named + fits if fits or name not in _VALUE_TESTS else 0
     return fits if field.needed else 0
-
-
-def _named(field: Field, column: str) -> float:
-    """A heading that is one of the field's words, the first ones most; else one that ends with it, or holds it."""
-    folded = column.strip().casefold()
-    if folded in field.guess:
-        return 40 - 2 * field.guess.index(folded)
-    words = [word for word in field.guess if len(word) > 1]
-    return 15 if folded.endswith(tuple(words)) else 10 if any(word in folded for word in words) else 0
 
 
 def _any(values: Sequence[Any]) -> float:

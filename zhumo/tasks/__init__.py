@@ -49,6 +49,14 @@ class Field:
     needed: bool = True
     guess: tuple[str, ...] = ()  # column names, in English and Chinese, that usually mean this field
 
+    def likeness(self, heading: str) -> float:
+        """A heading that is one of the field's words, the first ones most; else one that ends with it, or holds it."""
+        folded = heading.strip().casefold()
+        if folded in self.guess:
+            return 40 - 2 * self.guess.index(folded)
+        words = [word for word in self.guess if len(word) > 1]
+        return 15 if folded.endswith(tuple(words)) else 10 if any(word in folded for word in words) else 0
+
 
 Baseline = Callable[["Task", Sequence[Row], Sequence[Row]], list[Answer]]
 """An honest cheap rival: (task, train rows, test rows) -> answers of the same form as the task's own."""
