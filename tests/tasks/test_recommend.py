@@ -15,7 +15,8 @@ from zhumo.errors import DataError
 from zhumo.metrics import rank
 from zhumo.tasks import Answer, Row, softmax, traits
 from zhumo.tasks.examples import IGNORE, collate
-from zhumo.tasks.recommend import WEIGHTS, Recommend
+from zhumo.tasks.mix import WEIGHTS
+from zhumo.tasks.recommend import Recommend
 from zhumo.tasks.softmax import SHARP
 from zhumo.transformer import Config, Transformer, initialise
 

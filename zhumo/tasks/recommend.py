@@ -31,6 +31,7 @@ from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task, likeness, soft
 from zhumo.tasks.catalogue import FIELDS, Catalogue
 from zhumo.tasks.chances import apart, blended, odds, standing
 from zhumo.tasks.examples import IGNORE, Batch, Example, batches
+from zhumo.tasks.mix import Mix, best_mix
 from zhumo.tasks.shelf import WIDER, Shelf, best, diverse
 from zhumo.tasks.voices import Ask, Visitor, Voices, keep
 from zhumo.transformer import Transformer
@@ -45,10 +46,8 @@ ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
 SCORES_IN_ALL = 2**29  # rows times items, to bound the time that it takes for a large catalogue
-WEIGHTS = np.arange(21) / 20
 OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items kept
 AGAIN = (0.5, 0.6, 0.7, 0.8, 0.9)  # rates that are tried beside the one of training
-TRENDS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # powers of the trend that are tried
 
 
 def bestsellers(task: Task, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
@@ -223,50 +222,36 @@ class Recommend(Task):
         return Loss(total, len(targets))
 
     def calibrate(self, model: Transformer, rows: Sequence[Row]) -> None:
-        """The weight of the Transformer, and where things are often taken again, how much those are to be shown; then
-        the power of the trend.
-
-        Of what is within a standard error of the best NDCG@10 (Breiman et al. 1984) what asks both most evenly, and the
-        lowest power: what is best by less than that is best by chance. Where things are often taken again weight and
-        power are learned once more for answers of new items.
-        """
+        """Learn the mix by NDCG@10 of rows with `next`; where things are often taken again also how much those are to
+        be shown, and weight and trend once more for answers of new items alone."""
         rows = [row for row in rows if any(place < self.warm for place in self._history(row["next"]))]
         rows = rows[:: 1 + len(rows) // min(CALIBRATED_ON, max(1, SCORES_IN_ALL // len(self.state["items"])))]
         if not rows:
             return
+
+        def gains(tried: Sequence[Mix]) -> np.ndarray:
+            return self._gains(model, rows, tried)
+
         rate = self.state["again"]
-        mix, _ = self._mixed(model, rows, [0.0])
+        mix = best_mix(gains, [0.0])
         if self.repeats:
-            self.state["new"] = mix
-            mix, self.state["again"] = self._mixed(model, rows, [rate, *(one for one in AGAIN if one > rate)])
-        self.state |= mix
+            self.state["new"] = {"weight": mix.weight, "trend": mix.trend}
+            mix = best_mix(gains, [rate, *(one for one in AGAIN if one > rate)])
+            self.state["again"] = mix.again
+        self.state |= {"weight": mix.weight, "trend": mix.trend}
 
-    def _mixed(self, model: Transformer, rows: Sequence[Row], rates: Sequence[float]) -> tuple[dict[str, float], float]:
-        """The weight and the power for the best of some rates of taking again, and that rate. One after the other: they
-        hardly depend on each other, and all together would take many times as long."""
-        rate = rates[0]
-        if len(rates) > 1:
-            rate = rates[int(self._gains(model, rows, [(0.5, 0.0, rate) for rate in rates]).mean(axis=1).argmax())]
-        equal, means = _equal(self._gains(model, rows, [(weight, 0.0, rate) for weight in WEIGHTS.tolist()]))
-        weight = float(WEIGHTS[min(equal, key=lambda one: (abs(WEIGHTS[one] - 0.5), -means[one]))])
-        equal, _ = _equal(self._gains(model, rows, [(weight, trend, rate) for trend in TRENDS]))
-        return {"weight": weight, "trend": TRENDS[min(equal)]}, rate
-
-    def _gains(
-        self, model: Transformer, rows: Sequence[Row], tried: Sequence[tuple[float, float, float]]
-    ) -> np.ndarray:
-        """NDCG@10 of rows for some weights, powers of the trend and rates of taking again, (tried, rows)."""
+    def _gains(self, model: Transformer, rows: Sequence[Row], tried: Sequence[Mix]) -> np.ndarray:
+        """NDCG@10 of rows by some mixes, (mixes, rows)."""
         parts = []
         for indices, visitors in self._parts(rows):
             wanted = rank.padded([self._history(rows[index]["next"]).tolist() for index in indices])
             tables = [
                 ask(visitors) for ask in (self.voices.transformer(model), self.voices.neighbours, self.voices.trend)
             ]
+            blends = (blended(tables, [mix.weight, 1 - mix.weight, mix.trend]) for mix in tried)
             lines = (
-                np.stack([apart(line, visitor.items, rate) for line, visitor in zip(blend, visitors, strict=True)])
-                for blend, rate in (
-                    (blended(tables, [weight, 1 - weight, trend]), rate) for weight, trend, rate in tried
-                )
+                np.stack([apart(line, visitor.items, mix.again) for line, visitor in zip(blend, visitors, strict=True)])
+                for blend, mix in zip(blends, tried, strict=True)
             )
             parts.append(np.stack([rank.ndcg(standing(table, wanted), 10).values for table in lines]))
         return np.concatenate(parts, axis=1)
@@ -497,14 +482,6 @@ class Recommend(Task):
         """Places of the known items in the catalogue."""
         index = self.catalogue.index
         return np.array([index[item] for item in items if item in index], dtype=np.int64)
-
-
-def _equal(gains: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """Which lines are within a standard error of the best, (lines, rows), and the mean of each."""
-    means = gains.mean(axis=1)
-    short = gains[means.argmax()] - gains
-    equal = np.flatnonzero(short.mean(axis=1) <= short.std(axis=1) / np.sqrt(gains.shape[1]))
-    return equal.tolist(), means
 
 
 def _times(row: Row, newer: int = 0, at: float | None = None) -> np.ndarray:
