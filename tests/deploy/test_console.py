@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from zhumo.bundle import load, save
 from zhumo.deploy.parity import Server, served
 from zhumo.recipe import Recipe
 from zhumo.run import Run
@@ -200,6 +201,30 @@ def test_the_shop_is_filtered_and_varied(page: Page, bundles: dict[str, Path]) -
     page.until(lambda: '"diversity": 0.6' in str(page.js(code)), "the question")
     page.until(lambda: "0.0200 of NDCG@10, now 0.500" in page.find(".cost").text, "what it costs")
     report.unlink()
+
+
+def test_a_shop_of_habit_shows_what_was_taken_until_told_not_to(
+    browser: webdriver.Chrome, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    shop = load(bundles["recommend"])
+    assert shop.task is not None
+    shop.task.state |= {"protocol": "again", "again": 0.9}
+    save(tmp_path / "habit", shop.model, "gpt2", None, shop.task)
+    with served([tmp_path / "habit"]) as server:
+        browser.get(f"http://127.0.0.1:{server.port}/#key={server.key}")
+        page = Page(browser, server)
+        page.open("/habit/try", ".item")
+        assert page.find(".check input").is_selected()
+        page.find("#search").send_keys("Casa")
+        page.until(lambda: page.texts(".found .who") == ["Casablanca"], "it is found")
+        page.all(".found .who")[0].click()
+        page.until(lambda: page.texts(".taken .who") == ["Casablanca"], "it is taken")
+        page.until(lambda: page.texts(".item > .who")[:1] == ["Casablanca"], "it stands there again, first")
+        page.find(".check input").click()
+        page.until(lambda: "Casablanca" not in page.texts(".item > .who"), "only others")
+        assert '"seen": false' in str(page.js("document.querySelector('.code pre').textContent"))
+    browser.get_log("browser")
+    browser.get_log("performance")
 
 
 def test_an_item_is_looked_at_and_so_is_what_is_like_it(page: Page) -> None:
