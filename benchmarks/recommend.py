@@ -417,6 +417,20 @@ def traits(bench: Bench) -> None:
                   peer_value=theirs.value, note=f"p {ours_.beats(theirs):.4f}; {', '.join(TRAITS)}")  # fmt: skip
 
 
+def auto(bench: Bench) -> None:
+    """What the machine chooses by itself in ten minutes, width, dropout and learning rate, beside the recipe's own."""
+    settings = ["build={}", "train={minutes: 10, search: auto}"]
+    left = made("movielens-auto", RECIPES["movielens"], work(bench), *settings)
+    chosen = made("movielens", RECIPES["movielens"], work(bench))
+    rows = chosen.rows("test")
+    for part in ("served", "transformer"):
+        ours_, theirs = (rank.ndcg(ours(one, rows)[part].new, 10) for one in (left, chosen))
+        low, high = ours_.interval()
+        bench.row(f"auto.{part}.ndcg@10", ours_.value, low=low, high=high, peer="the recipe's settings",
+                  peer_value=theirs.value, ratio=ours_.value / theirs.value, note=f"p below {theirs.beats(ours_):.4f}; "
+                  f"{left.learned.cpu / 60:.1f} min of CPU time")  # fmt: skip
+
+
 def opened(name: str) -> Iterator[Row]:
     """The rows of a source that are rows."""
     return (row.row for row in open_rows(name) if not isinstance(row, Bad))
@@ -464,7 +478,7 @@ def work(bench: Bench) -> Path:
 SCRIPTS: Mapping[str, Callable[[Bench], None]] = {
     "movielens": table("movielens"), "beauty": table("beauty"), "games": table("games"), "retail": table("retail"),
     "latency": latency, "scale": scale, "prepare": prepared, "cold.movielens": cold("movielens"),
-    "cold.retail": cold("retail"), "traits": traits, "reasons": reasons,
+    "cold.retail": cold("retail"), "traits": traits, "auto": auto, "reasons": reasons,
 }  # fmt: skip
 
 
