@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -59,10 +59,12 @@ class Measure:
 
     def interval(self) -> tuple[float, float]:
         """95% percentile bootstrap interval over rows; the same rows give the same interval."""
-        low, high = np.quantile(self._resampled(), [0.025, 0.975])
+        low, high = np.quantile(self._resampled, [0.025, 0.975])
         return float(low), float(high)
 
+    @cached_property
     def _resampled(self) -> np.ndarray:
+        """The number over each resample, (RESAMPLES,); asked for by every rival, drawn once."""
         rows = len(self.values)
         if self.reduce is mean:
             # A resample of a mean is a weighted sum, so all resamples are one product with multinomial counts.
@@ -84,5 +86,5 @@ class Measure:
         if len(other.values) != len(self.values):
             here, there = len(self.values), len(other.values)
             raise ValueError(f"{self.name}: {here} rows against {there}; a paired test needs the same rows")
-        apart: np.ndarray = self._resampled() - other._resampled()  # of the same resamples
+        apart: np.ndarray = self._resampled - other._resampled  # of the same resamples
         return apart
