@@ -158,6 +158,11 @@ def test_a_history_is_built_and_the_shelf_turns(page: Page, hostile: str) -> Non
     page.find("#search").clear()
     page.find("#search").send_keys("no such film")
     page.until(lambda: "matches “no such film”" in page.find(".found").text, "the empty state")
+    page.find("#language").click()
+    page.until(lambda: page.texts(".stand h2") == ["接下来展示什么"], "the other language")
+    assert page.texts(".taken .who") == [hostile]
+    page.find("#language").click()
+    page.until(lambda: page.texts(".stand h2") == ["What to show next"], "and back")
 
 
 def test_what_is_taken_away_moves_others_and_can_be_put_back(page: Page) -> None:
@@ -393,6 +398,9 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
         "/write-small/try",
     ):
         page.open(place, "main .panel")
+        # A real shop's categories are longer than those here.
+        page.js("document.querySelectorAll('.facts .small').forEach((one) => { one.textContent = 'Drama '.repeat(9) })")
         assert int(str(page.js("document.documentElement.scrollWidth"))) <= width, place
+        assert page.js("[...document.querySelectorAll('.item')].every((one) => one.scrollWidth <= one.clientWidth)")
     page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.browser.get_log("browser")

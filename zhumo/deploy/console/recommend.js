@@ -10,11 +10,13 @@ import { reportOf } from "./report.js";
 import { figure, named, percent, say } from "./words.js";
 
 const SHOWN = 12, FOUND = 8, KINDS = 12;
+const histories = new Map(); // by model, so that another language or a look at the report card loses none
 
 export async function drawRecommend(place, model) {
   const { data: columns, pictures, seen: usual } = await get(`v1/columns?model=${encodeURIComponent(model.id)}`);
   const catalogue = new Catalogue(model.id, pictures);
-  const history = [], kinds = new Set(), priced = columns.price?.high !== undefined;
+  const history = histories.get(model.id) ?? [], kinds = new Set(), priced = columns.price?.high !== undefined;
+  histories.set(model.id, history);
   let asked = 0, before = null, report = null;
 
   const search = el("input", { type: "search", id: "search", placeholder: say("page.recommend.hint"), autocomplete: "off" });
