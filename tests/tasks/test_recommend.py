@@ -146,6 +146,18 @@ def test_a_sampled_softmax_stands_for_the_whole(
         assert learned()[0] == sampled  # the same batch draws the same items
 
 
+def test_of_a_large_catalogue_only_what_a_batch_speaks_of_is_read() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets, seen = (torch.randint(1, 5_000, shape, generator=generator) for shape in ((30,), (30, 6)))
+    seen[:, 0] = 0
+    drawn = torch.randint(1, 5_000, (40,), generator=generator).unique()
+    ids, *asked, (places, chance) = softmax.narrowed(targets, seen, (drawn, torch.zeros(len(drawn))))
+    assert ids[0] == 0 and (ids.diff() > 0).all() and len(ids) < 30 * 7 + 41
+    for before, after in zip((targets, seen, drawn), (*asked, places), strict=True):
+        assert (ids[after] == before).all()
+    assert len(chance) == len(drawn)
+
+
 def test_a_large_catalogue_is_asked_in_whole_numbers_and_says_nearly_the_same(
     task: Recommend, model: Transformer, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ REASONS = 3  # items of the history an answer is put down to, at most
 EARLIEST = 50  # items from the end of a history that are looked at for reasons
 ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
+DRAWN_AT_ONCE = 2**20  # the same of items that were drawn: such a table is passed over ten times, in the cache
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
 SCORES_IN_ALL = 2**29  # rows times items, to bound the time that it takes for a large catalogue
 OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items kept
@@ -201,7 +202,15 @@ class Recommend(Task):
         ahead = torch.arange(batch["ids"].size(1), device=row.device) > place[:, None]
         items = batch["ids"].masked_fill(batch["ids"] > self.warm, 0)  # traits are no items
         seen = F.pad(items[row].masked_fill(ahead, 0), (1, 0))  # padding is always among them
-        table = F.normalize(model.stem.tokens.weight[: self.warm + 1].float(), dim=-1)
+        weight, drawn = model.stem.tokens.weight, None
+        if self.warm > softmax.LARGE:
+            seed = np.abs(batch["ids"].cpu().numpy()).ravel()[:64]
+            drawn = softmax.drawn(self.arrays["popularity"], seed, hidden.device)
+            ids, targets, seen, drawn = softmax.narrowed(targets, seen, drawn)
+            weight = F.embedding(ids, weight)
+        else:
+            weight = weight[: self.warm + 1]
+        table = F.normalize(weight.float(), dim=-1)
         again = (seen == targets[:, None]).any(1)
         total = hidden.new_zeros(())
         wide = seen.size(1) * max(seen.size(1), hidden.size(1))
@@ -209,12 +218,8 @@ class Recommend(Task):
             total = total + checkpoint(
                 softmax.among_seen, hidden[part], table, targets[part], seen[part], use_reentrant=False
             )
-        drawn = None
-        if self.warm > softmax.LARGE:
-            seed = np.abs(batch["ids"].cpu().numpy()).ravel()[:64]
-            drawn = softmax.drawn(self.arrays["popularity"], seed, hidden.device)
-        columns = self.warm if drawn is None else len(drawn[0])
-        for part in torch.split((~again).nonzero()[:, 0], max(1, SCORES_AT_ONCE // columns)):
+        at_once = SCORES_AT_ONCE // self.warm if drawn is None else DRAWN_AT_ONCE // len(drawn[0])
+        for part in torch.split((~again).nonzero()[:, 0], max(1, at_once)):
             # A part is computed again for its gradient: one table of scores is in memory, however many are asked.
             total = total + checkpoint(
                 softmax.among_new, hidden[part], table, targets[part], seen[part], drawn, use_reentrant=False

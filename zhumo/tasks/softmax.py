@@ -65,6 +65,17 @@ def drawn(popularity: np.ndarray, seed: np.ndarray, device: torch.device) -> tup
     return torch.from_numpy(places + 1).to(device), torch.from_numpy(chance).float().to(device)
 
 
+def narrowed(
+    targets: Tensor, seen: Tensor, drawn: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Which ids of a large catalogue a batch speaks of, rising, padding first; and targets, seen and drawn as places
+    among them. Of the table only their rows are then read, and written when it learns."""
+    ids = torch.unique(torch.cat([targets, seen.flatten(), drawn[0]]))
+    place = torch.zeros(int(ids[-1]) + 1, dtype=torch.int64, device=ids.device)
+    place[ids] = torch.arange(len(ids), device=ids.device)
+    return ids, place[targets], place[seen], (place[drawn[0]], drawn[1])
+
+
 def among_new(
     hidden: Tensor, table: Tensor, targets: Tensor, seen: Tensor, drawn: tuple[Tensor, Tensor] | None
 ) -> Tensor:
@@ -74,12 +85,15 @@ def among_new(
         logits = (SHARP * hidden @ table.T).scatter(1, seen, -torch.inf)
         return F.cross_entropy(logits, targets, reduction="sum")
     ids, chance = drawn
+    # A last column is for what was not drawn, and then for the target.
     column = torch.full((len(table),), len(ids), device=ids.device)
     column[ids] = torch.arange(len(ids), device=ids.device)
+    rows, bias = F.pad(table[ids], (0, 0, 0, 1)), F.pad(-chance, (0, 1))
     own = SHARP * (hidden * table[targets]).sum(-1, keepdim=True)
-    others = F.pad(SHARP * hidden @ table[ids].T - chance, (0, 1))  # the last column is for what was not drawn
-    others = others.scatter(1, column[torch.cat([seen, targets[:, None]], 1)], -torch.inf)[:, :-1]
-    return F.cross_entropy(torch.cat([own, others], 1), torch.zeros_like(targets), reduction="sum")
+    logits = torch.addmm(bias, SHARP * hidden, rows.T)
+    logits = logits.scatter_(1, column[torch.cat([seen, targets[:, None]], 1)], -torch.inf)
+    logits = logits.scatter_(1, torch.full_like(targets, len(ids))[:, None], own)
+    return (logits.logsumexp(dim=1) - own[:, 0]).sum()
 
 
 def among_seen(hidden: Tensor, table: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
