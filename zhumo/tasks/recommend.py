@@ -44,7 +44,7 @@ REASONS = 3  # items of the history an answer is put down to, at most
 EARLIEST = 50  # items from the end of a history that are looked at for reasons
 ROWS_AT_ONCE = 128
 SCORES_AT_ONCE = 2**24  # numbers in one table of rows by items, to bound the memory of large catalogues
-DRAWN_AT_ONCE = 2**20  # the same of items that were drawn: such a table is passed over ten times, in the cache
+LEARNED_AT_ONCE = 2**21  # the same while learning, where such a table is passed over ten times: it stays in the cache
 CALIBRATED_ON = 5_000  # rows are plenty for one weight
 SCORES_IN_ALL = 2**29  # rows times items, to bound the time that it takes for a large catalogue
 OFTEN = 0.1  # rate of taking again from which a shop is judged with seen items kept
@@ -218,8 +218,8 @@ class Recommend(Task):
             total = total + checkpoint(
                 softmax.among_seen, hidden[part], table, targets[part], seen[part], use_reentrant=False
             )
-        at_once = SCORES_AT_ONCE // self.warm if drawn is None else DRAWN_AT_ONCE // len(drawn[0])
-        for part in torch.split((~again).nonzero()[:, 0], max(1, at_once)):
+        columns = self.warm if drawn is None else len(drawn[0])
+        for part in torch.split((~again).nonzero()[:, 0], max(1, LEARNED_AT_ONCE // columns)):
             # A part is computed again for its gradient: one table of scores is in memory, however many are asked.
             total = total + checkpoint(
                 softmax.among_new, hidden[part], table, targets[part], seen[part], drawn, use_reentrant=False
