@@ -418,8 +418,8 @@ def traits(bench: Bench) -> None:
 
 
 def auto(bench: Bench) -> None:
-    """What the machine chooses by itself in ten minutes, width, dropout and learning rate, beside the recipe's own."""
-    settings = ["build={}", "train={minutes: 10, search: auto}"]
+    """What the machine chooses by itself in five minutes, width, dropout and learning rate, beside the recipe's own."""
+    settings = ["build={}", "train={minutes: 5, search: auto}"]
     left = made("movielens-auto", RECIPES["movielens"], work(bench), *settings)
     chosen = made("movielens", RECIPES["movielens"], work(bench))
     rows = chosen.rows("test")
