@@ -14,8 +14,10 @@ FAITH = 0.25  # power of what is said of an item beside how often it was taken
 
 def blended(tables: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """The product of what several say, each to the power of its weight (Hinton 2002)."""
-    blended = [weight * table for table, weight in zip(tables, weights, strict=True) if weight > 0]
-    total: np.ndarray = np.add.reduce(blended)
+    said = [(table, weight) for table, weight in zip(tables, weights, strict=True) if weight > 0]
+    total: np.ndarray = said[0][0] * said[0][1]
+    for table, weight in said[1:]:
+        total += weight * table
     return total
 
 
@@ -50,15 +52,11 @@ def odds(chances: np.ndarray) -> np.ndarray:
     return odds
 
 
-def standing(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where the wanted items of each line stand among all, (lines, wanted); NaN where a line wants fewer."""
-    columns = [np.where(np.isnan(one), np.nan, _place(scores, np.nan_to_num(one).astype(int))) for one in wanted.T]
-    return np.stack(columns, axis=1)
-
-
-def _place(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where the wanted item of each line stands, counted from 0; of equals the earlier item comes first."""
-    own = scores[np.arange(len(wanted)), wanted][:, None]
-    before = np.arange(scores.shape[1]) < wanted[:, None]
-    place: np.ndarray = ((scores > own) | ((scores == own) & before)).sum(axis=1)
-    return place
+def standing(line: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where the wanted items of a line stand among all, counted from 0, of equals the earlier one first; wanted may
+    end in NaN, of which nothing is known."""
+    known = wanted[~np.isnan(wanted)].astype(int)
+    own, places = line[known], np.full(len(wanted), np.nan)
+    places[: len(known)] = np.count_nonzero(line > own[:, None], axis=1)
+    places[: len(known)] += [np.count_nonzero(line[:place] == line[place]) for place in known]
+    return places

@@ -250,15 +250,16 @@ class Recommend(Task):
         parts = []
         for indices, visitors in self._parts(rows):
             wanted = rank.padded([self._history(rows[index]["next"]).tolist() for index in indices])
-            tables = [
-                ask(visitors) for ask in (self.voices.transformer(model), self.voices.neighbours, self.voices.trend)
-            ]
-            blends = (blended(tables, [mix.weight, 1 - mix.weight, mix.trend]) for mix in tried)
-            lines = (
-                np.stack([apart(line, visitor.items, mix.again) for line, visitor in zip(blend, visitors, strict=True)])
-                for blend, mix in zip(blends, tried, strict=True)
-            )
-            parts.append(np.stack([rank.ndcg(standing(table, wanted), 10).values for table in lines]))
+            asks = (self.voices.transformer(model), self.voices.neighbours, self.voices.trend)
+            tables = [ask(visitors) for ask in asks]
+            stands = np.empty((len(tried), *wanted.shape))
+            # All mixes of one row, then the next: its lines stay in the cache.
+            for place, visitor in enumerate(visitors):
+                lines = [table[place] for table in tables]
+                for number, mix in enumerate(tried):
+                    blend = blended(lines, [mix.weight, 1 - mix.weight, mix.trend])
+                    stands[number, place] = standing(apart(blend, visitor.items, mix.again), wanted[place])
+            parts.append(np.stack([rank.ndcg(table, 10).values for table in stands]))
         return np.concatenate(parts, axis=1)
 
     def refresh(self, train: Iterable[Row], valid: Sequence[Row]) -> None:
