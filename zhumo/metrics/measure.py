@@ -16,9 +16,11 @@ def _counts(rows: int) -> np.ndarray:
 
     A byte holds a count: that one row of many is drawn 256 times has a chance of about 1 / 256!.
     """
-    generator, even = np.random.default_rng(_SEED), np.full(rows, 1 / rows)
-    parts = [generator.multinomial(rows, even, size=RESAMPLES // 10).astype(np.uint8) for _ in range(10)]
-    return np.concatenate(parts)
+    generator = np.random.default_rng(_SEED)
+    counts = np.empty((RESAMPLES, rows), dtype=np.uint8)
+    for line in counts:
+        line[:] = np.bincount(generator.integers(0, rows, rows), minlength=rows)
+    return counts
 
 
 def mean(values: np.ndarray) -> float:
