@@ -132,6 +132,16 @@ def test_places_are_the_best_factors_of_closeness(items: int) -> None:
     assert np.corrcoef(product[even > 0], even[even > 0])[0, 1] > 0.5
 
 
+def test_places_of_a_large_catalogue_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = shop.neighbours(some_histories(2, 200), 200)
+    exact = shop.places(matrix, 16)
+    monkeypatch.setattr(shop, "EXACT", 100)
+    near = shop.places(matrix, 16)
+    assert near.dtype == np.float64 and near.std() == pytest.approx(1)
+    assert not np.array_equal(near, exact)
+    assert np.corrcoef((near @ near.T).ravel(), (exact @ exact.T).ravel())[0, 1] > 0.99
+
+
 def test_places_of_a_shop_without_neighbours_are_nowhere() -> None:
     assert not shop.places(shop.neighbours([np.array([0]), np.array([1])], 2), 8).any()
 

@@ -23,6 +23,8 @@ HIDDEN = 1_000  # histories whose newest item is hidden to learn the settings; m
 SMOOTH = 0.001  # share of what the neighbours say that is left to popularity
 NEWEST = 0.1  # share of all interactions that is called lately
 PRIOR = 5.0  # interactions as usual that every item is given beside its own, so that few do not look like a trend
+EXACT = 2**16  # items up to which the best factors are found to the last digit
+NEAR = 0.01  # relative error of the factors of more
 LEAST = 1e-12  # below this a probability is noise
 
 History = np.ndarray
@@ -167,7 +169,10 @@ def places(matrix: sparse.csr_array, width: int) -> np.ndarray:
     """
     even = (matrix + matrix.T).tocsr() / 2
     items = even.shape[0]
-    if items > 4 * width:
+    if items > max(EXACT, 4 * width):
+        even = (even / max(float(even.max()), LEAST)).astype(np.float32)  # numbers that seven digits are plenty for
+        values, axes = eigsh(even, k=width, which="LA", v0=np.ones(items, dtype=np.float32), tol=NEAR)
+    elif items > 4 * width:
         values, axes = eigsh(even, k=width, which="LA", v0=np.ones(items))
     else:
         values, axes = np.linalg.eigh(even.toarray())
