@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before any test module can import torch: two test workers on two cores must not fight over threads.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = "1"
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["ZHUMO_LANG"] = "en"
+
+# How long an example takes says how busy a machine is; it is no failure.
+settings.register_profile("zhumo", deadline=None)
+settings.load_profile("zhumo")
 
 
 _guarded = False

@@ -210,7 +210,7 @@ def reading(prompt: int, new: int) -> Writing:
     return "done"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     flood=st.lists(st.tuples(st.integers(1, 400), st.integers(1, 30)), min_size=4, max_size=40),
     late=st.integers(0, 20),

@@ -127,7 +127,6 @@ def test_a_heading_with_nothing_below_it_is_text() -> None:
     ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(("# A", "## B #", "text", "", "===", "---", "```", "~~~", "| x |", "- i", "    # c", "#")))
 )
@@ -369,7 +368,7 @@ def test_what_is_not_installed_is_said(
     assert sections("a.md", "text") == [((), "text")]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from((".md", ".txt", ".html", ".csv", ".tsv", ".xlsx", ".docx", ".pdf")), st.binary(max_size=300))
 def test_any_bytes_are_a_document_or_an_error_of_the_catalogue(kind: str, content: bytes) -> None:
     for raw in (content, b"PK\x03\x04" + content, b"%PDF-1.4\n" + content, b"<h1>question,answer\n" + content):

@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zhumo.sources.documents import Document, Section
@@ -35,7 +35,6 @@ def wide(text: str) -> int:
     return len(text) + sum("\u2e80" <= letter <= "\ud7af" or letter >= "\U00020000" for letter in text)
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_sentences_tile_the_text(text: str) -> None:
     spans = sentences(text)
@@ -44,7 +43,6 @@ def test_sentences_tile_the_text(text: str) -> None:
     assert "".join(solid(text[start:end]) for start, end in spans) == solid(text)
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=3), st.sampled_from((20, 60, 200, 600)))
 def test_passages_hold_everything_once_and_none_is_long(texts: list[str], length: int) -> None:
     passages = cut(document(*texts), length)
@@ -55,7 +53,6 @@ def test_passages_hold_everything_once_and_none_is_long(texts: list[str], length
     assert all(wide(solid(passage.text)) <= 1.5 * length for passage in passages)
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_a_passage_ends_with_a_sentence(text: str) -> None:
     """None of these sentences is longer than a passage may be, so none is cut."""

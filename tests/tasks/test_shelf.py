@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zhumo.errors import DataError
@@ -107,7 +107,6 @@ def test_best_is_sorted_and_whole(values: list[float], count: int) -> None:
     assert order.tolist() == sorted(range(len(values)), key=lambda place: (-values[place], place))[:count]
 
 
-@settings(deadline=None)
 @given(lines, st.integers(1, 40), st.floats(0, 1), st.integers(0, 5))
 def test_diverse_shows_each_once_and_begins_with_the_best(values: list[float], k: int, share: float, seed: int) -> None:
     scores = np.sort(np.array(values))[::-1]
