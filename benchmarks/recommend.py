@@ -423,8 +423,9 @@ def auto(bench: Bench) -> None:
     left = made("movielens-auto", RECIPES["movielens"], work(bench), *settings)
     chosen = made("movielens", RECIPES["movielens"], work(bench))
     rows = chosen.rows("test")
+    answers = [ours(one, rows) for one in (left, chosen)]
     for part in ("served", "transformer"):
-        ours_, theirs = (rank.ndcg(ours(one, rows)[part].new, 10) for one in (left, chosen))
+        ours_, theirs = (rank.ndcg(found_[part].new, 10) for found_ in answers)
         low, high = ours_.interval()
         bench.row(f"auto.{part}.ndcg@10", ours_.value, low=low, high=high, peer="the recipe's settings",
                   peer_value=theirs.value, ratio=ours_.value / theirs.value, note=f"p below {theirs.beats(ours_):.4f}; "
