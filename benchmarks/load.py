@@ -57,6 +57,8 @@ async def fire(target: Target, path: str, bodies: Sequence[bytes], rate: float) 
     async def one(number: int, body: bytes) -> float:
         due = began + number / rate
         await asyncio.sleep(due - time.perf_counter())
+        while idle and idle[-1][0].at_eof():  # the server ends a connection that has been idle for long
+            idle.pop()[1].close()
         reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", target.port)
         writer.write(target.request(path, body))
         status = await answer_of(reader)

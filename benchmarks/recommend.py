@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import HERE, Bench
-from benchmarks.load import latencies, peak_memory, serving
+from benchmarks.load import engine_of, latencies, peak_memory, serving
 from benchmarks.measured import Cost, step
 from benchmarks.rivals import LEADS, Found, Protocol, ask, favourites, given, peers, places, recorded, textbook
 from benchmarks.shops import INTERACTIONS, ITEMS, beauty, games, held_out, lines, retail, synthetic, write_items
@@ -285,7 +285,7 @@ def scale(bench: Bench) -> None:
             model = model_of(target.port, target.key)
             some = [{"model": model, "items": row["items"], "k": 10} for row in shop.rows("test")[:100]]
             latencies(target, "/v1/recommendations", [json.dumps(row).encode() for row in some], 10.0)
-            served = peak_memory(target.pid)
+            served = peak_memory(target.pid) + peak_memory(engine_of(target.pid))
         memory[name] = max(shop.prepared.memory, shop.learned.memory, served)
         note = f"prepare {shop.prepared.memory:.2f}, learn {shop.learned.memory:.2f}, serve {served:.2f} GB"
         bench.row(f"scale.{name}.memory", memory[name], " GB", note=note)
