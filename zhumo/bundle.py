@@ -49,7 +49,8 @@ class Bundle:
         """
         if self.task is None:
             raise ModelError("model.no_task", folder=self.folder)
-        self.model.eval()
+        if self.model.training:  # to go through all its parts takes longer than many an answer
+            self.model.eval()
         with torch.inference_mode():
             return self.task.answer(self.model, rows)
 
