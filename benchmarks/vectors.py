@@ -21,7 +21,7 @@ from zhumo.metrics.retrieval import place_of, reciprocal_rank, right_documents
 from zhumo.prepare import prepare, read_rows
 from zhumo.recipe import Recipe
 from zhumo.run import Run
-from zhumo.tasks.embed import mined
+from zhumo.tasks.pairs import mined
 from zhumo.train import train
 
 LEARNED, ASKED, LENGTH, BATCH, RATE, EPOCHS, SEED = 4_000, 600, 32, 32, 1e-3, 2, 0

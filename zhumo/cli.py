@@ -198,7 +198,7 @@ def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("run
 
 @app.command()
 def new(
-    task: Annotated[str, typer.Argument(help="recommend, classify, tag, write, embed or translate.")],
+    task: Annotated[str, typer.Argument(help="recommend, classify, tag, write, embed, rerank or translate.")],
     data: Annotated[str, typer.Argument(help="Your file, or any other source.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: NAME-OF-DATA.yaml here.")] = None,
 ) -> None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 from zhumo.errors import RecipeError, nearest
 from zhumo.words import say
 
-TaskName = Literal["recommend", "classify", "tag", "write", "embed", "translate"]
+TaskName = Literal["recommend", "classify", "tag", "write", "embed", "rerank", "translate"]
 FamilyName = Literal["bert", "gpt2", "llama", "qwen2", "qwen3", "t5", "bart", "marian"]
 Precision = Literal["fp32", "bf16"]
 MAX_BYTES = 1_000_000
@@ -147,7 +147,11 @@ class Prepare(Section):
     vocabulary: int = Field(8_000, ge=300, le=1_000_000, description="Size of a learned tokenizer.")
     length: int = Field(128, ge=2, le=131_072, description="Longest example, in tokens or items.")
     negatives: int = Field(
-        0, ge=0, le=16, description="embed: wrong answers that look right, found by BM25 for a row that names none."
+        0,
+        ge=0,
+        le=32,
+        description="embed, rerank: wrong answers that look right, found by BM25 for a row that names none. 0 "
+        "means seven for rerank.",
     )
     limit: int | None = Field(None, ge=1, description="Read only this many rows, for a first try.")
     max_bad: float = Field(0.01, ge=0, le=1, description="Give up when more than this share of rows is unusable.")
@@ -406,7 +410,7 @@ def _usual_choices(build: Mapping[str, Any], train: Mapping[str, Any], rate: flo
     return choices
 
 
-FAMILY = {"classify": "bert", "tag": "bert", "embed": "bert", "translate": "marian"}
+FAMILY = {"classify": "bert", "tag": "bert", "embed": "bert", "rerank": "bert", "translate": "marian"}
 STEPS = ("prepare", "build", "train", "evaluate", "deploy")
 # What a search cannot choose: where it would not compare like with like, and what steps before it stand on.
 SETTLED = ("build.start", "build.family", "train.epochs", "train.steps", "train.minutes", "train.search",

@@ -34,7 +34,7 @@ def described(server: Server) -> Any:
     """The API's description, for these bundles and short texts."""
     page = server.get("/openapi.json")
     names = {model["task"]: model["id"] for model in server.get("/v1/models")["data"]}
-    tasks = {route.ask.__name__: task for task, routes in ROUTES.items() for route in routes}
+    tasks = {route.ask.__name__: route.tasks[-1] for route in ROUTES}
     for title, schema in page["components"]["schemas"].items():
         known = schema.get("properties", {})
         if "model" in known:

@@ -1,4 +1,4 @@
-"""Five small bundles on disk, one a task, made by our own core with fresh weights; and a server of them."""
+"""Small bundles on disk, one a task, made by our own core with fresh weights; and a server of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +78,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "classify": _bundle(root / "classify", _task("classify", tokenizer, texts), **BERT),
         "tag": _bundle(root / "tag", _task("tag", tokenizer, list(MARKED)), **BERT),
         "embed": _bundle(root / "embed", _task("embed", tokenizer, texts), **BERT),
+        "rerank": _bundle(root / "rerank", _task("rerank", tokenizer, []), **BERT),
         "write": _bundle(root / "write", _task("write", tokenizer, list(CHATS)), **LLAMA),
         "translate": _bundle(root / "translate", _task("translate", tokenizer, []), **MARIAN),
     }

@@ -24,6 +24,11 @@ ASKED: list[tuple[str, Row]] = [
     ("tag", {"text": "warm 大衣 from 上海"}),
     ("tag", {"text": ""}),
     ("embed", {"text": "布料很好"}),
+    (
+        "rerank",
+        {"text": "布料很好?", "documents": ["soft, warm and well made", "布料很好", "soft, warm and well made"]},
+    ),
+    ("rerank", {"text": "soft?", "match": "soft", "negatives": ["the zip broke on day one"]}),
     ("write", {"messages": CHAT, "max_tokens": 12}),
     ("write", {"messages": CHAT, "max_tokens": 12, "temperature": 0.9, "top_k": 20, "top_p": 0.9, "seed": 5}),
     ("write", {"prompt": "the dress", "max_tokens": 9, "repetition_penalty": 1.3}),
@@ -74,7 +79,9 @@ def test_embeddings_come_as_numbers_or_as_their_bytes(server: Server) -> None:
 
 def test_the_models_are_listed_with_their_tasks(server: Server) -> None:
     found = {one["id"]: one["task"] for one in server.get("/v1/models")["data"]}
-    assert found == {f"{task}-small": task for task in ("recommend", "classify", "tag", "embed", "write", "translate")}
+    assert found == {
+        f"{task}-small": task for task in ("recommend", "classify", "tag", "embed", "rerank", "write", "translate")
+    }
     assert server.get("/v1/models/write-small")["family"] == "llama"
 
 

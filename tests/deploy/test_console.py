@@ -123,7 +123,7 @@ def test_who_has_no_key_is_asked_for_it(page: Page) -> None:
 
 
 def test_every_bundle_is_shown_with_its_card(page: Page) -> None:
-    small = [f"{task}-small" for task in ("recommend", "classify", "tag", "embed", "write", "translate")]
+    small = [f"{task}-small" for task in ("recommend", "classify", "tag", "embed", "rerank", "write", "translate")]
     assert page.texts(".card h2") == [*small, "评论"]
     assert "This bundle brings no report card." in page.find(".card").text
     page.browser.get_log("browser")  # the 404s of bundles without a card
@@ -348,6 +348,18 @@ def test_embed(page: Page, hostile: str) -> None:
     assert hostile in page.texts(".matrix tbody th")[1]
 
 
+def test_rerank(page: Page, hostile: str) -> None:
+    page.open("/rerank-small/try")
+    page.find("#text").send_keys("soft?")
+    page.find("#documents").send_keys(f"the zip broke\n\n{hostile}\nsoft")
+    page.find("form .strong").click()
+    page.until(lambda: len(page.all(".bars li")) == 3, "the order")
+    assert sorted(page.texts(".bars .who")) == sorted(["the zip broke", hostile, "soft"])
+    shares = [float(text.rstrip("%")) for text in page.texts(".bars .number")]
+    assert shares == sorted(shares, reverse=True)
+    assert page.texts(".bars .chosen .who") == page.texts(".bars .who")[:1]
+
+
 def test_write_streams_and_stops(page: Page, hostile: str) -> None:
     page.open("/write-small/try")
     page.all(".mode")[0].click()
@@ -395,6 +407,7 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
         "/recommend-small/try",
         "/classify-small/try",
         "/embed-small/try",
+        "/rerank-small/try",
         "/write-small/try",
     ):
         page.open(place, "main .panel")

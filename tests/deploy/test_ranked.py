@@ -36,6 +36,15 @@ def test_the_order_is_that_of_the_cosines(server: Server, bundles: dict[str, Pat
     assert answer["usage"]["total_tokens"] > len(TEXTS)
 
 
+def test_a_reranker_says_how_surely(server: Server, bundles: dict[str, Path]) -> None:
+    [answer] = load(bundles["rerank"]).answer([{"text": QUERY, "documents": TEXTS}])
+    results = rerank(server, model="rerank-small")["results"]
+    assert [result["index"] for result in results] == sorted(range(4), key=lambda place: -answer["scores"][place])
+    for result in results:
+        assert result["relevance_score"] == pytest.approx(answer["scores"][result["index"]], abs=1e-6)
+        assert 0 < result["relevance_score"] < 1
+
+
 def test_only_the_best_with_their_texts(server: Server) -> None:
     documents = [TEXTS[0], {"text": TEXTS[1]}, TEXTS[2]]
     whole, best = (

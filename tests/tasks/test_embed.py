@@ -13,8 +13,9 @@ import torch.nn.functional as F
 
 from zhumo.errors import DataError
 from zhumo.tasks import Row
-from zhumo.tasks.embed import TEMPERATURE, Embed, mined
+from zhumo.tasks.embed import TEMPERATURE, Embed
 from zhumo.tasks.examples import collate
+from zhumo.tasks.pairs import mined
 from zhumo.tokenizer import learn_bpe
 from zhumo.transformer import Config, Transformer, initialise, key_dropout
 

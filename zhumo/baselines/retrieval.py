@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer
 
-from zhumo.metrics.retrieval import place_of, right_documents
+from zhumo.metrics.retrieval import candidates, place_of, right_answers, right_documents
 
 Row = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -56,7 +56,7 @@ class Bm25:
 
 def bm25(_task: object, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
     """The place each text's own match takes among all matches of the test rows: {"place": 1} is found first."""
-    right_of = [[*([row["match"]] if "match" in row else []), *row.get("matches", ())] for row in test]
+    right_of = [right_answers(row) for row in test]
     matched = [index for index, own in enumerate(right_of) if own]
     answers: list[Answer] = [{} for _ in test]
     if not matched:
@@ -67,3 +67,17 @@ def bm25(_task: object, _train: Sequence[Row], test: Sequence[Row]) -> list[Answ
     for number, text, own in zip(matched, texts, right, strict=True):
         answers[number] = {"place": place_of(index.scores([text])[0], own)}
     return answers
+
+
+def bm25_among(_task: object, _train: Sequence[Row], test: Sequence[Row]) -> list[Answer]:
+    """How well the words of each row's candidates fit its text: right answers, then wrong ones. Rare words count by all
+    candidates of the test rows."""
+    own = [candidates(row) for row in test]
+    documents = {text: place for place, text in enumerate(dict.fromkeys(text for texts in own for text in texts))}
+    if not documents:
+        return [{"scores": []} for _ in test]
+    index = Bm25(list(documents))
+    return [
+        {"scores": index.scores([row["text"]])[0][[documents[text] for text in texts]].tolist()}
+        for row, texts in zip(test, own, strict=True)
+    ]

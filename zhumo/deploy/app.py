@@ -65,9 +65,8 @@ def make_app(
     app.add_exception_handler(ZhumoError, on_error)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
-    for task, routes in ROUTES.items():
-        for route in routes:
-            app.post(route.path, name=route.ask.__name__)(_endpoint(task, route, served, arm))
+    for route in ROUTES:
+        app.post(route.path, name=route.ask.__name__)(_endpoint(route, served, arm))
     further = further or {}
     _add_health(app, engine, served, admission, list(further))
     add_pages(app, served)
@@ -78,12 +77,12 @@ def make_app(
 
 
 def _endpoint(
-    task: str, route: Route[Any], served: Mapping[str, Served], arm: Callable[[str, str | None], str]
+    route: Route[Any], served: Mapping[str, Served], arm: Callable[[str, str | None], str]
 ) -> Callable[..., Awaitable[Response]]:
     async def answer(request: Request, ask: Ask) -> Response:
         if isinstance(ask, Recommend):
             ask = ask.model_copy(update={"model": arm(ask.model, ask.user)})  # so the answer says who gave it
-        one = find(served, ask.model, task)
+        one = find(served, ask.model, *route.tasks)
         rows = route.rows(ask)
         if route.stream is not None and isinstance(ask, Streamed) and ask.stream:
             pieces = timed(one.stream(rows), one)

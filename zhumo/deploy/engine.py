@@ -151,7 +151,7 @@ class Held:
 
     def _read(self, rows: list[Row]) -> int:
         texts = [row[name] for row in rows for name in ("text", "source") if name in row]
-        texts += [match for row in rows for match in row.get("matches", ())]
+        texts += [text for row in rows for name in ("matches", "documents") for text in row.get(name, ())]
         return 0 if self.task.tokenizer is None else sum(len(self.task.tokenizer.encode(text)) for text in texts)
 
     @property

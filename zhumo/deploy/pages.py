@@ -66,8 +66,8 @@ def add_pages(app: FastAPI, served: Mapping[str, Served]) -> None:
         return Response(found, media_type="text/html", headers={"content-disposition": "attachment"})
 
 
-def find(served: Mapping[str, Served], name: str, task: str | None = None) -> Served:
-    """The bundle of a name.
+def find(served: Mapping[str, Served], name: str, *tasks: str) -> Served:
+    """The bundle of a name. tasks: of which it must do one, where some are named.
 
     Raises:
         Refusal: 404 no such bundle, with the names there are; 400 it has another task.
@@ -75,6 +75,6 @@ def find(served: Mapping[str, Served], name: str, task: str | None = None) -> Se
     if name not in served:
         raise Refusal(404, "model_not_found", param="model", name=name[:128], known=", ".join(served))
     one = served[name]
-    if task is not None and one.task != task:
-        raise Refusal(400, "wrong_task", param="model", name=name, task=one.task, wanted=task)
+    if tasks and one.task not in tasks:
+        raise Refusal(400, "wrong_task", param="model", name=name, task=one.task, wanted=" / ".join(tasks))
     return one

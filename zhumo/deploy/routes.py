@@ -28,6 +28,7 @@ from zhumo.deploy.requests import (
     choices,
 )
 from zhumo.deploy.streams import Chunks, Json, Stream, envelope
+from zhumo.metrics.retrieval import candidates
 from zhumo.tasks import Answer, Row
 from zhumo.tasks.pieces import UNDECODED
 
@@ -39,11 +40,12 @@ A = TypeVar("A", bound=Ask)
 class Route(Generic[A]):
     """One answering endpoint.
 
-    rows, response: request -> rows, (request, answers, usage) -> response.
+    tasks: whose bundles answer; rows, response: request -> rows, (request, answers, usage) -> response.
     stream: how a request is answered in pieces.
     """
 
     path: str
+    tasks: tuple[str, ...]
     ask: type[A]
     rows: Callable[[A], list[Row]]
     response: Callable[[A, Sequence[Answer], Json], Json]
@@ -114,25 +116,30 @@ def _packed(vector: Sequence[float], form: str) -> Sequence[float] | str:
     return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode() if form == "base64" else vector
 
 
+# rerank
+
+
 def _candidates(ask: Rerank) -> list[Row]:
-    """One row, whose matches are the documents."""
-    return [{"text": ask.query, "matches": ask.texts()}]
+    return [{"text": ask.query, "documents": ask.texts()}]
 
 
 def _ranked(ask: Rerank, answers: Sequence[Answer], used: Json) -> Json:
-    """The documents by the cosine of their vectors and the query's; of the same text asked twice each is one."""
-    [answer] = answers
-    vectors = [answer["match_embedding"], *answer.get("match_embeddings", ())]
-    texts = ask.texts()
-    cosines = dict(zip(dict.fromkeys(texts), (np.array(vectors) @ np.array(answer["embedding"])).tolist(), strict=True))
-    best = sorted(range(len(texts)), key=lambda place: -cosines[texts[place]])[: ask.top_n]
+    """The documents, the likeliest first: by the probability of a reranker, or the cosine of an encoder."""
+    scores, texts = answers[0]["scores"], ask.texts()
+    best = sorted(range(len(texts)), key=lambda place: -scores[place])[: ask.top_n]
     results = [
-        {"index": place, "relevance_score": cosines[texts[place]],
+        {"index": place, "relevance_score": scores[place],
          **({"document": {"text": texts[place]}} if ask.return_documents else {})}
         for place in best
     ]  # fmt: skip
     return {"id": f"rerank-{secrets.token_hex(12)}", "model": ask.model, "results": results,
             "usage": {name: used[name] for name in ("prompt_tokens", "total_tokens")}}  # fmt: skip
+
+
+def _weighed(response: Json) -> Answer:
+    """The scores in the order in which the documents were sent."""
+    results = sorted(response["results"], key=lambda result: int(result["index"]))
+    return {"scores": [result["relevance_score"] for result in results]}
 
 
 # translate
@@ -245,47 +252,50 @@ def _input(row: Row) -> Json:
 
 
 RECOMMEND = Mirror(
-    path="/v1/recommendations", ask=Recommend, rows=_history, response=_data, request=_ask_recommend, answer=_first
+    path="/v1/recommendations", tasks=("recommend",), ask=Recommend, rows=_history, response=_data,
+    request=_ask_recommend, answer=_first,
+)  # fmt: skip
+CLASSIFY = Mirror(
+    path="/v1/classify", tasks=("classify",), ask=Classify, rows=_texts, response=_data, request=_input, answer=_first
 )
-CLASSIFY = Mirror(path="/v1/classify", ask=Classify, rows=_texts, response=_data, request=_input, answer=_first)
-TAG = Mirror(path="/v1/tag", ask=Tag, rows=_texts, response=_data, request=_input, answer=_first)
+TAG = Mirror(path="/v1/tag", tasks=("tag",), ask=Tag, rows=_texts, response=_data, request=_input, answer=_first)
 EMBED = Mirror(
-    path="/v1/embeddings", ask=Embed, rows=_embed, response=_embeddings, request=_input,
+    path="/v1/embeddings", tasks=("embed",), ask=Embed, rows=_embed, response=_embeddings, request=_input,
     answer=lambda response: {"embedding": _first(response)["embedding"]}, told=frozenset(("embedding",)),
 )  # fmt: skip
-RERANK = Route(path="/v1/rerank", ask=Rerank, rows=_candidates, response=_ranked)
+RERANK = Mirror(
+    path="/v1/rerank", tasks=("embed", "rerank"), ask=Rerank, rows=_candidates, response=_ranked,
+    request=lambda row: {"query": row["text"], "documents": candidates(row)}, answer=_weighed,
+)  # fmt: skip
 TRANSLATE = Mirror(
-    path="/v1/translations", ask=Translate, rows=_sources, response=_data,
+    path="/v1/translations", tasks=("translate",), ask=Translate, rows=_sources, response=_data,
     request=lambda row: {"input": row["source"]}, answer=_first,
 )  # fmt: skip
-LIKELIHOOD = Mirror(path="/v1/likelihood", ask=Likelihood, rows=_texts, response=_data, request=_input, answer=_first)
+LIKELIHOOD = Mirror(
+    path="/v1/likelihood", tasks=("write",), ask=Likelihood, rows=_texts, response=_data, request=_input, answer=_first
+)
 CHAT = Mirror(
-    path="/v1/chat/completions", ask=Chat, rows=_chat, response=_chat_response, stream=_chat_stream,
+    path="/v1/chat/completions", tasks=("write",), ask=Chat, rows=_chat, response=_chat_response, stream=_chat_stream,
     request=_ask_write, answer=_written, told=WRITTEN,
 )  # fmt: skip
 COMPLETE = Mirror(
-    path="/v1/completions", ask=Complete, rows=_complete, response=_complete_response, stream=_complete_stream,
-    request=_ask_write, answer=_written, told=WRITTEN,
+    path="/v1/completions", tasks=("write",), ask=Complete, rows=_complete, response=_complete_response,
+    stream=_complete_stream, request=_ask_write, answer=_written, told=WRITTEN,
 )  # fmt: skip
 RESPOND = Route(
-    path="/v1/responses", ask=responses.Respond, rows=responses.rows, response=responses.response,
+    path="/v1/responses", tasks=("write",), ask=responses.Respond, rows=responses.rows, response=responses.response,
     stream=responses.Events,
 )  # fmt: skip
 CONVERSE = Route(
-    path="/v1/messages", ask=anthropic.Converse, rows=anthropic.rows, response=anthropic.response,
+    path="/v1/messages", tasks=("write",), ask=anthropic.Converse, rows=anthropic.rows, response=anthropic.response,
     stream=anthropic.Events,
 )  # fmt: skip
 
-ROUTES: Mapping[str, Sequence[Route[Any]]] = {
-    "recommend": (RECOMMEND,),
-    "classify": (CLASSIFY,),
-    "tag": (TAG,),
-    "embed": (EMBED, RERANK),
-    "translate": (TRANSLATE,),
-    "write": (CHAT, COMPLETE, RESPOND, CONVERSE, LIKELIHOOD),
-}
+ROUTES: Sequence[Route[Any]] = (
+    RECOMMEND, CLASSIFY, TAG, EMBED, RERANK, TRANSLATE, CHAT, COMPLETE, RESPOND, CONVERSE, LIKELIHOOD,
+)  # fmt: skip
 MIRRORS: Mapping[str, Mirror[Any]] = {
-    "recommend": RECOMMEND, "classify": CLASSIFY, "tag": TAG, "embed": EMBED, "translate": TRANSLATE,
+    "recommend": RECOMMEND, "classify": CLASSIFY, "tag": TAG, "embed": EMBED, "rerank": RERANK, "translate": TRANSLATE,
 }  # fmt: skip
 
 

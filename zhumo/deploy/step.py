@@ -141,7 +141,9 @@ def _likeness(evaluated: Answer, found: Answer) -> float:
 
 
 def _said(answer: Answer) -> object:
-    """A label, labels, or where which spans lie."""
+    """A label, labels, where which spans lie, or which document answers best."""
+    if isinstance(answer.get("scores"), list):
+        return int(np.argmax(answer["scores"]))
     if "spans" in answer:
         return [(span["start"], span["end"], span["label"]) for span in answer["spans"]]
     return answer["labels"] if "labels" in answer else answer["label"]

@@ -16,6 +16,7 @@ PIPELINES = {
     "tag": "token-classification",
     "write": "text-generation",
     "embed": "sentence-similarity",
+    "rerank": "text-ranking",
     "translate": "translation",
 }
 

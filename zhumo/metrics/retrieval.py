@@ -1,10 +1,22 @@
 """How early the right document comes. A place is a rank counted from 1."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from zhumo.metrics.measure import Measure
+
+
+def right_answers(row: Mapping[str, Any]) -> list[str]:
+    """The different matches of a row."""
+    return list(dict.fromkeys([*([row["match"]] if "match" in row else []), *row.get("matches", ())]))
+
+
+def candidates(row: Mapping[str, Any]) -> list[str]:
+    """What a row wants put in order: its `documents`; where it names none, its right answers and then its wrong ones,
+    `negatives`."""
+    return list(row["documents"]) if "documents" in row else [*right_answers(row), *row.get("negatives", ())]
 
 
 def place_of(scores: np.ndarray, own: Sequence[int]) -> int:

@@ -4,15 +4,13 @@ Every row is accounted for: rows in = rows out + quarantined + deduplicated + fi
 disk to disk, so memory does not grow with their texts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from zhumo.bundle import load_task, save_task
 from zhumo.errors import DataError, RecipeError
@@ -22,7 +20,9 @@ from zhumo.prepare.items import beside, merged, read_items
 from zhumo.prepare.pile import DUPLICATE, LEAK, Pile
 from zhumo.prepare.reader import Reader
 from zhumo.prepare.split import PARTS, Part, cuts
+from zhumo.prepare.stored import Stored, each_row, read_rows, write_rows
 from zhumo.prepare.texts import texts
+from zhumo.prepare.wrong import beside_right
 from zhumo.recipe import Recipe
 from zhumo.run import Run, write_json
 from zhumo.sources import fetch, fingerprint, licence_of, open_rows
@@ -32,23 +32,10 @@ from zhumo.tasks.examples import Examples, pack
 from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
 from zhumo.weights import read_weights
 
+__all__ = ["each_row", "prepare", "read_rows"]
+
 ASKED = ("pooling", "prefix", "match_prefix", "start")  # what a task keeps of how weights want to be asked
 SPELLED = 50_000_000  # bytes of rows are plenty to learn a tokenizer from; of more, one in so many is read
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Rows in a .jsonl file, read again each time somebody asks for them."""
-
-    path: Path
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Row]:
-        return each_row(self.path)
-
 
 Parts = Mapping[Part, Sequence[Row] | Stored]
 
@@ -129,6 +116,8 @@ def deal(recipe: Recipe, reader: Reader, folder: Path) -> tuple[Parts, dict[str,
     pile.spread(where, folder)
     reader.counts.duplicates, reader.counts.leaks = int((where == DUPLICATE).sum()), int((where == LEAK).sum())
     parts = {part: Stored(folder / f"{part}.jsonl", int((where == place).sum())) for place, part in enumerate(PARTS)}
+    if reader.task.candidates:
+        beside_right(parts, section.negatives or reader.task.candidates)
     return parts, {}, {} if split.near is None else {"near": _near(groups[where < len(PARTS)])}
 
 
@@ -160,7 +149,7 @@ def _deal_histories(recipe: Recipe, reader: Reader, folder: Path) -> tuple[Parts
     described, rows = read_items(section.items, recipe, reader.put_aside) if section.items else ({}, None)
     known = merged(described, besides)
     for part in PARTS:
-        _write_rows(folder / f"{part}.jsonl", dealt.parts[part])
+        write_rows(folder / f"{part}.jsonl", dealt.parts[part])
     return dealt.parts, {"catalogue": known} if known else {}, facts | ({"catalogue": rows} if rows else {})
 
 
@@ -191,7 +180,7 @@ def _tokenizer(
     if choice is None or kind.histories:
         return None, {}
     if source is None:
-        assert isinstance(rows, Stored)  # tasks with texts are dealt on disk
+        assert isinstance(rows, Stored)  # rows of texts are dealt on disk
         if choice == "char":
             return learn_characters(text for row in rows for text in texts(row)), {}
         enough = islice(rows, 0, None, 1 + rows.path.stat().st_size // SPELLED)
@@ -209,21 +198,3 @@ def _tokenizer(
     if weights.start is not None:
         state["start"] = weights.start
     return weights.tokenizer, state
-
-
-def _write_rows(path: Path, rows: Iterable[Row]) -> None:
-    with path.open("wb") as file:
-        for row in rows:
-            file.write(orjson.dumps(row) + b"\n")
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows a step left in a .jsonl file."""
-    return list(each_row(path))
-
-
-def each_row(path: Path) -> Iterator[Row]:
-    """The rows of a .jsonl file one by one; it is not opened before the first is asked for."""
-    with path.open("rb") as file:
-        for line in file:
-            yield orjson.loads(line)

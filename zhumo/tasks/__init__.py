@@ -30,6 +30,7 @@ TASKS: Mapping[str, str] = {
     "tag": "zhumo.tasks.tag:Tag",
     "write": "zhumo.tasks.write:Write",
     "embed": "zhumo.tasks.embed:Embed",
+    "rerank": "zhumo.tasks.rerank:Rerank",
     "translate": "zhumo.tasks.translate:Translate",
 }
 
@@ -78,6 +79,7 @@ class Task(ABC):
     baselines: ClassVar[Mapping[str, Baseline]] = {}
     histories: ClassVar[bool] = False  # a row is all one user took, gathered from single interactions
     reads: ClassVar[bool] = False  # its answers come from last hidden states, whoever computes them
+    candidates: ClassVar[int] = 0  # wrong answers that look right, which prepare gives a row that names none
     packed: ClassVar[bool] = False  # short examples share a row of `length`
 
     def __init__(

@@ -1,6 +1,6 @@
 """embed: a text as a vector, so that what means the same lies close together."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -9,37 +9,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.baselines.retrieval import Bm25, bm25
+from zhumo.baselines.retrieval import bm25
 from zhumo.errors import DataError
 from zhumo.metrics.measure import Measure
-from zhumo.metrics.retrieval import place_of, recall, reciprocal_rank, right_documents
+from zhumo.metrics.retrieval import place_of, recall, reciprocal_rank, right_answers, right_documents
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import Batch, Example, batches, collate
+from zhumo.tasks.pairs import PAIR, mined, numbered
 from zhumo.tasks.pooling import pool
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # texts in one pass of the model
-MINED_AT_ONCE = 64  # texts for which wrong answers are looked up at once
-LIKE_RIGHT = 0.95  # share of the right answer's score from which a found one may be right too, and is left out
 TEMPERATURE = 0.05  # of cosines in the loss, as in SimCSE (Gao et al. 2021)
 
 
 class Embed(Task):
     """A text, and where there is one, the text that belongs to it: an answer to a question, a body to a title.
 
-    A row may name further right answers, `matches`, and wrong ones that look right, `negatives`.
-
     state: from the start weights, `pooling` and what they want before a text, `prefix`, and a match, `match_prefix`;
     `negatives`: how many wrong answers are looked up for a row that names none; `widths`: to which a vector may be cut.
     """
 
     name: ClassVar[str] = "embed"
-    fields: ClassVar[Mapping[str, Field]] = {
-        "text": Field(str, guess=("text", "question", "query", "title", "文本", "问题", "标题", "查询")),
-        "match": Field(str, False, guess=("match", "answer", "passage", "body", "答案", "回答", "正文", "段落")),
-        "matches": Field(list, False),
-        "negatives": Field(list, False),
-    }
+    fields: ClassVar[Mapping[str, Field]] = PAIR
     metric: ClassVar[str] = "mrr@10"
     protocol: ClassVar[str] = "report.protocol.embed"
     baselines: ClassVar[Mapping[str, Baseline]] = {"bm25": bm25}
@@ -75,7 +67,7 @@ class Embed(Task):
         wrong answers of all its rows; at every width it may be cut to (Kusupati et al. 2022), their mean."""
         texts = self._vectors(model, batch["ids"], batch["segments"])
         choices, vectors = batch["match"], self._vectors(model, batch["match"], batch["match_segments"])
-        for wrong, segments, some in _numbered(batch["negatives"], batch["negative_segments"]):
+        for wrong, segments, some in numbered(batch["negatives"], batch["negative_segments"]):
             choices = _stacked(choices, wrong[some])
             vectors = torch.cat([vectors, self._vectors(model, wrong, segments)[some]])
         own = torch.arange(len(texts), device=texts.device)
@@ -93,7 +85,7 @@ class Embed(Task):
 
     def answer(self, model: Transformer, rows: Sequence[Row]) -> list[Answer]:
         """The vector of each text, of length 1, cut to the row's `dimensions` if it names some; beside it that of its
-        match, where the row has one, and those of further matches."""
+        match, where the row has one, and those of further matches; where it has `documents`, the cosine of each."""
         answers: list[Answer] = [
             {"embedding": vector} for vector in self.vectors(model, [(row["text"], "prefix") for row in rows])
         ]
@@ -107,6 +99,10 @@ class Embed(Task):
                 answers[index].setdefault("match_embeddings", []).append(vector)
             else:
                 answers[index]["match_embedding"] = vector
+        weighed = [(index, text) for index, row in enumerate(rows) for text in row.get("documents", ())]
+        vectors = self.vectors(model, [(text, "match_prefix") for _, text in weighed])
+        for (index, _), vector in zip(weighed, vectors, strict=True):
+            answers[index].setdefault("scores", []).append(float(np.dot(answers[index]["embedding"], vector)))
         return [_answer_cut(answer, row["dimensions"]) if "dimensions" in row else answer
                 for answer, row in zip(answers, rows, strict=True)]  # fmt: skip
 
@@ -154,48 +150,9 @@ class Embed(Task):
         return F.normalize(pool(model, ids, segments, self.state.get("pooling")).float(), dim=-1)
 
 
-def right_answers(row: Row) -> list[str]:
-    """The different matches of a row."""
-    return list(dict.fromkeys([*([row["match"]] if "match" in row else []), *row.get("matches", ())]))
-
-
-def mined(rows: Iterable[Row], count: int) -> dict[str, list[str]]:
-    """For each text the `count` wrong answers that BM25 finds likeliest; not those it finds about as likely as a right
-    one, for they may well be right (Moreira et al. 2024)."""
-    right: dict[str, list[str]] = {}
-    for row in rows:
-        right.setdefault(row["text"], []).extend(right_answers(row))
-    asked = [text for text, own in right.items() if own]
-    documents = list(dict.fromkeys(match for own in right.values() for match in own))
-    if len(documents) < 2:
-        return {}
-    index, place = Bm25(documents), {match: number for number, match in enumerate(documents)}
-    found: dict[str, list[str]] = {}
-    for start in range(0, len(asked), MINED_AT_ONCE):
-        part = asked[start : start + MINED_AT_ONCE]
-        for text, scores in zip(part, index.scores(part), strict=True):
-            own = [place[match] for match in right[text]]
-            likely = np.argsort(-scores, kind="stable")[: 10 * count]
-            bound = LIKE_RIGHT * scores[own].max()
-            found[text] = [documents[one] for one in likely if one not in own and 0 < scores[one] < bound][:count]
-    return found
-
-
 def _alike(ids: Tensor, others: Tensor) -> Tensor:
     """Which rows hold the same text, (batch, others)."""
     return (ids.unsqueeze(1) == others.unsqueeze(0)).all(-1)
-
-
-def _numbered(ids: Tensor, segments: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Texts that lie one behind the other in each row, numbered 1, 2, ...: all first ones, then all second ones, where
-    they are, and which rows have one. A row keeps its place, by which dropout knows it; one without has a single id."""
-    for number in range(1, int(segments.max()) + 1 if segments.shape[1] else 1):
-        mine = segments == number
-        some = mine.any(dim=1)
-        texts = [line[own] if own.any() else line[:1] for line, own in zip(ids, mine, strict=True)]
-        padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
-        whole = torch.nn.utils.rnn.pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
-        yield padded, whole, some
 
 
 def _stacked(one: Tensor, other: Tensor) -> Tensor:

@@ -10,12 +10,13 @@ import { drawQuality } from "./quality.js";
 import { drawClassify } from "./classify.js";
 import { drawEmbed } from "./embed.js";
 import { drawRecommend } from "./recommend.js";
+import { drawRerank } from "./rerank.js";
 import { drawTag } from "./tag.js";
 import { drawTranslate } from "./translate.js";
 import { drawWrite } from "./write.js";
 import { language, large, preferred, say, speak } from "./words.js";
 
-const TRY = { recommend: drawRecommend, classify: drawClassify, tag: drawTag, embed: drawEmbed, translate: drawTranslate, write: drawWrite };
+const TRY = { recommend: drawRecommend, classify: drawClassify, tag: drawTag, embed: drawEmbed, rerank: drawRerank, translate: drawTranslate, write: drawWrite };
 const DESK = "~desk"; // no bundle's name in an address begins so
 const TABS = { talk: drawDesk, tickets: drawTickets, knowledge: drawKnowledge, quality: drawQuality };
 const main = document.querySelector("main");

@@ -1,0 +1,56 @@
+"""Texts and what belongs to them: a question's answers, right ones and wrong ones that look right."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zhumo.baselines.retrieval import Bm25
+from zhumo.metrics.retrieval import right_answers
+from zhumo.tasks import Field, Row
+
+MINED_AT_ONCE = 64  # texts for which wrong answers are looked up at once
+LIKE_RIGHT = 0.95  # share of the right answer's score from which a found one may be right too, and is left out
+PAIR: Mapping[str, Field] = {
+    "text": Field(str, guess=("text", "question", "query", "title", "文本", "问题", "标题", "查询")),
+    "match": Field(str, False, guess=("match", "answer", "passage", "body", "答案", "回答", "正文", "段落")),
+    "matches": Field(list, False),
+    "negatives": Field(list, False),
+}
+"""What a row of such a task holds: a text, and where there is one, the text that belongs to it. A row may name further
+right answers, `matches`, and wrong ones that look right, `negatives`."""
+
+
+def mined(rows: Iterable[Row], count: int) -> dict[str, list[str]]:
+    """For each text the `count` wrong answers that BM25 finds likeliest; not those it finds about as likely as a right
+    one, for they may well be right (Moreira et al. 2024)."""
+    right: dict[str, list[str]] = {}
+    for row in rows:
+        right.setdefault(row["text"], []).extend(right_answers(row))
+    asked = [text for text, own in right.items() if own]
+    documents = list(dict.fromkeys(match for own in right.values() for match in own))
+    if len(documents) < 2:
+        return {}
+    index, place = Bm25(documents), {match: number for number, match in enumerate(documents)}
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(asked), MINED_AT_ONCE):
+        part = asked[start : start + MINED_AT_ONCE]
+        for text, scores in zip(part, index.scores(part), strict=True):
+            own = [place[match] for match in right[text]]
+            likely = np.argsort(-scores, kind="stable")[: 10 * count]
+            bound = LIKE_RIGHT * scores[own].max()
+            found[text] = [documents[one] for one in likely if one not in own and 0 < scores[one] < bound][:count]
+    return found
+
+
+def numbered(ids: Tensor, segments: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Texts that lie one behind the other in each row, numbered 1, 2, ...: all first ones, then all second ones, where
+    they are, and which rows have one. A row keeps its place, by which dropout knows it; one without has a single id."""
+    for number in range(1, int(segments.max()) + 1 if segments.shape[1] else 1):
+        mine = segments == number
+        some = mine.any(dim=1)
+        texts = [line[own] if own.any() else line[:1] for line, own in zip(ids, mine, strict=True)]
+        padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+        whole = torch.nn.utils.rnn.pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+        yield padded, whole, some
