@@ -141,23 +141,36 @@ class Neighbours:
 
         SMOOTH is left to popularity, so that items without a neighbour, and histories without an item, have an order.
         """
-        found = self._found(_loudness(histories, len(self.popular), self.settings.recent))
-        total = found.sum(axis=1)
         lines = np.tile(self.popular, (len(histories), 1))
-        lines[total > 0] += np.float32(np.log(SMOOTH))
-        row = np.repeat(np.arange(len(histories)), np.diff(found.indptr))
-        share = (1 - SMOOTH) * found.data / np.maximum(total[row], LEAST) + SMOOTH * self._usual[found.indices]
-        lines[row, found.indices] = np.log(np.maximum(share, LEAST))
+        for line, history in zip(lines, histories, strict=True):
+            loud = self._found(history, self.settings.recent ** np.arange(len(history) - 1, -1, -1.0))
+            found = np.flatnonzero(loud > 0)
+            if len(found):
+                line += np.float32(np.log(SMOOTH))
+                share = (1 - SMOOTH) * loud[found] / loud.sum() + SMOOTH * self._usual[found]
+                line[found] = np.log(np.maximum(share, LEAST))
         return lines
 
-    def _found(self, loud: sparse.csr_array) -> sparse.csr_array:
+    def _found(self, history: History, loud: np.ndarray) -> np.ndarray:
+        """How loudly the neighbours of a history, each item so loud, say every item, (items,)."""
         if self.alike is None:
-            found: sparse.csr_array = (loud @ self.matrix).tocsr()
-            return found
-        items = self.matrix.shape[0]
-        close = (loud[:, :items] + loud[:, items:] @ self.alike) @ self.matrix
-        found = sparse.hstack([close, close @ self.alike.T], format="csr")
-        return found
+            return _summed(self.matrix, history, loud)
+        own, items = history < self.matrix.shape[0], self.matrix.shape[0]
+        asking = np.bincount(history[own], loud[own], items) + _summed(self.alike, history[~own] - items, loud[~own])
+        asked = np.flatnonzero(asking > 0)
+        close = _summed(self.matrix, asked, asking[asked])
+        return np.concatenate([close, self.alike @ close])
+
+
+def _summed(matrix: sparse.csr_array, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The sum of some rows, each so many times, (columns,). For a few rows half of what scipy takes for it."""
+    spans = [slice(*matrix.indptr[row : row + 2].tolist()) for row in rows.tolist()]
+    if not spans:
+        return np.zeros(matrix.shape[1])
+    columns = np.concatenate([matrix.indices[span] for span in spans])
+    values = np.concatenate([matrix.data[span] * weight for span, weight in zip(spans, weights.tolist(), strict=True)])
+    summed: np.ndarray = np.bincount(columns, values, matrix.shape[1])
+    return summed
 
 
 def places(matrix: sparse.csr_array, width: int) -> np.ndarray:

@@ -4,11 +4,12 @@ from zhumo.engine.encoder import NativeEncoder
 from zhumo.engine.library import library
 from zhumo.engine.native import CacheBits, NativeModel, computes
 from zhumo.engine.parts import Part, Reader
+from zhumo.engine.product import Product
 from zhumo.engine.scheduler import End, Scheduler
 from zhumo.engine.torch_model import TorchModel
 from zhumo.engine.turns import Turns
 
 __all__ = [
-    "CacheBits", "End", "NativeEncoder", "NativeModel", "Part", "Reader", "Scheduler", "TorchModel", "Turns",
+    "CacheBits", "End", "NativeEncoder", "NativeModel", "Part", "Product", "Reader", "Scheduler", "TorchModel", "Turns",
     "computes", "library",
 ]  # fmt: skip

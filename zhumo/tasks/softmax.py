@@ -7,54 +7,36 @@ hidden: (asked, width) and table: (ids, width), all of length 1; targets: (asked
 there is none.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from zhumo.engine import Product, library
 
 SHARP = 1 / 0.07  # what a cosine is multiplied by to be the logarithm of odds
 DRAWN = 2**12  # items that stand for a large catalogue
 LARGE = 2**16  # items from which a softmax is sampled when it is learned, and rounded when it is asked
 
 
-@dataclass(frozen=True)
 class Items:
-    """The embeddings of all items, each of length 1: what an answer compares hidden states with.
+    """The embeddings of all items, each of length 1, (items, width): what an answer compares hidden states with.
 
-    columns: (width, items), so that one state is compared by reading them in the order they lie. rough: of a large
-    catalogue as whole numbers of `step`, (items, width) int8: all items are read for every answer, and a fourth of the
-    bytes is a fourth of what must be read.
+    A large catalogue is compared in whole numbers where there is a native core: all items are read for every answer,
+    and a fourth of the bytes is a fourth of what must be read.
     """
 
-    columns: Tensor
-    rough: Tensor | None
-    step: float
-
-    @classmethod
-    def of(cls, exact: Tensor) -> "Items":
-        """exact: (items, width). Rounded where there are many and the machine is a CPU that multiplies whole numbers
-        fast; one without such instructions takes four times as long for them as for the numbers themselves."""
-        step = float(exact.abs().max()) / 127 if len(exact) else 1.0
-        large = len(exact) > LARGE and exact.device.type == "cpu" and torch.cpu._is_vnni_supported()
-        return cls(exact.T.contiguous(), (exact / step).round().to(torch.int8) if large else None, step)
-
-    @property
-    def exact(self) -> Tensor:
-        """(items, width)."""
-        return self.columns.T
+    def __init__(self, exact: Tensor) -> None:
+        self.exact = exact
+        large = len(exact) > LARGE and exact.device.type == "cpu" and library() is not None
+        self._rough = Product(exact) if large else None
 
     def scores(self, hidden: Tensor) -> Tensor:
         """The logarithm of the odds of every item after some hidden states, (states, items), up to a constant a line.
 
         hidden: (states, width), of length 1.
         """
-        if self.rough is None:
-            return (SHARP * hidden) @ self.columns
-        step = hidden.abs().amax(dim=1, keepdim=True) / 127
-        whole = torch._int_mm((hidden / step).round().to(torch.int8), self.rough.T)
-        return whole.float().mul_(step * (SHARP * self.step))
+        return SHARP * hidden @ self.exact.T if self._rough is None else self._rough(SHARP * hidden)
 
 
 def drawn(popularity: np.ndarray, seed: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:

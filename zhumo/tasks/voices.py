@@ -117,7 +117,7 @@ class Voices:
             if self.alike is not None:
                 new = torch.from_numpy(self.alike @ even.cpu().numpy()).to(even)
                 even = torch.cat([even, F.normalize(new, dim=-1)])
-            self._even = (weight, weight._version, softmax.Items.of(even))
+            self._even = (weight, weight._version, softmax.Items(even))
         return self._even[2]
 
     _even: tuple[Tensor, int, softmax.Items] | None = None
