@@ -1,4 +1,4 @@
-"""Writes RESULTS.md and the table on the page of an app, from what was measured: `python -m benchmarks.report`."""
+"""Writes RESULTS.md and the tables and plots of the pages, from what was measured: `python -m benchmarks.report`."""
 
 import json
 import re
@@ -6,6 +6,8 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks import speed
 
 HERE = Path(__file__).parent
 CURVE = 6  # points of a curve that are shown
@@ -21,6 +23,7 @@ HEADS: Mapping[str, tuple[str, ...]] = {
     "recommend.md": ("NDCG@10", "served", "Transformer alone", "best library", "Markov + item-kNN", "lately popular"),
     "recommend.zh-CN.md": ("NDCG@10", "服务的回答", "仅 Transformer", "最好的库", "马尔可夫 + item-kNN", "近来热门"),
 }
+SPEED = {"performance.md": "en", "performance.zh-CN.md": "zh"}
 HEAD = """# Results
 
 Written by `python -m benchmarks.report` from `benchmarks/results/`; nothing here is typed by hand. Each script runs by
@@ -101,6 +104,16 @@ def page(name: str, rows: Mapping[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def pages() -> dict[str, str]:
+    """What is written into docs/ from measurements, by the name of the file."""
+    docs, fast = HERE.parent / "docs", speed.speeds()
+    tables = {name: page(name, measured("recommend")) for name in HEADS}
+    tables |= {name: speed.table(fast, language) for name, language in SPEED.items()}
+    written = {name: MEASURED.sub(lambda _, text=text: text, (docs / name).read_text(encoding="utf-8"))
+               for name, text in tables.items()}  # fmt: skip
+    return written | {f"{Path(name).stem}.svg": speed.plot(fast, language) for name, language in SPEED.items()}
+
+
 def short(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")
 
@@ -123,7 +136,5 @@ if __name__ == "__main__":
     learned = {name: run for name, run in read(HERE / "results" / "peers").items() if "curve" in run}
     parts = [HEAD.strip(), *map(table, read(HERE / "results").values()), *([libraries(learned)] if learned else [])]
     (HERE / "RESULTS.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    for name in HEADS:
-        path = HERE.parent / "docs" / name
-        text = path.read_text(encoding="utf-8")
-        path.write_text(MEASURED.sub(page(name, measured("recommend")), text), encoding="utf-8")
+    for name, text in pages().items():
+        (HERE.parent / "docs" / name).write_text(text, encoding="utf-8")

@@ -35,7 +35,9 @@ from zhumo.words import words
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{step}.md" for step in STEPS), "docs/recommend.md", "docs/support.md"]
-TWINS = [*PAGES, "docs/architecture.md", "docs/article.md", "docs/decisions.md", "docs/errors.md"]
+TWINS = [
+    *PAGES, "docs/architecture.md", "docs/article.md", "docs/decisions.md", "docs/errors.md", "docs/performance.md",
+]  # fmt: skip
 SECTIONS = {"prepare": Prepare, "build": Build, "train": Train, "evaluate": Evaluate, "deploy": Deploy}
 LANGUAGES = {"en": ".md", "zh": ".zh-CN.md"}
 SHIPPED = {path.stem for path in (ROOT / "zhumo" / "recipes").glob("*.yaml")}

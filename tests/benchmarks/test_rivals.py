@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import report, rivals
+from benchmarks import report, rivals, speed
 from zhumo.metrics import rank
 from zhumo.tasks import Row
 
@@ -92,11 +92,22 @@ def test_a_run_ended_by_hand_counts_as_none_where_more_minutes_are_asked(
     assert rivals.given("beauty", "rectools-sasrec") == 0
 
 
-@pytest.mark.parametrize("name", report.HEADS)
-def test_the_figures_on_a_page_are_those_that_were_measured(name: str) -> None:
-    told = (Path(report.__file__).parents[1] / "docs" / name).read_text(encoding="utf-8")
-    found = report.MEASURED.search(told)
-    assert found and found[0] == report.page(name, report.measured("recommend"))
+@pytest.mark.parametrize("name", report.pages())
+def test_a_page_shows_what_was_measured(name: str) -> None:
+    docs = Path(report.__file__).parents[1] / "docs"
+    assert (docs / name).read_text(encoding="utf-8") == report.pages()[name], "run python -m benchmarks.report"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "name", "times"), [(2.0, "decode", 2.0), (0.5, "learn.wall", 2.0), (0.5, "decode", 0.5)]
+)
+def test_time_is_turned_into_speed(ratio: float, name: str, times: float) -> None:
+    row = {"name": name, "value": 1.0, "unit": " s", "peer": "a & b", "peer_value": 2.0, "ratio": ratio,
+           "at_least": 0.8, "date": "2026-11-24", "cpu": "x"}  # fmt: skip
+    found = speed.faster(("what", "什么"), row)
+    assert found.times == times and found.asked == pytest.approx(1.25 if name == "learn.wall" else 0.8)
+    drawn = speed.plot([found], "zh")
+    assert "什么 · a &amp; b" in drawn and ('class="behind"' in drawn) == (times < 1)
 
 
 def test_the_report_shows_how_a_library_learned() -> None:

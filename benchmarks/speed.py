@@ -1,0 +1,118 @@
+"""The page on speed: its table and its plot, of what was measured beside somebody else."""
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results"
+# Of each script the rows that say how fast something is, with what they measure in English and in Chinese.
+SHOWN: dict[str, dict[str, tuple[str, str]]] = {
+    "engine": {
+        "decode.1.Q4_1": ("one text, 4 bits, 1 thread", "一段文本，4 位，1 线程"),
+        "decode.1.Q8_0": ("one text, 8 bits, 1 thread", "一段文本，8 位，1 线程"),
+        "decode.1.Q4_0": ("one text, 4 bits, 1 thread", "一段文本，4 位，1 线程"),
+        "decode.2.Q4_1": ("one text, 4 bits, 2 threads", "一段文本，4 位，2 线程"),
+        "decode.2.Q8_0": ("one text, 8 bits, 2 threads", "一段文本，8 位，2 线程"),
+        "decode.2.Q4_0": ("one text, 4 bits, 2 threads", "一段文本，4 位，2 线程"),
+        "decode.2.hugging_face": ("one text, 2 threads", "一段文本，2 线程"),
+        "streams.8": ("8 texts at once", "同时 8 段文本"),
+        "streams.32": ("32 texts at once", "同时 32 段文本"),
+        "prefill.hugging_face": ("a prompt of 512 tokens", "512 个词元的提示"),
+        "prefill.llama_cpp": ("a prompt of 512 tokens", "512 个词元的提示"),
+    },
+    "embed": {
+        "embed.1.sentence_transformers": ("2,000 sentences, 1 thread", "2,000 个句子，1 线程"),
+        "embed.1.onnxruntime": ("2,000 sentences, 1 thread", "2,000 个句子，1 线程"),
+        "embed.2.sentence_transformers": ("2,000 sentences, 2 threads", "2,000 个句子，2 线程"),
+        "embed.2.onnxruntime": ("2,000 sentences, 2 threads", "2,000 个句子，2 线程"),
+    },
+    "learning": {
+        "learn.trainer.wall": ("a GPT to the same loss", "GPT 达到同样的损失"),
+        "learn.nanogpt.wall": ("a GPT to the same loss", "GPT 达到同样的损失"),
+        "learn.peft.tokens_per_second": ("LoRA, the same steps", "LoRA，同样的步数"),
+    },
+    "spine": {"shakespeare.wall": ("letters, to the same loss", "字符模型达到同样的损失")},
+}
+LESS_IS_MORE = ("wall",)  # what such a row's name ends with is time
+HEADS = {
+    "en": ("what", "ours", "theirs", "times as fast", "asked for", "measured"),
+    "zh": ("做什么", "我们", "对方", "倍数", "要求", "测量"),
+}
+NONE = {"en": "nothing", "zh": "无"}
+ROW, LEFT, WIDTH, LEAST, MOST = 26, 350, 330, 0.25, 8.0  # heights and widths of the plot, and the ends of its axis
+
+
+class Speed(NamedTuple):
+    """One row. times: how many times as fast as the peer; asked: how many it should be, None where nothing was said."""
+
+    what: tuple[str, str]
+    ours: str
+    theirs: str
+    times: float
+    asked: float | None
+    day: str
+
+
+def speeds() -> list[Speed]:
+    """The rows that were measured, in the order of `SHOWN`."""
+    found = []
+    for script, shown in SHOWN.items():
+        path = RESULTS / f"{script}.json"
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+        measured = {row["name"]: row for row in rows if row["value"] is not None and row["ratio"]}
+        found += [faster(what, measured[name]) for name, what in shown.items() if name in measured]
+    return found
+
+
+def faster(what: tuple[str, str], row: dict[str, Any]) -> Speed:
+    """A row of results. Where it is a time, the less the faster."""
+    turned = row["name"].endswith(LESS_IS_MORE)
+    times, asked = (1 / value if turned and value else value for value in (row["ratio"], row["at_least"]))
+    theirs = f"{row['peer']}: {row['peer_value']:,.4g}{row['unit']}"
+    return Speed(what, f"{row['value']:,.4g}{row['unit']}", theirs, times, asked, f"{row['date']}, {row['cpu']}")
+
+
+def table(rows: Sequence[Speed], language: str) -> str:
+    """The rows as Markdown."""
+    lines = [f"| {' | '.join(HEADS[language])} |", "|---" * len(HEADS[language]) + "|"]
+    for row in rows:
+        asked = NONE[language] if row.asked is None else f"{row.asked:.3g}"
+        cells = (row.what[language == "zh"], row.ours, row.theirs, f"{row.times:.2f}", asked, row.day)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: Sequence[Speed], language: str) -> str:
+    """The rows as an SVG: a bar for how many times as fast, a mark for what was asked, a line where both are equal."""
+    height = ROW * len(rows) + 40
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 60} {height}" '
+        'font-family="sans-serif" font-size="12">',
+        "<style>text{fill:#333}.ours{fill:#2a6f6b}.behind{fill:#b4532a}.axis{stroke:#999}.asked{stroke:#111;stroke-width:2}"
+        "@media(prefers-color-scheme:dark){text{fill:#ddd}.asked{stroke:#eee}}</style>",
+    ]
+    for tick in (0.25, 0.5, 1, 2, 4, 8):
+        strong = "" if tick == 1 else ' stroke-dasharray="2 4"'
+        parts.append(f'<line class="axis" x1="{_x(tick)}" x2="{_x(tick)}" y1="6" y2="{height - 26}"{strong}/>')
+        parts.append(f'<text x="{_x(tick)}" y="{height - 10}" text-anchor="middle">{tick:g}×</text>')
+    for place, row in enumerate(rows):
+        top, ends = 8 + ROW * place, sorted((_x(1), _x(row.times)))
+        who = row.theirs.partition(":")[0]
+        parts.append(f'<text x="{LEFT - 8}" y="{top + 14}" text-anchor="end">{escape(row.what[language == "zh"])} · '
+                     f"{escape(who)}</text>")  # fmt: skip
+        parts.append(f'<rect class="{"ours" if row.times >= 1 else "behind"}" x="{ends[0]}" y="{top + 3}" '
+                     f'width="{ends[1] - ends[0]:.1f}" height="14"/>')  # fmt: skip
+        if row.asked is not None:
+            x = _x(row.asked)
+            parts.append(f'<line class="asked" x1="{x}" x2="{x}" y1="{top}" y2="{top + 20}"/>')
+        parts.append(f'<text x="{LEFT + WIDTH + 8}" y="{top + 14}">{row.times:.2f}×</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _x(times: float) -> float:
+    """Where a ratio stands: doubling is always as far."""
+    share = math.log(min(max(times, LEAST), MOST) / LEAST) / math.log(MOST / LEAST)
+    return round(LEFT + WIDTH * share, 1)
