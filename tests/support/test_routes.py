@@ -18,6 +18,8 @@ from zhumo.errors import ModelError
 from zhumo.support.knowledge import Knowledge
 from zhumo.support.opening import encoder_of, opened
 from zhumo.support.routes import add_desk
+from zhumo.tasks.rerank import Rerank
+from zhumo.transformer import Config, Transformer, initialise
 
 PAGES = {
     "returns.md": "# Returns\n\nShoes may be sent back within thirty days.\n\n# Costs\n\nSending back is free.\n",
@@ -55,6 +57,31 @@ def test_a_reply_stands_in_its_passage(client: TestClient) -> None:
     first = said["citations"][0]
     assert said["text"] == first["text"][first["start"] : first["end"]] and first["file"] == "returns.md"
     assert first["headings"] in (["Returns"], ["Costs"]) and len(said["citations"]) == 2
+
+
+def test_a_reranker_puts_what_was_found_in_order(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    for name in "abcdefgh":
+        (tmp_path / "pages" / f"{name}.md").write_text(f"# {name}\n\nShoes of kind {name} may be sent back.\n", "utf-8")
+    task = Rerank(bundle.tokenizer, 64)
+    shape = {"width": 32, "depth": 1, "heads": 2, "types": 2, "norm_first": False, "norm_eps": 1e-12}
+    model = Transformer(Config(vocabulary=task.vocabulary, causal=False, head="none", **shape))  # type: ignore[arg-type]
+    model.head = task.head(32)
+    initialise(model, 0)
+    torch.nn.init.normal_(model.head.weight, std=0.02, generator=torch.Generator().manual_seed(0))
+    save(tmp_path / "reranker", model, "bert", bundle.tokenizer, task)
+    reranker = load(tmp_path / "reranker")
+    library, _ = opened(bundle, tmp_path / "pages", tmp_path / "knowledge.sqlite")
+    question, passages = "may shoes be sent back?", library.search.passages
+    [answer] = reranker.answer([{"text": question, "documents": [passage.full for passage in passages]}])
+    likeliest = [passages[place].file for place in np.argsort(-np.array(answer["scores"]))][:3]
+    cited = []
+    for served in ({"e": bundle}, {"r": reranker, "e": bundle}):
+        app = create_app(served, "k", further={"desk": partial(add_desk, encoder="e", library=library)})
+        with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer k"}) as client:
+            said = client.post("/v1/desk/replies", json={"questions": [question], "sure": -100}).json()
+        cited.append([one["file"] for one in said["citations"]])
+    assert cited[0] != cited[1] == likeliest
 
 
 @pytest.mark.parametrize(("question", "words"), [("what is love?", "a person"), ("爱情是什么？", "人工")])

@@ -18,6 +18,7 @@ SURE = 2.8  # standard deviations by which an answered question comes nearer tha
 QUOTED = 300  # letters of an answer; a sentence is never cut, and a Chinese letter counts as two
 WHOLE = 600  # letters up to which the answer to a question of an FAQ is given whole
 SHOWN = 3  # citations
+WEIGHED = 20  # passages that a reranker puts in order
 SHORT: Mapping[Language, int] = {"en": 4, "zh": 8}  # words, or letters, up to which a question may lean on another
 # How a question begins, or ends, that leans on the one before.
 LEANS = re.compile(
@@ -54,6 +55,17 @@ class Reply:
     worded: bool = False
 
 
+@dataclass(frozen=True)
+class Found:
+    """What comes near to a question: the reading of it that comes nearest, in the language of its last words, how sure
+    that is, and passages, the nearest first."""
+
+    asked: str
+    language: Language
+    sureness: float
+    hits: tuple[Hit, ...]
+
+
 def readings(questions: Sequence[str]) -> list[str]:
     """What the last of a visitor's questions may mean: itself, and where it leans on the one before, both."""
     last = questions[-1].strip()
@@ -62,18 +74,29 @@ def readings(questions: Sequence[str]) -> list[str]:
     return [last, f"{questions[-2].strip()} {last}"] if len(questions) > 1 and leans else [last]
 
 
-def reply(search: Search, asked: Sequence[str], vectors: np.ndarray, sure: float = SURE) -> Reply:
-    """Answer a question, or hand it over where the desk is less than `sure` of it.
+def found(search: Search, asked: Sequence[str], vectors: np.ndarray, count: int = SHOWN) -> Found:
+    """The passages nearest to a question.
 
     asked: its `readings`, the one that comes nearest counts; vectors: theirs, (readings, width).
     """
     sureness = [search.sureness(text, vector) for text, vector in zip(asked, vectors, strict=True)]
     best = int(np.argmax(sureness))
-    citations = tuple(map(cited, search.find(asked[best], vectors[best], SHOWN)))
-    answered = bool(citations) and sureness[best] >= sure
+    hits = tuple(search.find(asked[best], vectors[best], count))
+    return Found(asked[best], language_of(asked[0]), sureness[best], hits)
+
+
+def replied(near: Found, sure: float = SURE) -> Reply:
+    """Answer with the first of what was found, or hand over where the desk is less than `sure` of the question."""
+    citations = tuple(map(cited, near.hits[:SHOWN]))
+    answered = bool(citations) and near.sureness >= sure
     text = citations[0].passage.text[citations[0].start : citations[0].end] if answered else ""
     kind: Literal["answer", "handover"] = "answer" if answered else "handover"
-    return Reply(kind, text, citations, sureness[best], asked[best], language_of(asked[0]))
+    return Reply(kind, text, citations, near.sureness, near.asked, near.language)
+
+
+def reply(search: Search, asked: Sequence[str], vectors: np.ndarray, sure: float = SURE) -> Reply:
+    """Answer a question, or hand it over; see `found` and `replied`."""
+    return replied(found(search, asked, vectors), sure)
 
 
 def cited(hit: Hit) -> Citation:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from zhumo.deploy.served import CALLER, Begin, Follow, Served
 from zhumo.errors import SourceError, ZhumoError
 from zhumo.privacy import mask_all
 from zhumo.support.agents import add_agents, add_visitors, plain, quoted, searched
-from zhumo.support.desk import SURE, Reply, readings, reply
+from zhumo.support.desk import SHOWN, SURE, WEIGHED, Found, Reply, found, readings, replied
 from zhumo.support.faq import publish
 from zhumo.support.improving import Flywheel, add_improving
 from zhumo.support.library import Library
@@ -62,12 +63,13 @@ def add_desk(
     """Add the desk's routes. encoder: the bundle that makes the vectors of questions; library: what it knows; tickets:
     where replies are kept, if they are; agents: the owners of keys who are agents; follow: makes the library ready for
     another encoder; flywheel: what improves the bundle, if it is improved; wording: the generator that chooses words, a
-    bundle or ADDRESS#MODEL.
+    bundle or ADDRESS#MODEL. Where a reranker is served as well, it puts in order what was found.
 
     Raises:
         SourceError: there is no such generator.
     """
     writer = None if wording is None else writer_of(wording, served)
+    reranker = next((one for one in served.values() if one.task == "rerank"), None)
 
     async def encode(texts: Sequence[str]) -> np.ndarray:
         vectors: list[list[float]] = []
@@ -92,7 +94,9 @@ def add_desk(
         """The company's own words for a question, or a hand-over to a person."""
         asked = readings(ask.questions)
         search = await searched(library)
-        said = await asyncio.to_thread(reply, search, asked, await encode(asked), ask.sure)
+        near = await asyncio.to_thread(found, search, asked, await encode(asked), WEIGHED if reranker else SHOWN)
+        near = await _ordered(near, reranker) if reranker and near.hits else near
+        said = await asyncio.to_thread(replied, near, ask.sure)
         said = await worded(said, writer) if writer is not None and said.kind == "answer" else said
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
@@ -129,6 +133,14 @@ def add_desk(
         add_agents(app, tickets, library, encode, published, agents)
     if flywheel is not None:
         add_improving(app, served[encoder], flywheel, agents)
+
+
+async def _ordered(near: Found, reranker: Served) -> Found:
+    """What was found, in the order in which a reranker takes it to answer."""
+    documents = [hit.passage.full for hit in near.hits]
+    [answer], _ = await reranker.answer([{"text": near.asked, "documents": documents}], written=False)
+    order = np.argsort(-np.array(answer["scores"]), kind="stable")
+    return replace(near, hits=tuple(near.hits[place] for place in order))
 
 
 async def _on_lost(request: Request, error: Exception) -> Response:
