@@ -1,14 +1,17 @@
 """Documents in the order in which they answer a query, as Cohere's and Jina's clients ask for it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from zhumo.bundle import load
+from zhumo.deploy.golden import check_golden, write_golden
 from zhumo.deploy.parity import Server
-from zhumo.errors import GateError
+from zhumo.errors import GateError, ModelError
 
 QUERY, TEXTS = "soft?", ["the zip broke on day one", "soft, warm and well made", "布料很好", "soft, warm and well made"]
 
@@ -43,6 +46,17 @@ def test_a_reranker_says_how_surely(server: Server, bundles: dict[str, Path]) ->
     for result in results:
         assert result["relevance_score"] == pytest.approx(answer["scores"][result["index"]], abs=1e-6)
         assert 0 < result["relevance_score"] < 1
+
+
+def test_a_damaged_reranker_does_not_begin_to_serve(bundles: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(bundles["rerank"], tmp_path / "r")
+    bundle = load(tmp_path / "r")
+    write_golden(bundle)
+    check_golden(load(tmp_path / "r"))
+    with torch.no_grad():
+        bundle.model.stem.tokens.weight.mul_(-3)
+    with pytest.raises(ModelError):
+        check_golden(bundle)
 
 
 def test_only_the_best_with_their_texts(server: Server) -> None:

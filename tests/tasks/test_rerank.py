@@ -121,8 +121,33 @@ def test_equals_stand_last_and_other_right_ones_do_not_count(shared: Path, task:
     first, fifth = task.score([{"scores": [1, 1, 0.5, 0.5, 0.5]}, {"scores": [0, 0, 1, 1, 0]}], [row, row])[0].values
     assert (first, fifth) == (1, 0)
     assert task.score([{"scores": [0, 0, 1, 1, 0]}], [row])[2].value == pytest.approx(1 / 4)
-    with pytest.raises(DataError, match="match"):
-        task.score([{"scores": []}], [{"text": "?"}])
+    alone = {"text": row["text"], "match": row["match"]}  # nothing to choose between, so nothing was chosen
+    assert len(task.score([{"scores": [1]}, {"scores": [0, 0, 1, 1, 0]}], [alone, row])[0].values) == 1
+    with pytest.raises(DataError, match="nothing to put in order"):
+        task.score([{"scores": [1]}], [alone])
+
+
+def test_what_is_asked_is_what_bm25_takes_for_right_most_and_what_is_learned_is_surely_wrong() -> None:
+    rows: list[Row] = [
+        {"text": "red shoes", "match": "shoes for the garden"},
+        {"text": "a coat", "match": "red shoes, very red shoes"},
+        {"text": "??", "match": "!!"},
+    ]
+    asked, learned = mined(rows[:1], 2, rows[1:], np.inf), mined(rows, 2)
+    assert asked == {"red shoes": ["red shoes, very red shoes"]}  # above the right one
+    assert learned["red shoes"] == [] and "??" in learned
+    assert mined([{"text": "?", "match": "!"}, {"text": "..", "match": ";"}], 3)["?"] == []  # no words anywhere
+
+
+@pytest.mark.parametrize("wrong", [[""], [None], [["a"]], [{"text": "a"}], ["a", "  "]])
+def test_a_wrong_answer_that_is_no_text_is_put_aside(shared: Path, tmp_path: Path, wrong: list[object]) -> None:
+    rows = [*_asked(shared)[:8], {"text": "?", "match": "!", "negatives": wrong}]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    section = {"source": str(source), "vocabulary": 900, "max_bad": 0.5}
+    run = Run.of(recipe := Recipe.check({"task": "rerank", "prepare": section}, "test"), tmp_path)
+    make(recipe, run, only="prepare")
+    assert len((run.step("prepare") / "quarantine.jsonl").read_bytes().splitlines()) == 1
 
 
 def test_it_goes_from_pairs_to_a_bundle_beside_bm25(shared: Path, tmp_path: Path) -> None:

@@ -27,11 +27,16 @@ def terms(text: str) -> list[str]:
     return found
 
 
+def _counted(text: str) -> list[str]:
+    """The terms of a text; what has none is all alike."""
+    return terms(text) or [""]
+
+
 class Bm25:
     """An index of documents. `k1` bounds what repeating a term gains, `b` is how much long documents pay."""
 
     def __init__(self, documents: Sequence[str], k1: float = 1.2, b: float = 0.75) -> None:
-        self.vectorizer = CountVectorizer(analyzer=terms)
+        self.vectorizer = CountVectorizer(analyzer=_counted)
         counts = csr_array(self.vectorizer.fit_transform(documents), dtype=np.float64)
         lengths = counts.sum(axis=1)
         found = np.bincount(counts.indices, minlength=counts.shape[1])

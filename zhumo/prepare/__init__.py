@@ -1,7 +1,7 @@
 """Step 1, prepare: rows of business data -> clean rows, dealt to train, valid and test, and encoded.
 
 Every row is accounted for: rows in = rows out + quarantined + deduplicated + filtered. Rows of text tasks stream from
-disk to disk, so memory does not grow with their texts.
+disk to disk, so memory does not grow with their texts, unless wrong answers are looked for among all of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +63,7 @@ def prepare(recipe: Recipe, run: Run) -> None:
     if not parts["train"]:
         raise DataError("data.no_rows", source=section.source, kept=reader.counts.kept)
     tokenizer, state = _tokenizer(recipe, kind, tokenizer_source, parts["train"])
-    state |= {"negatives": section.negatives} if section.negatives else {}
+    state |= {"negatives": section.negatives} if section.negatives and not kind.wrong else {}
     task = kind(tokenizer, section.length, state | known)
     task.learn(parts["train"])
     examples = {part: encode(task, parts[part], step.folder / f"{part}.safetensors") for part in ("train", "valid")}
@@ -116,8 +116,8 @@ def deal(recipe: Recipe, reader: Reader, folder: Path) -> tuple[Parts, dict[str,
     pile.spread(where, folder)
     reader.counts.duplicates, reader.counts.leaks = int((where == DUPLICATE).sum()), int((where == LEAK).sum())
     parts = {part: Stored(folder / f"{part}.jsonl", int((where == place).sum())) for place, part in enumerate(PARTS)}
-    if reader.task.candidates:
-        beside_right(parts, section.negatives or reader.task.candidates)
+    if reader.task.wrong:
+        beside_right(parts, section.negatives or reader.task.wrong)
     return parts, {}, {} if split.near is None else {"near": _near(groups[where < len(PARTS)])}
 
 

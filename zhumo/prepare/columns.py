@@ -89,11 +89,16 @@ class Columns:
     def _convert(self, name: str, field: Field, values: list[Any]) -> Any:
         if field.kind is list:
             listed = values[0] if isinstance(values[0], list) else values
+            if field.texts:
+                return [self._text(name, [value]) for value in listed]
             return [self.text(value) if isinstance(value, str) else value for value in listed]
         if field.kind is float:
             return as_time(values[0]) if name == "time" else as_number(name, values[0])
         if name == "label" and isinstance(values[0], list):
             return [self.text(_plain(name, value)) for value in values[0]]
+        return self._text(name, values)
+
+    def _text(self, name: str, values: Sequence[Any]) -> str:
         text = "\n".join(self.text(_plain(name, value)) for value in values)
         if not text.strip():
             raise Unusable("no_value", name)

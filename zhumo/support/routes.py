@@ -136,9 +136,13 @@ def add_desk(
 
 
 async def _ordered(near: Found, reranker: Served) -> Found:
-    """What was found, in the order in which a reranker takes it to answer."""
+    """What was found, in the order in which a reranker takes it to answer; as it is where that has no time."""
     documents = [hit.passage.full for hit in near.hits]
-    [answer], _ = await reranker.answer([{"text": near.asked, "documents": documents}], written=False)
+    try:
+        [answer], _ = await reranker.answer([{"text": near.asked, "documents": documents}], written=False)
+    except Refusal as refusal:
+        log.warning("passages stay in the encoder's order: %s", refusal.key)
+        return near
     order = np.argsort(-np.array(answer["scores"]), kind="stable")
     return replace(near, hits=tuple(near.hits[place] for place in order))
 

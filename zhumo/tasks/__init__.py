@@ -49,6 +49,7 @@ class Field:
     kind: type[str] | type[float] | type[list]  # type: ignore[type-arg]
     needed: bool = True
     guess: tuple[str, ...] = ()  # column names, in English and Chinese, that usually mean this field
+    texts: bool = False  # a list that holds nothing but texts
 
     def likeness(self, heading: str) -> float:
         """A heading that is one of the field's words, the first ones most; else one that ends with it, or holds it."""
@@ -79,7 +80,7 @@ class Task(ABC):
     baselines: ClassVar[Mapping[str, Baseline]] = {}
     histories: ClassVar[bool] = False  # a row is all one user took, gathered from single interactions
     reads: ClassVar[bool] = False  # its answers come from last hidden states, whoever computes them
-    candidates: ClassVar[int] = 0  # wrong answers that look right, which prepare gives a row that names none
+    wrong: ClassVar[int] = 0  # answers that look right and are not, which prepare gives a row that names none
     packed: ClassVar[bool] = False  # short examples share a row of `length`
 
     def __init__(
@@ -100,7 +101,7 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, row: Row) -> list[Example]:
-        """prepare: one row as examples, each at most `length` long; none where there is nothing to learn in it."""
+        """prepare: one row as examples, no text in them longer than `length`; none where there is nothing to learn."""
 
     @property
     @abstractmethod

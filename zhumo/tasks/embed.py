@@ -99,10 +99,11 @@ class Embed(Task):
                 answers[index].setdefault("match_embeddings", []).append(vector)
             else:
                 answers[index]["match_embedding"] = vector
-        weighed = [(index, text) for index, row in enumerate(rows) for text in row.get("documents", ())]
-        vectors = self.vectors(model, [(text, "match_prefix") for _, text in weighed])
-        for (index, _), vector in zip(weighed, vectors, strict=True):
-            answers[index].setdefault("scores", []).append(float(np.dot(answers[index]["embedding"], vector)))
+        documents = list(dict.fromkeys(text for row in rows for text in row.get("documents", ())))
+        known = dict(zip(documents, self.vectors(model, [(one, "match_prefix") for one in documents]), strict=True))
+        for answer, row in zip(answers, rows, strict=True):
+            if "documents" in row:
+                answer["scores"] = [float(np.dot(answer["embedding"], known[text])) for text in row["documents"]]
         return [_answer_cut(answer, row["dimensions"]) if "dimensions" in row else answer
                 for answer, row in zip(answers, rows, strict=True)]  # fmt: skip
 

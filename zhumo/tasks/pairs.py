@@ -9,38 +9,49 @@ from torch import Tensor
 from zhumo.baselines.retrieval import Bm25
 from zhumo.metrics.retrieval import right_answers
 from zhumo.tasks import Field, Row
+from zhumo.tasks.shelf import best
 
 MINED_AT_ONCE = 64  # texts for which wrong answers are looked up at once
 LIKE_RIGHT = 0.95  # share of the right answer's score from which a found one may be right too, and is left out
 PAIR: Mapping[str, Field] = {
     "text": Field(str, guess=("text", "question", "query", "title", "文本", "问题", "标题", "查询")),
     "match": Field(str, False, guess=("match", "answer", "passage", "body", "答案", "回答", "正文", "段落")),
-    "matches": Field(list, False),
-    "negatives": Field(list, False),
+    "matches": Field(list, False, texts=True),
+    "negatives": Field(list, False, texts=True),
 }
 """What a row of such a task holds: a text, and where there is one, the text that belongs to it. A row may name further
 right answers, `matches`, and wrong ones that look right, `negatives`."""
 
 
-def mined(rows: Iterable[Row], count: int) -> dict[str, list[str]]:
-    """For each text the `count` wrong answers that BM25 finds likeliest; not those it finds about as likely as a right
-    one, for they may well be right (Moreira et al. 2024)."""
+def mined(
+    rows: Iterable[Row], count: int, among: Iterable[Row] = (), share: float = LIKE_RIGHT
+) -> dict[str, list[str]]:
+    """For each text the `count` wrong answers that BM25 finds likeliest among all right ones of rows and of `among`.
+
+    share: of the right answer's score, from which a found one is left out: what is about as likely may well be right
+    (Moreira et al. 2024). Infinite: none is left out.
+    """
+    asked: dict[str, None] = {}
     right: dict[str, list[str]] = {}
     for row in rows:
+        asked |= {row["text"]: None} if right_answers(row) else {}
         right.setdefault(row["text"], []).extend(right_answers(row))
-    asked = [text for text, own in right.items() if own]
+    for row in among:
+        right.setdefault(row["text"], []).extend(right_answers(row))
     documents = list(dict.fromkeys(match for own in right.values() for match in own))
     if len(documents) < 2:
         return {}
     index, place = Bm25(documents), {match: number for number, match in enumerate(documents)}
     found: dict[str, list[str]] = {}
-    for start in range(0, len(asked), MINED_AT_ONCE):
-        part = asked[start : start + MINED_AT_ONCE]
+    texts = list(asked)
+    for start in range(0, len(texts), MINED_AT_ONCE):
+        part = texts[start : start + MINED_AT_ONCE]
         for text, scores in zip(part, index.scores(part), strict=True):
             own = [place[match] for match in right[text]]
-            likely = np.argsort(-scores, kind="stable")[: 10 * count]
-            bound = LIKE_RIGHT * scores[own].max()
-            found[text] = [documents[one] for one in likely if one not in own and 0 < scores[one] < bound][:count]
+            if np.isfinite(share):
+                scores[scores >= share * scores[own].max()] = 0.0
+            scores[own] = 0.0
+            found[text] = [documents[one] for one in best(scores, count) if scores[one] > 0]
     return found
 
 

@@ -6,11 +6,13 @@ surer and costs one reading a document. So it puts in order the few that a faste
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -40,12 +42,12 @@ class Rerank(Task):
     """
 
     name: ClassVar[str] = "rerank"
-    fields: ClassVar[Mapping[str, Field]] = PAIR
+    fields: ClassVar[Mapping[str, Field]] = {**PAIR, "match": replace(PAIR["match"], needed=True)}
     metric: ClassVar[str] = "mrr@10"
     protocol: ClassVar[str] = "report.protocol.rerank"
     baselines: ClassVar[Mapping[str, Baseline]] = {"bm25": bm25_among}
     reads: ClassVar[bool] = True
-    candidates: ClassVar[int] = NEGATIVES
+    wrong: ClassVar[int] = NEGATIVES
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Nothing: all is in the weights."""
@@ -53,8 +55,9 @@ class Rerank(Task):
     def encode(self, row: Row) -> list[Example]:
         """For each right answer an example: its pair with the text, then those of the wrong ones, one behind the other.
         None where there is nothing to choose between."""
-        wrong = [self._pair(row["text"], document) for document in row.get("negatives", ())]
-        pairs = ([self._pair(row["text"], document), *wrong] for document in right_answers(row) if wrong)
+        first = self._first(row["text"])
+        wrong = [self._pair(first, document) for document in row.get("negatives", ())]
+        pairs = ([self._pair(first, document), *wrong] for document in right_answers(row) if wrong)
         return [
             {
                 "ids": [token for pair in own for token in pair],
@@ -88,7 +91,8 @@ class Rerank(Task):
         right = [place < len(right_answers(row)) for row in rows for place in range(len(candidates(row)))]
         if len(set(right)) < 2:
             return
-        fitted = LogisticRegression(C=np.inf).fit(np.concatenate(self._scores(model, rows))[:, None], right)
+        # A little held back, as Platt does: where the few there are can be told apart, all would be certain.
+        fitted = LogisticRegression().fit(np.concatenate(self._scores(model, rows))[:, None], right)
         if fitted.coef_[0, 0] > 0:  # else the model tells nothing apart, and its order must not be turned round
             self.state |= {"scale": float(fitted.coef_[0, 0]), "shift": float(fitted.intercept_[0])}
 
@@ -96,24 +100,30 @@ class Rerank(Task):
         """For each of a row's documents, in their order, the probability that it answers the text: `scores`. Asked are
         its `documents`, and where it names none its right answers and then its wrong ones."""
         scale, shift = self.state.get("scale", 1.0), self.state.get("shift", 0.0)
-        return [{"scores": (1 / (1 + np.exp(-(scale * one + shift)))).tolist()} for one in self._scores(model, rows)]
+        return [{"scores": expit(scale * one + shift).tolist()} for one in self._scores(model, rows)]
 
     def score(self, answers: Sequence[Answer], rows: Sequence[Row]) -> list[Measure]:
-        """How early the first right answer comes among a row's candidates.
+        """How early the first right answer comes among a row's candidates; rows with nothing to choose between are left
+        out.
 
         Raises:
-            DataError: no row has a match, so there is nothing to find.
+            DataError: no row has a choice, so there is nothing to find.
         """
-        asked = [(answer, row) for answer, row in zip(answers, rows, strict=True) if right_answers(row)]
+        asked = [(answer, row) for answer, row in zip(answers, rows, strict=True)
+                 if right_answers(row) and row.get("negatives")]  # fmt: skip
         if not asked:
-            raise DataError("embed.no_match")
+            raise DataError("rerank.no_choice")
         places = [place_of(np.array(answer["scores"]), range(len(right_answers(row)))) for answer, row in asked]
         return [recall(places, 1), recall(places, 5), reciprocal_rank(places)]
 
-    def _pair(self, text: str, document: str) -> list[int]:
-        """A text, what parts two texts, and as much of a document as has room; of the text at most half the length."""
+    def _first(self, text: str) -> list[int]:
+        """The beginning of a text's pairs: the text, of which at most half the length."""
         assert self.tokenizer is not None
-        first = self.tokenizer.encode(self.state.get("prefix", "") + text, length=self.length // 2)
+        return self.tokenizer.encode(self.state.get("prefix", "") + text, length=self.length // 2)
+
+    def _pair(self, first: list[int], document: str) -> list[int]:
+        """The beginning, what parts two texts, and as much of a document as has room."""
+        assert self.tokenizer is not None
         # The frame of an empty text ends with what ends any; a tokenizer that has no frame parts texts by a line.
         end = self.tokenizer.encode("")[1:]
         between = [] if end else self.tokenizer.encode("\n", special=False)
@@ -130,7 +140,9 @@ class Rerank(Task):
         """What the head says of each candidate of each row."""
         asked = [candidates(row) for row in rows]
         pairs: list[Example] = [
-            {"ids": self._pair(row["text"], document)} for row, own in zip(rows, asked, strict=True) for document in own
+            {"ids": self._pair(first, document)}
+            for first, own in zip((self._first(row["text"]) for row in rows), asked, strict=True)
+            for document in own
         ]
         scores, device = np.empty(len(pairs)), next(model.parameters()).device
         with torch.no_grad():
