@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.engine.test_native import here
-from zhumo.engine import Product, product
+from zhumo.engine import Product, crew
 
 pytestmark = here
 
@@ -36,6 +36,6 @@ def test_a_vector_says_the_same_in_any_company_and_from_any_thread() -> None:
 
 
 def test_where_nothing_was_compiled_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(product, "library", lambda: None)
+    monkeypatch.setattr(crew, "library", lambda: None)
     with pytest.raises(ValueError, match="core"):
         Product(_even(3, 8, 0))

@@ -1,18 +1,16 @@
 """A model that only reads, by the native core: texts of any lengths side by side, none padded, in whole numbers."""
 
-import threading
-import weakref
 from collections.abc import Sequence
-from ctypes import byref
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zhumo.engine.crew import ALIGNED, Crew
 from zhumo.engine.laid_out import LaidOut
-from zhumo.engine.library import PATHS, Model, Step, library
-from zhumo.engine.native import ALIGNED, computes
+from zhumo.engine.library import Model, Step, library
+from zhumo.engine.native import computes
 from zhumo.engine.packed import Bits, filled
 from zhumo.transformer import Cache, Source, Transformer
 from zhumo.transformer.positions import turns
@@ -41,26 +39,18 @@ class NativeEncoder(Transformer):
         self, model: Transformer, *, bits: Bits = 8, threads: int | None = None, path: str | None = None
     ) -> None:
         nn.Module.__init__(self)
-        core = library()
-        if core is None or not computes(model.config):
+        if library() is None or not computes(model.config):
             raise ValueError("there is no native core here, or it does not compute this model")
         self.config, self.stem, self.head, self.encoder = model.config, model.stem, model.head, None
         self.bits: int = bits
         self._parameters_of_all = model.parameter_count()
-        self._core, self._path = core, PATHS.index(path) if path else core.zhumo_path()
         self._laid_out = LaidOut()
         self._model = self._laid_out.model(model, bits)
         self._model.passing = 1
         if model.config.positions == "rotary":
             turned = turns(torch.arange(model.config.length), model.config)
             self._model.cosine, self._model.sine = map(self._laid_out.pointer, turned)
-        self._threads = threads or torch.get_num_threads()
-        self._team = core.zhumo_open(self._threads)
-        if not self._team:
-            raise MemoryError(f"no {self._threads} threads to be had")
-        weakref.finalize(self, core.zhumo_close, self._team)
-        self._room = torch.empty(0, dtype=torch.uint8)
-        self._lock = threading.Lock()  # the threads and the room are for one call at a time
+        self._crew = Crew(threads, path)
 
     def parameter_count(self) -> int:
         """Of the model it stands for."""
@@ -93,7 +83,7 @@ class NativeEncoder(Transformer):
             raise ValueError(f"a token is none of the {self.config.vocabulary}")
         flat, width = ids.flatten(), self.config.width
         found = torch.zeros(flat.numel(), width)
-        with self._lock:
+        with self._crew.lock:
             for some in _calls(texts):
                 places = torch.cat([torch.arange(text.start, text.start + text.size) for text in some])
                 found[places] = self._read(flat[places], [text.size for text in some])[:, :width]
@@ -113,16 +103,13 @@ class NativeEncoder(Transformer):
         model.length, model.slots = -(-max(sizes) // 16) * 16, len(sizes)
         known = 2 * model.slots * model.length * config.kv_heads * config.head_dim  # bytes of keys, and of values
         known = -(-known // ALIGNED) * ALIGNED
-        needed = 2 * known + self._core.zhumo_scratch(byref(model), count, self._threads) + ALIGNED
-        if len(self._room) < needed:
-            self._room = torch.empty(needed, dtype=torch.uint8)
-        place = -(-self._room.data_ptr() // ALIGNED) * ALIGNED
+        place = self._crew.room(model, count, beside=2 * known)
         model.keys, model.values = place, place + known
         step = Step(
             count, count, slots.data_ptr(), positions.data_ptr(), untils.data_ptr(), rows.data_ptr(),
             states.data_ptr(), None, place + 2 * known,
         )  # fmt: skip
-        self._core.zhumo_step(self._team, byref(model), byref(step), self._path)
+        self._crew.run(model, step)
         return states
 
 

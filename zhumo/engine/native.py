@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zhumo.engine.crew import ALIGNED
 from zhumo.engine.laid_out import LaidOut
 from zhumo.engine.library import PATHS, Model, Step, library
 from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack
@@ -21,7 +22,6 @@ from zhumo.transformer.positions import turns
 
 CacheBits = Literal[8, 16]
 
-ALIGNED = 64  # bytes
 TRIALS = 8  # steps that a number of threads is tried with
 
 

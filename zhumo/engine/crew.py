@@ -1,0 +1,46 @@
+"""The threads of the native core, and the memory they compute in."""
+
+import threading
+import weakref
+from ctypes import byref
+
+import torch
+
+from zhumo.engine.library import PATHS, Model, Step, library
+
+ALIGNED = 64  # bytes: what the core works in begins at a multiple of this
+
+
+class Crew:
+    """Threads that work on one call at a time; whoever calls holds `lock` from before it asks for room.
+
+    threads: default those of torch. path: the kind of processor code, by default the best one.
+
+    Raises:
+        ValueError: there is no core.
+    """
+
+    def __init__(self, threads: int | None = None, path: str | None = None) -> None:
+        core = library()
+        if core is None:
+            raise ValueError("there is no native core here")
+        self._core, self._path = core, PATHS.index(path) if path else core.zhumo_path()
+        self._threads = threads or torch.get_num_threads()
+        self._team = core.zhumo_open(self._threads)
+        if not self._team:
+            raise MemoryError(f"no {self._threads} threads to be had")
+        weakref.finalize(self, core.zhumo_close, self._team)
+        self._room = torch.empty(0, dtype=torch.uint8)
+        self.lock = threading.Lock()
+
+    def room(self, model: Model, count: int, beside: int = 0) -> int:
+        """Where memory begins for `beside` bytes of the caller's, a multiple of ALIGNED, and after them what a step of
+        so many rows needs. It is the same memory in every call."""
+        needed = beside + self._core.zhumo_scratch(byref(model), count, self._threads) + ALIGNED
+        if len(self._room) < needed:
+            self._room = torch.empty(needed, dtype=torch.uint8)
+        return -(-self._room.data_ptr() // ALIGNED) * ALIGNED
+
+    def run(self, model: Model, step: Step) -> None:
+        """Compute a step."""
+        self._core.zhumo_step(self._team, byref(model), byref(step), self._path)
