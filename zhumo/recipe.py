@@ -147,11 +147,7 @@ class Prepare(Section):
     vocabulary: int = Field(8_000, ge=300, le=1_000_000, description="Size of a learned tokenizer.")
     length: int = Field(128, ge=2, le=131_072, description="Longest example, in tokens or items.")
     negatives: int = Field(
-        0,
-        ge=0,
-        le=32,
-        description="embed, rerank: wrong answers that look right, found by BM25 for a row that names none. 0 "
-        "means seven for rerank.",
+        0, ge=0, le=32, description="embed, rerank (0: seven): wrong answers found by BM25 for a row that names none."
     )
     limit: int | None = Field(None, ge=1, description="Read only this many rows, for a first try.")
     max_bad: float = Field(0.01, ge=0, le=1, description="Give up when more than this share of rows is unusable.")

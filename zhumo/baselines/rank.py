@@ -163,7 +163,7 @@ class Neighbours:
 
 
 def _summed(matrix: sparse.csr_array, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The sum of some rows, each so many times, (columns,). For a few rows half of what scipy takes for it."""
+    """The sum of some rows, each so many times, (columns,). Of a few rows scipy's product is mostly checks."""
     spans = [slice(*matrix.indptr[row : row + 2].tolist()) for row in rows.tolist()]
     if not spans:
         return np.zeros(matrix.shape[1])

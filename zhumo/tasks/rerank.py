@@ -7,6 +7,7 @@ surer and costs one reading a document. So it puts in order the few that a faste
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -124,12 +125,18 @@ class Rerank(Task):
     def _pair(self, first: list[int], document: str) -> list[int]:
         """The beginning, what parts two texts, and as much of a document as has room."""
         assert self.tokenizer is not None
-        # The frame of an empty text ends with what ends any; a tokenizer that has no frame parts texts by a line.
-        end = self.tokenizer.encode("")[1:]
-        between = [] if end else self.tokenizer.encode("\n", special=False)
+        between, end = self._marks
         room = self.length - len(first) - len(between) - len(end)
         second = self.tokenizer.encode(self.state.get("match_prefix", "") + document, length=room, special=False)
         return [*first, *between, *second, *end]
+
+    @cached_property
+    def _marks(self) -> tuple[list[int], list[int]]:
+        """What stands between the texts of a pair, and after them."""
+        assert self.tokenizer is not None
+        # The frame of an empty text ends with what ends any; a tokenizer that has no frame parts texts by a line.
+        end = self.tokenizer.encode("")[1:]
+        return [] if end else self.tokenizer.encode("\n", special=False), end
 
     def _logits(self, model: Transformer, ids: Tensor, segments: Tensor) -> Tensor:
         assert model.head is not None
