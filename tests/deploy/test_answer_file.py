@@ -127,3 +127,12 @@ def test_an_older_quarantine_does_not_stay(bundles: dict[str, Path], tmp_path: P
     assert (tmp_path / "out.jsonl.quarantine.jsonl").exists()
     answer_file(bundles["embed"], write(tmp_path / "in.jsonl", '{"text": "a"}'), tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl.quarantine.jsonl").exists()
+
+
+def test_documents_are_texts_or_the_row_is_put_aside(bundles: dict[str, Path], tmp_path: Path) -> None:
+    rows = ['{"text": "soft?", "documents": ["soft", "broken"]}', '{"text": "soft?", "documents": [null]}',
+            '{"text": "soft?", "documents": [""]}', '{"text": "soft?"}']  # fmt: skip
+    counts = answer_file(bundles["rerank"], write(tmp_path / "in.jsonl", *rows), tmp_path / "out.jsonl")
+    assert counts == {"rows": 4, "answers": 1, "quarantined": 3}
+    [answer] = lines(tmp_path / "out.jsonl")
+    assert len(answer["scores"]) == 2

@@ -34,7 +34,7 @@ ASKED: Mapping[str, Mapping[str, Field]] = {
     "classify": {"text": Field(str)},
     "tag": {"text": Field(str)},
     "embed": {"text": Field(str), "match": Field(str, needed=False)},
-    "rerank": {"text": Field(str), "documents": Field(list)},
+    "rerank": {"text": Field(str), "documents": Field(list, texts=True)},
     "recommend": {"items": Field(list)},
     "translate": {"source": Field(str)},
     "write": {"messages": Field(list, needed=False), "system": Field(str, needed=False),
