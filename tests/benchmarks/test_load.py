@@ -1,5 +1,6 @@
 """The open-loop client against a real server that answers nobody before two have asked."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,3 +44,22 @@ def test_requests_do_not_wait_for_answers(target: load.Target) -> None:
 def test_a_refusal_is_an_error(target: load.Target) -> None:
     with pytest.raises(RuntimeError, match="400"):
         load.latencies(target, "/", [b"[]"] * 2, 50.0)
+
+
+def test_a_connection_that_the_server_ended_is_not_used_again() -> None:
+    opened = 0
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        await reader.readuntil(b"{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async def asked() -> list[float]:
+        async with await asyncio.start_server(once, "127.0.0.1", 0) as server:
+            target = load.Target(server.sockets[0].getsockname()[1], "k")
+            return await load.fire(target, "/", [b"{}"] * 3, 5.0)
+
+    assert len(asyncio.run(asked())) == opened == 3

@@ -48,6 +48,13 @@ def test_a_row_over_http_is_the_bundles_own_answer(
     assert difference({key: said[key] for key in said if not route.told or key in route.told}, found) < 1e-6
 
 
+def test_a_bundle_that_was_left_learning_answers_as_one_that_was_not(bundles: dict[str, Path]) -> None:
+    bundle, row = load(bundles["classify"]), {"text": "warm and soft"}
+    bundle.model.train()
+    bundle.answer([row])
+    assert not bundle.model.training
+
+
 def test_a_row_of_a_shop_crosses_the_wire_as_it_is() -> None:
     row: Row = {
         "items": ["1"], "k": 4, "seen": True, "only": {"category": ["茶", True], "price": [None, 9]}, "exclude": ["2"],

@@ -1,5 +1,6 @@
 """Documents in the order in which they answer a query, as Cohere's and Jina's clients ask for it."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from zhumo.bundle import load
+from zhumo.deploy import golden
 from zhumo.deploy.golden import check_golden, write_golden
 from zhumo.deploy.parity import Server
 from zhumo.errors import GateError, ModelError
@@ -57,6 +59,23 @@ def test_a_damaged_reranker_does_not_begin_to_serve(bundles: dict[str, Path], tm
         bundle.model.stem.tokens.weight.mul_(-3)
     with pytest.raises(ModelError):
         check_golden(bundle)
+
+
+def test_last_digits_of_a_large_catalogue_may_differ(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bundles["recommend"], tmp_path / "r")
+    bundle = load(tmp_path / "r")
+    write_golden(bundle)
+    known = json.loads((tmp_path / "r" / golden.NAME).read_text(encoding="utf-8"))
+    for answer in known["answers"]:
+        for item in answer["items"]:
+            item["score"] += 1e-3
+    (tmp_path / "r" / golden.NAME).write_text(json.dumps(known), encoding="utf-8")
+    with pytest.raises(ModelError):
+        check_golden(bundle)
+    monkeypatch.setattr(golden, "LARGE", 3)
+    check_golden(bundle)
 
 
 def test_only_the_best_with_their_texts(server: Server) -> None:

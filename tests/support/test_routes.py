@@ -1,5 +1,6 @@
 """The desk over HTTP, in front of a bundle that makes vectors."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,10 +15,14 @@ from fastapi.testclient import TestClient
 
 from zhumo.bundle import Bundle, load, save
 from zhumo.deploy.mount import create_app
+from zhumo.deploy.refusals import Refusal
 from zhumo.errors import ModelError
+from zhumo.support.desk import Found
 from zhumo.support.knowledge import Knowledge
 from zhumo.support.opening import encoder_of, opened
-from zhumo.support.routes import add_desk
+from zhumo.support.passages import Passage
+from zhumo.support.routes import _ordered, add_desk
+from zhumo.support.search import Hit
 from zhumo.tasks.rerank import Rerank
 from zhumo.transformer import Config, Transformer, initialise
 
@@ -82,6 +87,16 @@ def test_a_reranker_puts_what_was_found_in_order(bundle: Bundle, tmp_path: Path)
             said = client.post("/v1/desk/replies", json={"questions": [question], "sure": -100}).json()
         cited.append([one["file"] for one in said["citations"]])
     assert cited[0] != cited[1] == likeliest
+
+
+def test_where_a_reranker_has_no_time_the_order_stays() -> None:
+    class Busy:
+        async def answer(self, rows: object, *, written: bool) -> object:
+            raise Refusal(503, "busy")
+
+    hits = tuple(Hit(Passage(f"{name}.md", (), name), None, 1.0) for name in "ab")
+    near = Found("shoes?", "en", 3.0, hits)
+    assert asyncio.run(_ordered(near, Busy())) is near  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("question", "words"), [("what is love?", "a person"), ("爱情是什么？", "人工")])

@@ -15,6 +15,9 @@ from zhumo.evaluate import read_report
 from zhumo.make import make
 from zhumo.metrics.retrieval import candidates
 from zhumo.prepare import read_rows
+from zhumo.prepare.split import Part
+from zhumo.prepare.stored import Stored, write_rows
+from zhumo.prepare.wrong import beside_right
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import Row
@@ -137,6 +140,20 @@ def test_what_is_asked_is_what_bm25_takes_for_right_most_and_what_is_learned_is_
     assert asked == {"red shoes": ["red shoes, very red shoes"]}  # above the right one
     assert learned["red shoes"] == [] and "??" in learned
     assert mined([{"text": "?", "match": "!"}, {"text": "..", "match": ";"}], 3)["?"] == []  # no words anywhere
+
+
+def test_a_test_row_gets_what_looks_more_right_than_its_answer_and_a_training_row_does_not(tmp_path: Path) -> None:
+    rows: list[Row] = [{"text": "red shoes", "match": "shoes for the garden"}, {"text": "a coat", "match": "red shoes"}]
+    for asked, wrong in (("test", ["red shoes"]), ("valid", ["red shoes"]), ("train", None)):
+        held: dict[Part, list[Row]] = {"train": rows[1:], "valid": [], "test": []}
+        held[asked] = [rows[0], *(rows[1:] if asked == "train" else [])]  # type: ignore[index]
+        parts = {part: Stored(tmp_path / f"{part}.jsonl", len(own)) for part, own in held.items()}
+        for part, own in held.items():
+            write_rows(parts[part].path, own)
+        beside_right(parts, 3)
+        found = {part: list(stored) for part, stored in parts.items()}
+        assert found[asked][0].get("negatives") == wrong  # type: ignore[index]
+        assert {part: len(own) for part, own in found.items()} == {part: len(own) for part, own in held.items()}
 
 
 @pytest.mark.parametrize("wrong", [[""], [None], [["a"]], [{"text": "a"}], ["a", "  "]])
