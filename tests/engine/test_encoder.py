@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from tests.engine.test_native import CASES, LLAMA, here, model_of, paths
+from tests.engine.test_native import LLAMA, here, paths, weighted
 from zhumo.engine import NativeEncoder, encoder
 from zhumo.transformer import Config, Transformer, initialise
 
@@ -30,8 +30,7 @@ KEPT = SEGMENTS.bool()
 
 
 def reader_of(name: str) -> Transformer:
-    CASES[name] = READERS[name]
-    return model_of(name)
+    return weighted(READERS[name])
 
 
 @here

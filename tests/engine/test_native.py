@@ -35,8 +35,12 @@ paths = PATHS[: 1 + (core.zhumo_path() if (core := library()) else 0)]
 
 
 def model_of(name: str) -> Transformer:
+    return weighted(CASES[name])
+
+
+def weighted(config: Config) -> Transformer:
     """With weights large enough to matter and nothing left at zero or one."""
-    model = initialise(Transformer(CASES[name]), 0).eval()
+    model = initialise(Transformer(config), 0).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
