@@ -106,6 +106,8 @@ static INLINE void product_avx2(const Matrix *m, int tile, const Whole *in, int 
             __m256i weights[GROUPS], sizes[GROUPS];
             EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
                 __m256i raw = _mm256_loadu_si256((const __m256i *)(w + (bits == 8 ? g : g % 4) * 64));
+                // One row waits for memory alone, and processors look ahead no further than the end of a page.
+                if (count == 1 && half == 0 && g < bits) __builtin_prefetch(w + g * 64 + PAGE);
                 if (bits == 8) {  // back to signed: two products of unsigned would not fit
                     weights[g] = _mm256_xor_si256(raw, top);
                     sizes[g] = _mm256_abs_epi8(weights[g]);
