@@ -135,42 +135,51 @@ class Neighbours:
         others = np.zeros(0 if alike is None else alike.shape[0])
         self._usual = np.concatenate([shares / max(float(shares.sum()), LEAST), others])
         self.popular = np.log(np.maximum(self._usual, LEAST)).astype(np.float32)
+        self._quiet = self.popular + np.float32(np.log(SMOOTH))  # of what no neighbour says
 
     def ask(self, histories: Sequence[History]) -> np.ndarray:
         """The logarithm of how likely the neighbours find every item, (histories, items) float32.
 
         SMOOTH is left to popularity, so that items without a neighbour, and histories without an item, have an order.
         """
-        lines = np.tile(self.popular, (len(histories), 1))
+        lines = np.empty((len(histories), len(self.popular)), dtype=np.float32)
         for line, history in zip(lines, histories, strict=True):
-            loud = self._found(history, self.settings.recent ** np.arange(len(history) - 1, -1, -1.0))
-            found = np.flatnonzero(loud > 0)
-            if len(found):
-                line += np.float32(np.log(SMOOTH))
-                share = (1 - SMOOTH) * loud[found] / loud.sum() + SMOOTH * self._usual[found]
-                line[found] = np.log(np.maximum(share, LEAST))
+            found, loud = self._found(history, self.settings.recent ** np.arange(len(history) - 1, -1, -1.0))
+            line[:] = self._quiet if len(found) else self.popular
+            share = (1 - SMOOTH) * loud / max(float(loud.sum()), LEAST) + SMOOTH * self._usual[found]
+            line[found] = np.log(np.maximum(share, LEAST))
         return lines
 
-    def _found(self, history: History, loud: np.ndarray) -> np.ndarray:
-        """How loudly the neighbours of a history, each item so loud, say every item, (items,)."""
+    def _found(self, history: History, loud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the neighbours of a history, each item so loud, say: items, and how loudly, above 0."""
         if self.alike is None:
             return _summed(self.matrix, history, loud)
         own, items = history < self.matrix.shape[0], self.matrix.shape[0]
-        asking = np.bincount(history[own], loud[own], items) + _summed(self.alike, history[~own] - items, loud[~own])
-        asked = np.flatnonzero(asking > 0)
-        close = _summed(self.matrix, asked, asking[asked])
-        return np.concatenate([close, self.alike @ close])
+        beside, known = _summed(self.alike, history[~own] - items, loud[~own])
+        asked, asking = _together(np.concatenate([history[own], beside]), np.concatenate([loud[own], known]), items)
+        close = _summed(self.matrix, asked, asking)
+        others = self.alike @ np.bincount(*close, items)
+        further = np.flatnonzero(others > 0)
+        return np.concatenate([close[0], items + further]), np.concatenate([close[1], others[further]])
 
 
-def _summed(matrix: sparse.csr_array, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The sum of some rows, each so many times, (columns,). Of a few rows scipy's product is mostly checks."""
+def _summed(matrix: sparse.csr_array, rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of some rows, each so many times: columns and values above 0. Of a few rows scipy's product is mostly
+    checks."""
     spans = [slice(*matrix.indptr[row : row + 2].tolist()) for row in rows.tolist()]
-    if not spans:
-        return np.zeros(matrix.shape[1])
-    columns = np.concatenate([matrix.indices[span] for span in spans])
-    values = np.concatenate([matrix.data[span] * weight for span, weight in zip(spans, weights.tolist(), strict=True)])
-    summed: np.ndarray = np.bincount(columns, values, matrix.shape[1])
-    return summed
+    columns = np.concatenate([np.zeros(0, np.int32), *(matrix.indices[span] for span in spans)])
+    values = [matrix.data[span] * weight for span, weight in zip(spans, weights.tolist(), strict=True)]
+    return _together(columns, np.concatenate([np.zeros(0), *values]), matrix.shape[1])
+
+
+def _together(columns: np.ndarray, values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each of some columns below `size` once, with the sum of its values where that is above 0. Nothing is sorted, and
+    of memory for all columns only what is named is touched."""
+    place, order = np.empty(size, dtype=np.int32), np.arange(len(columns), dtype=np.int32)
+    place[columns] = order  # one of each, whichever is written last
+    summed = np.bincount(place[columns], values, len(columns))
+    loud = np.flatnonzero(summed > 0)
+    return columns[loud], summed[loud]
 
 
 def places(matrix: sparse.csr_array, width: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,54 +75,57 @@ class NativeEncoder(Transformer):
         """
         if types is not None or cache is not None or source is not None:
             raise ValueError("it reads whole texts of one kind")
-        segments = torch.ones_like(ids) if segments is None else segments
-        texts = _texts(segments)
+        # Numbers of so few tokens are counted by numpy: a call of torch takes ten times as long as what it would do.
+        flat, width = ids.flatten().numpy(), self.config.width
+        texts = _whole(*ids.shape) if segments is None else _texts(segments.numpy())
         longest = max((text.size for text in texts), default=0)
         if longest > self.config.length:
             raise ValueError(f"{longest} positions, but the model was made for {self.config.length}")
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.config.vocabulary:
+        if len(flat) and not 0 <= flat.min() <= flat.max() < self.config.vocabulary:
             raise ValueError(f"a token is none of the {self.config.vocabulary}")
-        flat, width = ids.flatten(), self.config.width
-        found = torch.zeros(flat.numel(), width)
+        found = np.zeros((len(flat), width), dtype=np.float32)
         with self._crew.lock:
             for some in _calls(texts):
-                places = torch.cat([torch.arange(text.start, text.start + text.size) for text in some])
-                found[places] = self._read(flat[places], [text.size for text in some])[:, :width]
-        return found.view(*ids.shape, width)
+                sizes = np.array([text.size for text in some])
+                positions = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
+                places = positions + np.repeat([text.start for text in some], sizes)
+                found[places] = self._read(flat[places], positions, sizes).numpy()[:, :width]
+        return torch.from_numpy(found).view(*ids.shape, width)
 
-    def _read(self, ids: Tensor, sizes: Sequence[int]) -> Tensor:
+    def _read(self, ids: np.ndarray, positions: np.ndarray, sizes: np.ndarray) -> Tensor:
         """States of the tokens of texts of so many tokens each, (tokens, width filled up)."""
         config, count = self.config, len(ids)
-        positions = torch.cat([torch.arange(size) for size in sizes])
-        lengths = torch.tensor(sizes)
-        slots = torch.repeat_interleave(lengths).int()
-        untils = (positions + 1 if config.causal else lengths.repeat_interleave(lengths)).int()
-        states = self.stem.placed(self.stem.tokens(ids), positions).float()
+        slots = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        untils = (positions + 1 if config.causal else np.repeat(sizes, sizes)).astype(np.int32)
+        states = self.stem.placed(self.stem.tokens(torch.from_numpy(ids)), torch.from_numpy(positions)).float()
         states = F.pad(states, (0, filled(config.width) - config.width)).contiguous()
-        rows, positions = torch.arange(count, dtype=torch.int32), positions.int()
+        rows, positions = np.arange(count, dtype=np.int32), positions.astype(np.int32)
         model = Model.from_buffer_copy(self._model)
-        model.length, model.slots = -(-max(sizes) // 16) * 16, len(sizes)
+        model.length, model.slots = -(-int(sizes.max()) // 16) * 16, len(sizes)
         known = 2 * model.slots * model.length * config.kv_heads * config.head_dim  # bytes of keys, and of values
         known = -(-known // ALIGNED) * ALIGNED
         place = self._crew.room(model, count, beside=2 * known)
         model.keys, model.values = place, place + known
         step = Step(
-            count, count, slots.data_ptr(), positions.data_ptr(), untils.data_ptr(), rows.data_ptr(),
+            count, count, slots.ctypes.data, positions.ctypes.data, untils.ctypes.data, rows.ctypes.data,
             states.data_ptr(), None, place + 2 * known,
         )  # fmt: skip
         self._crew.run(model, step)
         return states
 
 
-def _texts(segments: Tensor) -> list[Text]:
+def _whole(batch: int, time: int) -> list[Text]:
+    """Each row one text."""
+    return [Text(row * time, time) for row in range(batch)] if time else []
+
+
+def _texts(segments: np.ndarray) -> list[Text]:
     """The runs of one number, those of 0 left out, in each row of (batch, time)."""
-    if not segments.numel():
-        return []
-    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins = np.ones(segments.shape, dtype=bool)
     begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    starts = begins.flatten().nonzero().flatten()
-    sizes = torch.diff(starts, append=torch.tensor([segments.numel()]))
-    kept = segments.flatten()[starts] != 0
+    starts = np.flatnonzero(begins)
+    sizes = np.diff(starts, append=segments.size)
+    kept = segments.ravel()[starts] != 0
     return [Text(*pair) for pair in zip(starts[kept].tolist(), sizes[kept].tolist(), strict=True)]
 
 

@@ -487,7 +487,7 @@ class Recommend(Task):
     def _history(self, items: Sequence[str]) -> shop.History:
         """Places of the known items in the catalogue."""
         index = self.catalogue.index
-        return np.array([index[item] for item in items if item in index], dtype=np.int64)
+        return np.array([place for item in items if (place := index.get(item)) is not None], dtype=np.int64)
 
 
 def _times(row: Row, newer: int = 0, at: float | None = None) -> np.ndarray:

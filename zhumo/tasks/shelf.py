@@ -132,13 +132,14 @@ class Shelf:
 
 def best(scores: np.ndarray, count: int) -> np.ndarray:
     """Places of the `count` largest finite scores, the largest first; of equals the earlier place."""
-    # Of a large catalogue hardly any item is above the count-th best of the maxima of its blocks.
-    blocks = len(scores) // BLOCK
-    if blocks > 4 * count:
-        least = np.partition(scores[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1), -count)[-count]
-        able = np.flatnonzero((scores >= least) & np.isfinite(scores))
-    else:
-        able = np.flatnonzero(np.isfinite(scores))
+    # Of a large catalogue only the blocks with the largest maxima can hold any of the best.
+    starts = np.arange(0, len(scores), BLOCK)
+    if len(starts) > 4 * count:
+        most = np.maximum.reduceat(scores, starts)
+        starts = starts[most >= np.partition(most, -count)[-count]]
+    able = (starts[:, None] + np.arange(BLOCK)).ravel()
+    able = able[: np.searchsorted(able, len(scores))]  # the last block may be cut short
+    able = able[np.isfinite(scores[able])]
     if count < len(able):
         least = np.partition(scores[able], -count)[-count]
         able = able[scores[able] >= least]  # more than count where several are equal to the last

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from zhumo.baselines import rank as shop
 from zhumo.tasks import softmax
-from zhumo.tasks.examples import collate
 from zhumo.transformer import Transformer
 
 
@@ -100,11 +99,15 @@ class Voices:
         return np.concatenate([visitor.traits, places[places >= 0][-room:] + 1])
 
     def _logits(self, model: Transformer, rows: Sequence[np.ndarray]) -> np.ndarray:
-        device = next(model.parameters()).device
+        lengths = np.array([len(ids) for ids in rows])
+        ids = np.zeros((len(rows), lengths.max()), dtype=np.int64)
+        for line, row in zip(ids, rows, strict=True):
+            line[: len(row)] = row
+        ends = torch.from_numpy(np.arange(0, ids.size, ids.shape[1]) + lengths - 1)
         with torch.inference_mode():
-            hidden = model.hidden(collate([{"ids": ids} for ids in rows], device)["ids"])
-            ends = torch.tensor([len(ids) - 1 for ids in rows], device=device)
-            asked = F.normalize(hidden[torch.arange(len(rows), device=device), ends].float(), dim=-1)
+            device = model.stem.tokens.weight.device
+            hidden = model.hidden(torch.from_numpy(ids).to(device)).flatten(0, 1)
+            asked = F.normalize(hidden[ends.to(device)].float(), dim=-1)
             scores: np.ndarray = self._items(model).scores(asked).cpu().numpy()
         return scores
 
