@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from zhumo import bundle
@@ -146,3 +147,43 @@ def test_answers_that_are_too_far_apart_make_no_bundle(reading: Made, monkeypatc
         monkeypatch.setattr(step, name, 1.01)
     with pytest.raises(GateError, match=r"deploy\.bits: 32"):
         again(reading)
+
+
+SHOP = """
+task: recommend
+prepare: {source: DATA, length: 8}
+build: {size: tiny}
+train: {steps: 20, batch: 16, threads: 1}
+deploy: {parity: 5, bits: 8}
+"""
+
+
+def test_a_shop_answers_in_8_bits_with_nearly_the_same_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = np.random.default_rng(0).integers(1, 4, (120, 12)).cumsum(axis=1) % 40
+    lines = [f"user {user},item {item},{time}" for user, line in enumerate(steps) for time, item in enumerate(line)]
+    (tmp_path / "taken.csv").write_text("\n".join(["user,item,time", *lines]), encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(SHOP.replace("DATA", str(tmp_path / "taken.csv")), encoding="utf-8")
+    recipe = Recipe.read(tmp_path / "recipe.yaml")
+    run = make(recipe, Run.of(recipe, tmp_path / "runs"))
+    found = json.loads((run.step("deploy") / "parity.json").read_text(encoding="utf-8"))
+    assert found["bits"]["rows"] > 10 and 0.95 <= found["bits"]["alike"] <= 1 and found["rows"] == 5
+    with served([run.step("deploy")]) as server:
+        assert server.get("/v1/models")["data"][0]["bits"] == 8
+    rows = [{"items": ["item 3", "item 5"]}, {"items": ["nobody knows it"]}, {"items": []}]
+    both = [load(run.step("deploy"), bits=bits) for bits in (8, 32)]
+    for one in both:
+        assert one.task is not None
+        one.task.state["weight"] = 0.9  # after 20 steps it would leave the answer to the neighbours
+    eight, full = (one.answer(rows) for one in both)
+    assert 0 < difference(full[0], eight[0]) < 0.05, "read in whole numbers"
+    assert full[1:] == eight[1:], "of whom nothing is known gets the bestsellers, which nobody reads"
+    monkeypatch.setattr(step, "TOP", 1.01)
+    with pytest.raises(GateError, match=r"deploy\.bits: 32"):
+        again((recipe, run))
+
+
+def test_lists_are_as_alike_as_the_share_of_items_that_is_in_both() -> None:
+    one, other = ({"items": [{"id": name} for name in names]} for names in ("abcd", "dcxa"))
+    assert step._likeness(one, other) == 0.75
+    assert step._likeness({"items": []}, {"items": []}) == 1.0
+    assert step._likeness({"items": []}, one) == 0.0

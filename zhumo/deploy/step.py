@@ -120,7 +120,8 @@ def _texts_apart(bundle: Bundle, task: Write, deploy: Deploy, rows: list[Row]) -
 
 
 def _answers_apart(run: Run, task: Task, bits: int, rows: list[Row]) -> dict[str, Any]:
-    """For vectors their cosines; for labels and spans how often they are the same; and the measure that decides."""
+    """For vectors their cosines; for labels, spans and items how much of them is the same; and the measure that
+    decides."""
     evaluated = read_rows(run.step("evaluate") / "answers.jsonl")
     found = load(run.step("deploy")).answer(rows)
     likeness = [_likeness(one, other) for one, other in zip(evaluated, found, strict=True)]
@@ -133,10 +134,14 @@ def _answers_apart(run: Run, task: Task, bits: int, rows: list[Row]) -> dict[str
 
 
 def _likeness(evaluated: Answer, found: Answer) -> float:
-    """The cosine of two vectors of length 1; else 1 where the same is said, however surely, and 0 where not."""
+    """The cosine of two vectors of length 1; of two lists of items the share that is in both; else 1 where the same is
+    said, however surely, and 0 where not."""
     if "embedding" in evaluated:
         cosine: float = np.dot(evaluated["embedding"], found["embedding"])
         return cosine
+    if "items" in evaluated:
+        shown, other = ({item["id"] for item in answer["items"]} for answer in (evaluated, found))
+        return len(shown & other) / max(len(shown), len(other)) if shown != other else 1.0
     return float(_said(evaluated) == _said(found))
 
 

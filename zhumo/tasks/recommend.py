@@ -103,6 +103,7 @@ class Recommend(Task):
         "neighbours": neighbours,
     }
     histories: ClassVar[bool] = True
+    reads: ClassVar[bool] = True
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Collect the catalogue; count who has what and what follows what.
