@@ -239,8 +239,9 @@ def latency(bench: Bench) -> None:
     for row in rows[:50]:
         bundle.answer([row])
     took = [timed(bundle, row) for row in rows]
+    note = f"median of {len(took)}, to the 95th percentile; {bundle.bits} bits, {torch.get_num_threads()} threads"
     bench.row("latency.model_ms", float(np.median(took)), " ms", low=min(took), high=float(np.quantile(took, 0.95)),
-              note=f"median of {len(took)}, to the 95th percentile; {torch.get_num_threads()} threads")  # fmt: skip
+              note=note)  # fmt: skip
     with serving(shop.run.step("deploy")) as target:
         model = model_of(target.port, target.key)
         bodies = [json.dumps({"model": model, **row}).encode() for row in rows]
