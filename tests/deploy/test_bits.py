@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from zhumo import bundle
@@ -149,37 +148,26 @@ def test_answers_that_are_too_far_apart_make_no_bundle(reading: Made, monkeypatc
         again(reading)
 
 
-SHOP = """
-task: recommend
-prepare: {source: DATA, length: 8}
-build: {size: tiny}
-train: {steps: 20, batch: 16, threads: 1}
-deploy: {parity: 5, bits: 8}
-"""
-
-
-def test_a_shop_answers_in_8_bits_with_nearly_the_same_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = np.random.default_rng(0).integers(1, 4, (120, 12)).cumsum(axis=1) % 40
-    lines = [f"user {user},item {item},{time}" for user, line in enumerate(steps) for time, item in enumerate(line)]
-    (tmp_path / "taken.csv").write_text("\n".join(["user,item,time", *lines]), encoding="utf-8")
-    (tmp_path / "recipe.yaml").write_text(SHOP.replace("DATA", str(tmp_path / "taken.csv")), encoding="utf-8")
-    recipe = Recipe.read(tmp_path / "recipe.yaml")
-    run = make(recipe, Run.of(recipe, tmp_path / "runs"))
-    found = json.loads((run.step("deploy") / "parity.json").read_text(encoding="utf-8"))
-    assert found["bits"]["rows"] > 10 and 0.95 <= found["bits"]["alike"] <= 1 and found["rows"] == 5
-    with served([run.step("deploy")]) as server:
-        assert server.get("/v1/models")["data"][0]["bits"] == 8
-    rows = [{"items": ["item 3", "item 5"]}, {"items": ["nobody knows it"]}, {"items": []}]
-    both = [load(run.step("deploy"), bits=bits) for bits in (8, 32)]
-    for one in both:
-        assert one.task is not None
-        one.task.state["weight"] = 0.9  # after 20 steps it would leave the answer to the neighbours
-    eight, full = (one.answer(rows) for one in both)
-    assert 0 < difference(full[0], eight[0]) < 0.05, "read in whole numbers"
-    assert full[1:] == eight[1:], "of whom nothing is known gets the bestsellers, which nobody reads"
-    monkeypatch.setattr(step, "TOP", 1.01)
+def test_a_shop_in_8_bits_is_held_to_its_lists(bundles: dict[str, Path], tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    shutil.copytree(bundles["recommend"], run.step("deploy"))
+    (run.step("deploy") / "run.json").write_text('{"bits": 8}', encoding="utf-8")
+    eight, full = load(run.step("deploy")), load(bundles["recommend"])
+    assert (eight.bits, full.bits) == (8, 32) and full.task is not None
+    rows = [{"items": [str(item), str(item + 2)], "next": [str(item + 1)]} for item in range(6)]
+    rows += [{"items": [], "next": ["1"]}, {"items": ["nobody knows it"], "next": ["2"]}]
+    said = full.answer(rows)
+    assert 0 < difference(said[:6], eight.answer(rows)[:6]) < 0.05, "read in whole numbers"
+    assert said[6:] == eight.answer(rows)[6:], "who is not known gets the bestsellers, which nobody reads"
+    run.step("evaluate").mkdir()
+    lines = "\n".join(map(json.dumps, said))
+    (run.step("evaluate") / "answers.jsonl").write_text(lines, encoding="utf-8")
+    found = step._answers_apart(run, full.task, 8, rows)
+    assert found["rows"] == 8 and found["alike"] >= 0.95 and len(found["ndcg@10"]) == 2
+    others = "\n".join(json.dumps({"items": [{"id": "another", "score": 0.5}]}) for _ in rows)
+    (run.step("evaluate") / "answers.jsonl").write_text(others, encoding="utf-8")
     with pytest.raises(GateError, match=r"deploy\.bits: 32"):
-        again((recipe, run))
+        step._answers_apart(run, full.task, 8, rows)
 
 
 def test_lists_are_as_alike_as_the_share_of_items_that_is_in_both() -> None:
