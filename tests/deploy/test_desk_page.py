@@ -30,8 +30,17 @@ def house(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     for name, text in PAGES.items():
         (folder / name).write_text(text, encoding="utf-8")
     knowledge = tmp_path_factory.mktemp("knowledge") / "knowledge.sqlite"
-    command = [sys.executable, "-m", "zhumo", "serve", str(bundles["embed"]), "--documents", str(folder)]
-    command += ["--knowledge", str(knowledge), "--port", "0", "--tickets", str(knowledge.with_name("tickets.sqlite"))]
+    command = [sys.executable, "-m", "zhumo", "serve", str(bundles["embed"]), str(bundles["classify"])]
+    command += [
+        "--documents",
+        str(folder),
+        "--knowledge",
+        str(knowledge),
+        "--port",
+        "0",
+        "--tickets",
+        str(knowledge.with_name("tickets.sqlite")),
+    ]
     questions = knowledge.with_name("questions.jsonl")
     questions.write_text(json.dumps({"question": "What is kept?", "gold": [{"file": "returns.md", "quote": "Labels"}]}))
     command += ["--questions", str(questions)]
@@ -120,6 +129,13 @@ def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(p
     enter(page, "a", "tickets", ".waiting")
     click(page, ".waiting", FOREIGN)
     page.until(lambda: page.texts(".ticket .visitor") == [FOREIGN])
+    told, intents = page.find(".ticket .soft").text, page.texts(".waiting .intent")
+    [intent] = {one for one in intents if f"about {one} (" in told}
+    assert intent in page.texts(".line-up option")
+    page.all(".line-up option")[-1].click()
+    page.until(lambda: all(one == page.texts(".line-up option")[-1] for one in page.texts(".waiting .intent")))
+    page.all(".line-up option")[0].click()
+    page.until(lambda: page.texts(".waiting .intent") == intents)
     click(page, ".reply-box .strong", "Take over")
     page.find("#look").clear()
     page.find("#look").send_keys("Labels are kept.")
@@ -147,6 +163,7 @@ def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(p
     page.until(lambda: len(page.all(".plot svg")) == 3)
     assert page.js("document.querySelector('.plot .here').textContent") == f"bound {desk.SURE:.2f}"
     assert int(page.texts(".counts dd")[0]) >= 2
+    assert intent in page.texts(".bars .who") and "answered" in page.texts(".bars .number")[0]
     click(page, ".gaps .strong", "Accept")
     page.until(lambda: page.texts(".gaps .who") == [SURE])
     click(page, ".gaps .quiet", "Write the answer")

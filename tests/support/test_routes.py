@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from zhumo.bundle import Bundle, load, save
 from zhumo.deploy.mount import create_app
 from zhumo.deploy.refusals import Refusal
 from zhumo.errors import ModelError
-from zhumo.support.desk import Found
+from zhumo.support.desk import Found, Intent, intent_of
 from zhumo.support.knowledge import Knowledge
 from zhumo.support.opening import encoder_of, opened
 from zhumo.support.passages import Passage
-from zhumo.support.routes import _ordered, add_desk
+from zhumo.support.routes import _about, _ordered, add_desk
 from zhumo.support.search import Hit
+from zhumo.support.tickets import Tickets
+from zhumo.tasks.classify import Classify
 from zhumo.tasks.rerank import Rerank
 from zhumo.transformer import Config, Transformer, initialise
 
@@ -51,7 +54,7 @@ def test_what_it_knows(client: TestClient) -> None:
     assert client.get("/v1/models").json()["apps"] == ["desk"]
     assert client.get("/v1/desk").json() == {
         "object": "desk", "model": "e", "passages": 3, "files": ["returns.md", "退货.md"], "sure": 2.8,
-        "kept": False, "agent": True, "improves": False,
+        "kept": False, "agent": True, "improves": False, "intents": None,
     }  # fmt: skip
 
 
@@ -89,14 +92,59 @@ def test_a_reranker_puts_what_was_found_in_order(bundle: Bundle, tmp_path: Path)
     assert cited[0] != cited[1] == likeliest
 
 
-def test_where_a_reranker_has_no_time_the_order_stays() -> None:
-    class Busy:
-        async def answer(self, rows: object, *, written: bool) -> object:
-            raise Refusal(503, "busy")
+class Busy:
+    async def answer(self, rows: object, *, written: bool) -> object:
+        raise Refusal(503, "busy")
 
+
+def test_where_a_reranker_has_no_time_the_order_stays() -> None:
     hits = tuple(Hit(Passage(f"{name}.md", (), name), None, 1.0) for name in "ab")
     near = Found("shoes?", "en", 3.0, hits)
     assert asyncio.run(_ordered(near, Busy())) is near  # type: ignore[arg-type]
+
+
+def test_a_classifier_says_what_a_question_is_about(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "returns.md").write_text(PAGES["returns.md"], encoding="utf-8")
+    task = Classify(bundle.tokenizer, 64)
+    task.learn([{"text": "may shoes be sent back?", "label": "退货"}, {"text": "what does it cost?", "label": "费用"}])
+    shape = {"width": 32, "depth": 1, "heads": 2, "types": 2, "norm_first": False, "norm_eps": 1e-12}
+    model = Transformer(Config(vocabulary=task.vocabulary, causal=False, head="none", **shape))  # type: ignore[arg-type]
+    model.head = task.head(32)
+    task.state["weight"] = 0.0  # the linear model alone, which has learned
+    save(tmp_path / "intents", initialise(model, 0), "bert", bundle.tokenizer, task)
+    intents = load(tmp_path / "intents")
+    library, _ = opened(bundle, tmp_path / "pages", tmp_path / "knowledge.sqlite")
+    with closing(Tickets(str(tmp_path / "tickets.sqlite"))) as tickets:
+        desk = partial(add_desk, encoder="e", library=library, tickets=tickets)
+        app = create_app({"i": intents, "e": bundle}, "k", further={"desk": desk})
+        with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer k"}) as client:
+            assert client.get("/v1/desk").json()["intents"] == "i"
+            for question, label in (("may shoes be sent back?", "退货"), ("what does it cost?", "费用")):
+                said = client.post("/v1/desk/replies", json={"questions": [question], "sure": 100}).json()
+                assert said["intent"]["label"] == label and 0.5 < said["intent"]["score"] <= 1
+                assert said["intent"] == asdict(intent_of(intents.answer([{"text": question}])[0]))  # type: ignore[arg-type]
+                [ticket] = client.get("/v1/desk/tickets", params={"intent": label}).json()["data"]
+                assert ticket["intent"] == said["intent"] and ticket["asked"] == question
+            assert len(client.get("/v1/desk/tickets").json()["data"]) == 2
+            assert client.get("/v1/desk/tickets", params={"intent": "' OR 1 --"}).json()["data"] == []
+            told = client.get("/v1/desk/quality").json()["intents"]
+            assert sorted(one.pop("intent") for one in told) == ["费用", "退货"]
+            assert told == [{"replies": 1, "answer": 0, "handover": 1}] * 2
+
+
+def test_what_is_like_nothing_known_has_no_intent() -> None:
+    scores = {"returns": 0.6, "costs": 0.4}
+    assert intent_of({"label": "returns", "scores": scores, "familiar": 0.04}) is None
+    assert intent_of({"label": "returns", "scores": scores, "familiar": 0.06}) == Intent("returns", 0.6)
+    assert intent_of({"label": "returns", "scores": scores}) == Intent("returns", 0.6)
+    assert intent_of({"label": "returns", "scores": {"returns": 0.49, "costs": 0.3, "size": 0.21}}) is None
+    assert intent_of({"labels": [], "scores": scores}) is None
+    assert intent_of({"labels": ["costs", "returns"], "scores": scores}) == Intent("returns", 0.6)
+
+
+def test_where_a_classifier_has_no_time_a_question_has_no_intent() -> None:
+    assert asyncio.run(_about("shoes?", Busy())) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("question", "words"), [("what is love?", "a person"), ("爱情是什么？", "人工")])

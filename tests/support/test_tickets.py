@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.postgres import PASSWORD, running
 from zhumo.errors import SourceError
 from zhumo.support import tickets as store
-from zhumo.support.desk import Citation, Reply
+from zhumo.support.desk import Citation, Intent, Reply
 from zhumo.support.passages import Passage
 from zhumo.support.tickets import Tickets, TicketsError, place_of
 from zhumo.words import LANGUAGES
@@ -228,6 +229,26 @@ def test_the_file_is_its_owners_and_bounded(tmp_path: Path, monkeypatch: pytest.
             for _ in range(1_000):
                 keep(kept, "x" * 1_000)
         assert path.stat().st_size <= 200_000 and kept.messages(first) is not None and kept.judge(first, "up")
+
+
+def test_a_store_of_an_earlier_zhumo_is_brought_up_to_this_one(place: str) -> None:
+    with closing(Tickets(place)) as kept:
+        id_ = keep(kept, "shoes?", kind="handover")
+        with kept._base.writing() as run:  # as format 1 was
+            for column in ("intent", "likely"):
+                run(f"ALTER TABLE desk_replies DROP COLUMN {column}")
+            run("UPDATE desk_state SET format = 1")
+    for _ in range(2):
+        with closing(Tickets(place)) as kept:
+            [one] = kept.tickets("open", 10)
+            assert one["reply"] == id_ and one["intent"] is None
+    with closing(Tickets(place)) as kept:
+        about = replace(said("costs?", kind="handover"), intent=Intent("费用", 0.75))
+        kept.keep(about, ["costs?"], sure=3, knowledge="k")
+        [one] = kept.tickets("open", 10, "费用")
+        assert one["intent"] == {"label": "费用", "score": 0.75} and len(kept.tickets("open", 10)) == 2
+        assert sorted(kept.intents("2000-01-01"), key=str) == [("费用", "handover", 1), (None, "handover", 1)]
+        assert kept.intents("9999-01-01") == []
 
 
 def test_a_full_database_says_so(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

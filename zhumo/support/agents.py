@@ -37,6 +37,7 @@ def plain(text: Any) -> Any:
 
 Id = Annotated[str, Path(max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
+Label = Annotated[str, Query(max_length=1_000)]
 Question = Annotated[
     str, Field(min_length=1, max_length=4_001), BeforeValidator(plain), AfterValidator(lambda text: mask(text).text)
 ]
@@ -133,11 +134,11 @@ def add_agents(
     texts known; agents: the owners of keys who are agents."""
 
     @app.get("/v1/desk/tickets")
-    def queue(state: TicketState = "open", limit: Limit = 50) -> Json:
-        """Tickets, those that wait longest first. They are asked for every few seconds: what they cite comes with each
-        by itself."""
+    def queue(state: TicketState = "open", limit: Limit = 50, intent: Label | None = None) -> Json:
+        """Tickets, those that wait longest first, of one intent or of all. They are asked for every few seconds: what
+        they cite comes with each by itself."""
         agent(agents)
-        found = tickets.tickets(state, limit)
+        found = tickets.tickets(state, limit, intent)
         return _list([{name: value for name, value in one.items() if name != "citations"} for one in found])
 
     @app.get("/v1/desk/tickets/{id}")

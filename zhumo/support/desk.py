@@ -7,7 +7,7 @@ It finds and quotes and never makes a sentence up: what it says stands in a pass
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,10 @@ QUOTED = 300  # letters of an answer; a sentence is never cut, and a Chinese let
 WHOLE = 600  # letters up to which the answer to a question of an FAQ is given whole
 SHOWN = 3  # citations
 WEIGHED = 20  # passages that a reranker puts in order
+STRANGE = (
+    0.05  # how familiar a classifier finds a question that is about nothing it knows; of its own, five in a hundred
+)
+LIKELY = 0.5  # how likely an intent must be to be told
 SHORT: Mapping[Language, int] = {"en": 4, "zh": 8}  # words, or letters, up to which a question may lean on another
 # How a question begins, or ends, that leans on the one before.
 LEANS = re.compile(
@@ -38,12 +42,21 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Intent:
+    """What somebody wants. score: how likely it is that, a calibrated probability."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Reply:
     """What the desk says. kind: `handover` goes to a person, and its citations are then what they may look at.
 
     text: the quoted words, "" for a hand-over; sureness: standard deviations by which the question comes nearer than
     foreign ones; asked: the question that was looked for, which for one that leans on the one before holds both;
-    worded: the quoted words were chosen by a generator (`zhumo.support.wording`).
+    worded: the quoted words were chosen by a generator (`zhumo.support.wording`); intent: what the question is about,
+    None where no classifier is served or it knows nothing of the kind.
     """
 
     kind: Literal["answer", "handover"]
@@ -53,6 +66,7 @@ class Reply:
     asked: str
     language: Language
     worded: bool = False
+    intent: Intent | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,16 @@ def replied(near: Found, sure: float = SURE) -> Reply:
 def reply(search: Search, asked: Sequence[str], vectors: np.ndarray, sure: float = SURE) -> Reply:
     """Answer a question, or hand it over; see `found` and `replied`."""
     return replied(found(search, asked, vectors), sure)
+
+
+def intent_of(answer: Mapping[str, Any]) -> Intent | None:
+    """What a question is about, by the answer of a `classify` bundle to it; of several labels the likeliest. None where
+    none is likelier than not, or the question is hardly like any the classifier has seen."""
+    labels = answer["labels"] if "labels" in answer else [answer["label"]]
+    if not labels or answer.get("familiar", 1.0) < STRANGE:
+        return None
+    score, label = max((answer["scores"][label], label) for label in labels)
+    return Intent(label, score) if score >= LIKELY else None
 
 
 def cited(hit: Hit) -> Citation:

@@ -33,9 +33,24 @@ def quality(tickets: Tickets) -> Json:
         "days": [{"day": day, **own} for day, own in days.items()],
         **whole,
         "coverage": whole["answer"] / whole["replies"] if whole["replies"] else None,
+        "intents": intents(tickets.intents(since)),
         **curve(reviewed),
         "failures": failures(reviewed),
     }
+
+
+def intents(counted: Sequence[tuple[str | None, str, int]]) -> list[Json]:
+    """How many replies each intent got, and of what kind, the most frequent first; nothing where none was ever told.
+
+    intent: null is what belongs to none.
+    """
+    found: dict[str | None, dict[str, int]] = {}
+    for intent, kind, count in counted:
+        own = found.setdefault(intent, {"replies": 0, "answer": 0, "handover": 0})
+        own["replies"] += count
+        own[kind] += count
+    told = [{"intent": intent, **own} for intent, own in found.items()]
+    return sorted(told, key=lambda one: -one["replies"]) if found.keys() - {None} else []
 
 
 def failures(reviewed: Sequence[Json]) -> list[Json]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from zhumo.deploy.served import CALLER, Begin, Follow, Served
 from zhumo.errors import SourceError, ZhumoError
 from zhumo.privacy import mask_all
 from zhumo.support.agents import add_agents, add_visitors, plain, quoted, searched
-from zhumo.support.desk import SHOWN, SURE, WEIGHED, Found, Reply, found, readings, replied
+from zhumo.support.desk import SHOWN, SURE, WEIGHED, Found, Intent, Reply, found, intent_of, readings, replied
 from zhumo.support.faq import publish
 from zhumo.support.improving import Flywheel, add_improving
 from zhumo.support.library import Library
@@ -63,13 +63,16 @@ def add_desk(
     """Add the desk's routes. encoder: the bundle that makes the vectors of questions; library: what it knows; tickets:
     where replies are kept, if they are; agents: the owners of keys who are agents; follow: makes the library ready for
     another encoder; flywheel: what improves the bundle, if it is improved; wording: the generator that chooses words, a
-    bundle or ADDRESS#MODEL. Where a reranker is served as well, it puts in order what was found.
+    bundle or ADDRESS#MODEL. Where a reranker is served as well, it puts in order what was found; where a classifier is,
+    it says what each question is about.
 
     Raises:
         SourceError: there is no such generator.
     """
     writer = None if wording is None else writer_of(wording, served)
-    reranker = next((one for one in served.values() if one.task == "rerank"), None)
+    reranker, classifier = (
+        next((one for one in served.values() if one.task == task), None) for task in ("rerank", "classify")
+    )
 
     async def encode(texts: Sequence[str]) -> np.ndarray:
         vectors: list[list[float]] = []
@@ -86,7 +89,7 @@ def add_desk(
         return {
             "object": "desk", "model": encoder, "passages": search.size, "files": search.files, "sure": SURE,
             "kept": tickets is not None, "agent": CALLER.get().name in agents,
-            "improves": flywheel is not None,
+            "improves": flywheel is not None, "intents": classifier.name if classifier else None,
         }  # fmt: skip
 
     @app.post("/v1/desk/replies")
@@ -98,6 +101,7 @@ def add_desk(
         near = await _ordered(near, reranker) if reranker and near.hits else near
         said = await asyncio.to_thread(replied, near, ask.sure)
         said = await worded(said, writer) if writer is not None and said.kind == "answer" else said
+        said = replace(said, intent=await _about(said.asked, classifier)) if classifier else said
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
     app.add_exception_handler(SourceError, _on_lost)
@@ -147,6 +151,16 @@ async def _ordered(near: Found, reranker: Served) -> Found:
     return replace(near, hits=tuple(near.hits[place] for place in order))
 
 
+async def _about(asked: str, classifier: Served) -> Intent | None:
+    """What a question is about; nothing is said of it where the classifier has no time."""
+    try:
+        [answer], _ = await classifier.answer([{"text": asked}], written=False)
+    except Refusal as refusal:
+        log.warning("a question has no intent: %s", refusal.key)
+        return None
+    return intent_of(answer)
+
+
 async def _on_lost(request: Request, error: Exception) -> Response:
     """Handler of what cannot be had. Where it is the server's own, its place and its trouble are for the log alone: a
     file of ours is a `Path`, what a request names a string."""
@@ -177,5 +191,6 @@ def shown(said: Reply) -> dict[str, Any]:
         "asked": said.asked,
         "language": said.language,
         "worded": said.worded,
+        "intent": None if said.intent is None else asdict(said.intent),
         "citations": list(map(quoted, said.citations)),
     }

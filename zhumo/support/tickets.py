@@ -34,7 +34,7 @@ CorrectionState = Literal["proposed", "accepted", "refused"]
 Run = Callable[..., list[tuple[Any, ...]]]
 """Runs one statement with its facts for each `?`, and gives the rows it returns."""
 
-FORMAT = 1
+FORMAT = 2
 MOST_BYTES = 8 * 2**30
 WAIT = 10.0  # seconds for another program that holds the file or a row
 TABLES = (
@@ -44,7 +44,7 @@ TABLES = (
         id TEXT PRIMARY KEY, talk TEXT NOT NULL, time DOUBLE PRECISION NOT NULL, day TEXT NOT NULL,
         questions TEXT NOT NULL, asked TEXT NOT NULL, language TEXT NOT NULL, kind TEXT NOT NULL,
         sureness DOUBLE PRECISION, sure DOUBLE PRECISION NOT NULL, citations TEXT NOT NULL, knowledge TEXT NOT NULL,
-        verdict TEXT
+        verdict TEXT, intent TEXT, likely DOUBLE PRECISION
     )""",
     "CREATE INDEX desk_replies_of_a_talk ON desk_replies (talk)",
     "CREATE INDEX desk_replies_of_a_day ON desk_replies (day)",
@@ -66,8 +66,16 @@ TABLES = (
     "CREATE INDEX desk_corrections_by_state ON desk_corrections (state, time)",
     "CREATE INDEX desk_corrections_of_a_question ON desk_corrections (question)",
 )
+LATER = {  # by format: what makes it the next one
+    1: (
+        "ALTER TABLE desk_replies ADD COLUMN intent TEXT",
+        "ALTER TABLE desk_replies ADD COLUMN likely DOUBLE PRECISION",
+        "UPDATE desk_state SET format = 2",
+    ),
+}
 KEPT = ("desk_replies", "desk_tickets", "desk_messages", "desk_corrections")
-TICKET = ("id", "time", "state", "agent", "reply", "questions", "asked", "language", "sureness", "sure", "citations")
+TICKET = ("id", "time", "state", "agent", "reply", "questions", "asked", "language", "sureness", "sure", "citations",
+          "intent", "likely")  # fmt: skip
 MESSAGE = ("id", "time", "agent", "text", "passage")
 CORRECTION = ("id", "time", "question", "passage", "text", "state", "agent", "reviewer")
 
@@ -102,13 +110,15 @@ class Tickets:
         day = datetime.fromtimestamp(now, UTC).date().isoformat()
         sureness = said.sureness if math.isfinite(said.sureness) else None
         cited = _json([place_of(citation.passage) for citation in said.citations])
+        intent = (None, None) if said.intent is None else (said.intent.label, said.intent.score)
         row = (id_, now, day, _json(list(questions)), said.asked, said.language, said.kind, sureness, sure, cited,
-               knowledge)  # fmt: skip
+               knowledge, *intent)  # fmt: skip
         ticket = _id() if said.kind == "handover" else None
         with self._base.writing() as run:
             before = run("SELECT talk FROM desk_replies WHERE id = ?", talk) if talk else []
-            run("INSERT INTO desk_replies (talk, id, time, day, questions, asked, language, kind, sureness, sure, "
-                f"citations, knowledge) VALUES ({_marks(12)})", before[0][0] if before else id_, *row)  # fmt: skip
+            columns = ("talk, id, time, day, questions, asked, language, kind, sureness, sure, citations, knowledge, "
+                       "intent, likely")  # fmt: skip
+            run(f"INSERT INTO desk_replies ({columns}) VALUES ({_marks(14)})", before[0][0] if before else id_, *row)
             if ticket:
                 run("INSERT INTO desk_tickets (id, reply, time, state) VALUES (?, ?, ?, 'open')", ticket, id_, now)
         return id_, ticket
@@ -136,18 +146,21 @@ class Tickets:
 
     # -- tickets
 
-    def tickets(self, state: TicketState, limit: int) -> list[Json]:
-        """Tickets in a state, those that wait longest first; closed ones the newest first."""
+    def tickets(self, state: TicketState, limit: int, intent: str | None = None) -> list[Json]:
+        """Tickets in a state, those that wait longest first; closed ones the newest first. intent: of those questions
+        alone."""
         order = "DESC" if state == "closed" else "ASC"
+        about, facts = ("", ()) if intent is None else (" AND r.intent = ?", (intent,))
         with self._base.reading() as run:
-            rows = run(f"{_TICKETS} WHERE t.state = ? ORDER BY t.time {order}, t.id LIMIT ?", state, limit)
-        return [_told(TICKET, row) for row in rows]
+            query = f"{_TICKETS} WHERE t.state = ?{about} ORDER BY t.time {order}, t.id LIMIT ?"
+            rows = run(query, state, *facts, limit)
+        return [_ticket(row) for row in rows]
 
     def ticket(self, id_: str) -> Json | None:
         """One ticket with its messages."""
         with self._base.reading() as run:
             found = run(f"{_TICKETS} WHERE t.id = ?", id_)
-            return _told(TICKET, found[0]) | {"messages": _messages(run, id_)} if found else None
+            return _ticket(found[0]) | {"messages": _messages(run, id_)} if found else None
 
     def take(self, id_: str, agent: str) -> bool:
         """Let an agent have an open ticket; whether it was open."""
@@ -213,6 +226,12 @@ class Tickets:
         with self._base.reading() as run:
             return [(day, kind, verdict, count) for day, kind, verdict, count in run(query, since)]
 
+    def intents(self, since: str) -> list[tuple[str | None, str, int]]:
+        """How many replies there were by intent (from an ISO date on) and kind."""
+        query = "SELECT intent, kind, count(*) FROM desk_replies WHERE day >= ? GROUP BY intent, kind ORDER BY 1, 2"
+        with self._base.reading() as run:
+            return [(intent, kind, count) for intent, kind, count in run(query, since)]
+
     def reviewed(self, limit: int) -> list[Json]:
         """Replies with a thumb or an accepted correction to their question, `corrected`, the newest first; of each how
         sure it was, and what it cited."""
@@ -242,8 +261,15 @@ def place_of(passage: Passage) -> Json:
 
 
 _TICKETS = """SELECT t.id, t.time, t.state, t.agent, t.reply, r.questions, r.asked, r.language, r.sureness, r.sure,
-    r.citations FROM desk_tickets t JOIN desk_replies r ON r.id = t.reply"""
+    r.citations, r.intent, r.likely FROM desk_tickets t JOIN desk_replies r ON r.id = t.reply"""
 _AS_JSON = frozenset(("questions", "citations", "passage", "corrected"))
+
+
+def _ticket(row: Sequence[Any]) -> Json:
+    """A ticket; its intent as a reply tells it."""
+    told = _told(TICKET, row)
+    label, score = told.pop("intent"), told.pop("likely")
+    return told | {"intent": None if label is None else {"label": label, "score": score}}
 
 
 def _messages(run: Run, ticket: str | None) -> list[Json]:
@@ -273,6 +299,23 @@ def _marks(count: int) -> str:
 
 
 # -- the two kinds of places
+
+
+def _settle(run: Run, there: bool, place: Path | str) -> None:
+    """Make the tables, or bring those of an earlier zhumo up to this one. there: whether there are some.
+
+    Raises:
+        SourceError: they are a later one's.
+    """
+    if not there:
+        for statement in TABLES:
+            run(statement)
+    [(format_,)] = run("SELECT format FROM desk_state")
+    if format_ not in (*LATER, FORMAT):
+        raise SourceError("support.tickets_format", place=place)
+    for earlier in range(format_, FORMAT):
+        for statement in LATER[earlier]:
+            run(statement)
 
 
 class _Base(Protocol):
@@ -307,11 +350,9 @@ class _Sqlite:
                 self._base.execute(f"PRAGMA {pragma}")
             with self.writing() as run:
                 names = {name for (name,) in run("SELECT name FROM sqlite_master WHERE type = 'table'")}
-                if not names:
-                    for statement in TABLES:
-                        run(statement)
-                elif "desk_state" not in names or run("SELECT format FROM desk_state") != [(FORMAT,)]:
+                if names and "desk_state" not in names:
                     raise SourceError("support.tickets_format", place=path)
+                _settle(run, bool(names), path)
             self._base.execute("PRAGMA journal_mode = WAL")
         except (sqlite3.Error, OSError, TicketsError) as error:
             problem = error.facts["problem"] if isinstance(error, TicketsError) else error
@@ -382,11 +423,7 @@ class _Postgres:
         try:
             with self.writing() as run:
                 run("SELECT pg_advisory_xact_lock(?)", self._ONE)
-                if run("SELECT to_regclass('desk_state')") == [(None,)]:
-                    for statement in TABLES:
-                        run(statement)
-                elif run("SELECT format FROM desk_state") != [(FORMAT,)]:
-                    raise SourceError("support.tickets_format", place=address)
+                _settle(run, run("SELECT to_regclass('desk_state')") != [(None,)], address)
         except TicketsError as error:
             raise SourceError("support.tickets_place", place=address, problem=error.facts["problem"]) from error
 

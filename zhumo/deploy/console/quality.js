@@ -2,10 +2,12 @@
 
 import { get, post } from "./api.js";
 import { drawWrong } from "./correct.js";
-import { el, often, problem, show } from "./dom.js";
+import { el, often, problem, show, styled } from "./dom.js";
 import { drawPassage } from "./passage.js";
 import { curve, trend } from "./plot.js";
 import { count, figure, language, moment, percent, say } from "./words.js";
+
+const FIRST = 8; // intents shown at once
 
 export async function drawQuality(place, about) {
   const how = el("div", { class: "column" }), corrections = el("section", { class: "panel" }), wheel = el("section", { class: "panel wheel" });
@@ -16,7 +18,7 @@ export async function drawQuality(place, about) {
 async function drawHow(place) {
   try {
     const found = await get("v1/desk/quality");
-    show(place, drawCounts(found), el("div", { class: "two even" }, drawCurve(found), drawDays(found)), drawFailures(found));
+    show(place, drawCounts(found), el("div", { class: "two even" }, drawCurve(found), drawDays(found)), found.intents.length > 0 && drawIntents(found.intents), drawFailures(found));
   } catch (error) { show(place, problem(error, () => drawHow(place))); }
 }
 
@@ -43,6 +45,15 @@ function drawDays(found) {
   };
   return el("section", { class: "panel" }, el("h2", {}, say("page.desk.days")), found.days.length
     ? [part("answer", "handover"), part("up", "down")] : el("p", { class: "soft empty" }, say("page.desk.days.none")));
+}
+
+// Of what people ask about, how often and how much of it the desk answers.
+function drawIntents(intents) {
+  const drawn = (one) => styled(el("li", {}, el("span", { class: "who" }, one.intent ?? say("page.desk.intents.none")),
+    el("span", { class: "number" }, say("page.desk.intents.told", { n: count(one.replies), share: percent(one.answer / one.replies) })), el("i", { class: "meter", "aria-hidden": "true" })), { share: one.answer / one.replies });
+  const bars = (some) => el("ul", { class: "bars intents" }, some.map(drawn));
+  return el("section", { class: "panel" }, el("h2", {}, say("page.desk.intents")), bars(intents.slice(0, FIRST)),
+    intents.length > FIRST && el("details", {}, el("summary", {}, say("page.desk.intents.more", { n: intents.length })), bars(intents.slice(FIRST))));
 }
 
 function drawFailures(found) {

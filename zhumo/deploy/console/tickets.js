@@ -4,22 +4,23 @@ import { get, post } from "./api.js";
 import { findPassages, nameOf, propose } from "./correct.js";
 import { el, often, problem, settled, show } from "./dom.js";
 import { drawMessage, drawPassage, flowing, placeOf } from "./passage.js";
-import { figure, say, span } from "./words.js";
+import { figure, percent, say, span } from "./words.js";
 
 const STATES = ["open", "taken", "closed"], EVERY = 5;
 const waited = (ticket) => span(Date.now() / 1000 - ticket.time);
 
 export async function drawTickets(place) {
-  let state = "open", chosen = null, drawn = null;
+  let state = "open", chosen = null, drawn = null, wanted = "";
   const queue = el("ol", { class: "queue" }), stand = el("section", { class: "panel ticket" });
   const names = STATES.map((one) => say(`page.desk.state.${one}`));
   const modes = STATES.map((one) => el("button", { type: "button", class: "mode", onclick: () => { state = one; drawn = null; refresh(); } }, names[STATES.indexOf(one)]));
+  const known = new Set(), about = el("select", { "aria-label": say("page.desk.intents"), hidden: true, onchange: () => { wanted = about.value; drawn = null; refresh(); } });
   queue.addEventListener("keydown", (event) => {
     const stops = [...queue.querySelectorAll("button")], next = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const to = next && stops[stops.indexOf(document.activeElement) + next];
     if (to) { event.preventDefault(); to.focus(); }
   });
-  show(place, el("div", { class: "agents" }, el("section", { class: "panel line-up" }, el("div", { class: "modes", role: "group", "aria-label": say("page.desk.tickets") }, modes), queue), stand));
+  show(place, el("div", { class: "agents" }, el("section", { class: "panel line-up" }, el("div", { class: "modes", role: "group", "aria-label": say("page.desk.tickets") }, modes), about, queue), stand));
   drawNobody();
   often(queue, refresh, EVERY);
 
@@ -28,14 +29,15 @@ export async function drawTickets(place) {
   }
 
   async function refresh() {
-    const mine = state;
+    const mine = state, one = wanted;
     modes.forEach((one, index) => one.setAttribute("aria-pressed", String(STATES[index] === mine)));
     try {
-      const { data } = await get(`v1/desk/tickets?state=${mine}&limit=100`);
-      if (mine !== state) return;
+      const { data } = await get(`v1/desk/tickets?state=${mine}&limit=100${one && `&intent=${encodeURIComponent(one)}`}`);
+      if (mine !== state || one !== wanted) return;
+      drawIntents(data);
       modes.forEach((one, index) => show(one, names[index], STATES[index] === mine && data.length > 0 && ` ${data.length}`));
       // Drawn anew only where something changed, for a person may be walking through it with the keyboard.
-      const now = JSON.stringify([state, chosen, data.map((one) => [one.id, one.agent, waited(one)])]);
+      const now = JSON.stringify([state, chosen, wanted, data.map((one) => [one.id, one.agent, waited(one)])]);
       if (now === drawn) return;
       drawn = now;
       const at = queue.contains(document.activeElement) ? document.activeElement.dataset.id : null;
@@ -44,9 +46,19 @@ export async function drawTickets(place) {
     } catch (error) { drawn = null; show(queue, el("li", {}, problem(error, refresh))); }
   }
 
+  // What there is to choose from, once a classifier has said of any question what it is about.
+  function drawIntents(data) {
+    const before = known.size;
+    data.forEach((one) => one.intent && known.add(one.intent.label));
+    if (known.size === before) return;
+    about.hidden = false;
+    show(about, el("option", { value: "" }, say("page.desk.intents.all")), [...known].sort().map((label) => el("option", { value: label }, label)));
+    about.value = wanted;
+  }
+
   function drawWaiting(ticket) {
     return el("li", {}, el("button", { type: "button", class: "waiting", "data-id": ticket.id, "aria-current": ticket.id === chosen ? "true" : null, onclick: () => open(ticket.id) },
-      el("span", { class: "who" }, ticket.questions.at(-1)), el("span", { class: "small soft line between" }, el("span", {}, waited(ticket)), ticket.agent && el("span", {}, ticket.agent))));
+      el("span", { class: "who" }, ticket.questions.at(-1)), el("span", { class: "small soft line between" }, el("span", {}, waited(ticket)), ticket.intent && el("span", { class: "intent" }, ticket.intent.label), ticket.agent && el("span", {}, ticket.agent))));
   }
 
   async function open(id) {
@@ -72,7 +84,7 @@ export async function drawTickets(place) {
 function drawTicket(stand, ticket, changed) {
   const address = `v1/desk/tickets/${encodeURIComponent(ticket.id)}`;
   const talk = el("ol", { class: "talk" }, ticket.questions.map((question) => el("li", { class: "visitor" }, question)), ticket.messages.map((one) => drawMessage(one, drawProposal(ticket, one))));
-  const facts = [say(`page.desk.in.${ticket.language}`), say("page.desk.sure", { sureness: figure(ticket.sureness), least: figure(ticket.sure) }), ticket.agent && say("page.desk.taken", { agent: ticket.agent }), ticket.asked !== ticket.questions.at(-1) && say("page.desk.looked", { question: ticket.asked })];
+  const facts = [say(`page.desk.in.${ticket.language}`), say("page.desk.sure", { sureness: figure(ticket.sureness), least: figure(ticket.sure) }), ticket.intent && say("page.desk.intent", { label: ticket.intent.label, score: percent(ticket.intent.score) }), ticket.agent && say("page.desk.taken", { agent: ticket.agent }), ticket.asked !== ticket.questions.at(-1) && say("page.desk.looked", { question: ticket.asked })];
   const answer = drawAnswer(ticket, address, changed);
   show(stand, el("div", {}, el("h2", {}, say("page.desk.asked", { time: waited(ticket) })), el("p", { class: "soft small" }, facts.filter(Boolean).join(" · ")), talk, answer.form),
     ticket.state !== "closed" && drawSuggestions(ticket, answer.use));
