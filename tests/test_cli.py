@@ -98,12 +98,12 @@ def test_a_shops_orders_go_from_new_to_a_bundle_without_an_edit(shop: Path) -> N
     assert columns == {"user": "会员号", "item": "商品编号", "time": "下单时间", "title": "商品名称"}
     for name in columns.values():
         assert str(name) in new.stdout  # it says what it guessed
-    run = zhumo("run", "orders.yaml", "train.epochs=2", "--json", cwd=shop)
+    run = zhumo("run", "orders.yaml", "train.epochs=2", "train.threads=1", "deploy.parity=20", "--json", cwd=shop)
     assert run.returncode == 0, run.stderr
     steps = {step["step"]: step for step in json.loads(run.stdout)["steps"]}
     rows = steps["prepare"]["rows"]
     assert rows["in"] == 6_000 == rows["out"] + rows["quarantined"] + rows["deduplicated"]
-    again = zhumo("run", "orders.yaml", "train.epochs=2", "--json", cwd=shop)
+    again = zhumo("run", "orders.yaml", "train.epochs=2", "train.threads=1", "deploy.parity=20", "--json", cwd=shop)
     assert all(step["wall_seconds"] == 0 for step in json.loads(again.stdout)["steps"])
     visitor = {"items": ["85123A", "71053"], "k": 3}
     (shop / "visitors.jsonl").write_text(json.dumps(visitor) + "\n", encoding="utf-8")

@@ -81,6 +81,15 @@ def test_every_line_adds_up_to_one_and_stands_alone() -> None:
         )
 
 
+def test_what_neighbours_say_of_an_item_long_ago_is_heard() -> None:
+    """Sixty items that nobody took with another came after it."""
+    histories = [np.array([0, 1]), *(np.array([item]) for item in range(2, 62))]
+    matrix, popular = shop.neighbours(histories, 62), shop.popularity(histories, 62)
+    asked = [np.array([0]), np.arange(62)[[0, *range(2, 62)]]]
+    said = np.exp(shop.Neighbours(matrix, popular, shop.Settings(recent=0.5)).ask(asked))
+    assert said.sum(axis=1) == pytest.approx(1, abs=1e-5) and said[1] == pytest.approx(said[0], abs=1e-6)
+
+
 def test_a_history_without_neighbours_gets_the_bestsellers() -> None:
     histories = [np.array([0, 1]), np.array([1]), np.array([2])]
     matrix, popular = shop.neighbours(histories, 3), shop.popularity(histories, 3)

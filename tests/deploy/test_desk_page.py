@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from test_console import Page, browser  # noqa: F401, a fixture
 
+from tests.deploy.conftest import TEXTS
 from zhumo.deploy.parity import Server
 from zhumo.support import desk
 from zhumo.support.search import foreign
@@ -37,16 +38,8 @@ def house(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     known["state"] |= {"weight": 0.0, "temperature": 1e-4}  # by its words alone
     (sure / "task.json").write_text(json.dumps(known), encoding="utf-8")
     command = [sys.executable, "-m", "zhumo", "serve", str(bundles["embed"]), str(sure)]
-    command += [
-        "--documents",
-        str(folder),
-        "--knowledge",
-        str(knowledge),
-        "--port",
-        "0",
-        "--tickets",
-        str(knowledge.with_name("tickets.sqlite")),
-    ]
+    command += ["--documents", str(folder), "--knowledge", str(knowledge), "--port", "0"]
+    command += ["--tickets", str(knowledge.with_name("tickets.sqlite"))]
     questions = knowledge.with_name("questions.jsonl")
     questions.write_text(json.dumps({"question": "What is kept?", "gold": [{"file": "returns.md", "quote": "Labels"}]}))
     command += ["--questions", str(questions)]
@@ -129,6 +122,9 @@ def test_a_talk(page: Page, language: str, width: int) -> None:
 def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(page: Page) -> None:
     english(page)
     enter(page, "k", "talk", "#question")
+    for text, _ in TEXTS:  # each is about something else
+        body = json.dumps({"questions": [text], "sure": 100})
+        assert page.server.request("POST", "/v1/desk/replies", body).status == 200
     ask(page, FOREIGN)
     page.until(lambda: "A person has been asked" in page.find(".waits").text)
 
@@ -138,8 +134,10 @@ def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(p
     told, intents = page.find(".ticket .soft").text, page.texts(".waiting .intent")
     [intent] = {one for one in intents if f"about {one} (" in told}
     assert intent in page.texts(".line-up option")
+    labels = page.texts(".line-up option")[1:]
+    assert sorted(set(intents)) == sorted(labels) and len(labels) > 1
     page.all(".line-up option")[-1].click()
-    page.until(lambda: all(one == page.texts(".line-up option")[-1] for one in page.texts(".waiting .intent")))
+    page.until(lambda: page.texts(".waiting .intent") == [one for one in intents if one == labels[-1]])
     page.all(".line-up option")[0].click()
     page.until(lambda: page.texts(".waiting .intent") == intents)
     click(page, ".reply-box .strong", "Take over")

@@ -412,6 +412,12 @@ def test_validation_items_are_counted_in_the_end(task: Recommend, users: list[li
     assert task.voices.near.sum() != later.voices.near.sum()
 
 
+@pytest.mark.parametrize("items", [[], ["nobody knows it"]])
+def test_where_nothing_is_known_there_are_no_reasons(task: Recommend, model: Transformer, items: list[str]) -> None:
+    [answer] = task.answer(model, [{"items": items, "k": 3, "reasons": True}])
+    assert len(answer["items"]) == 3 and all(item["because"] == [] for item in answer["items"])
+
+
 def test_reasons_are_what_an_answer_falls_without(task: Recommend, model: Transformer, rows: list[Row]) -> None:
     """Without its first reason an item stands lower than without an item that is no reason for it."""
     plain = [row for row in rows if len(set(row["items"]) & set(task.state["items"])) > 4][:20]

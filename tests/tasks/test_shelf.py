@@ -88,6 +88,17 @@ def test_the_best_are_those_of_a_stable_sort() -> None:
     assert best(np.array([-np.inf]), 3).tolist() == []
 
 
+@pytest.mark.parametrize("size", [3_000, 4_096, 6_001])
+def test_the_best_of_a_large_catalogue_are_those_of_a_stable_sort(size: int) -> None:
+    generator = np.random.default_rng(size)
+    scores = generator.normal(size=size).round(1).astype(np.float32)  # many are equal
+    scores[generator.random(size) < 0.3] = -np.inf
+    scores[-1] = scores[5] = 9.0
+    wanted = np.argsort(-scores, kind="stable")
+    assert best(scores, 1).tolist() == [5] and best(scores, 3).tolist() == wanted[:3].tolist()
+    assert best(np.full(size, -np.inf), 3).tolist() == []
+
+
 def test_diversity_by_hand() -> None:
     """Three teas and a mug: half diverse, the mug (worth .2, unlike all) overtakes the teas (worth 1, .9, .8)."""
     like = np.array([[1, 0.9, 0.9, 0], [0.9, 1, 0.9, 0], [0.9, 0.9, 1, 0], [0, 0, 0, 1]])

@@ -146,7 +146,7 @@ class Neighbours:
         for line, history in zip(lines, histories, strict=True):
             found, loud = self._found(history, self.settings.recent ** np.arange(len(history) - 1, -1, -1.0))
             line[:] = self._quiet if len(found) else self.popular
-            share = (1 - SMOOTH) * loud / max(float(loud.sum()), LEAST) + SMOOTH * self._usual[found]
+            share = (1 - SMOOTH) * loud / loud.sum() + SMOOTH * self._usual[found]
             line[found] = np.log(np.maximum(share, LEAST))
         return lines
 

@@ -135,11 +135,12 @@ def add_agents(
 
     @app.get("/v1/desk/tickets")
     def queue(state: TicketState = "open", limit: Limit = 50, intent: Label | None = None) -> Json:
-        """Tickets, those that wait longest first, of one intent or of all. They are asked for every few seconds: what
-        they cite comes with each by itself."""
+        """Tickets, those that wait longest first, of one intent or of all, and which intents there are. They are asked
+        for every few seconds: what they cite comes with each by itself."""
         agent(agents)
         found = tickets.tickets(state, limit, intent)
-        return _list([{name: value for name, value in one.items() if name != "citations"} for one in found])
+        told = [{name: value for name, value in one.items() if name != "citations"} for one in found]
+        return {**_list(told), "intents": tickets.about(state)}
 
     @app.get("/v1/desk/tickets/{id}")
     def ticket(id: Id) -> Json:

@@ -19,10 +19,8 @@ QUOTED = 300  # letters of an answer; a sentence is never cut, and a Chinese let
 WHOLE = 600  # letters up to which the answer to a question of an FAQ is given whole
 SHOWN = 3  # citations
 WEIGHED = 20  # passages that a reranker puts in order
-STRANGE = (
-    0.05  # how familiar a classifier finds a question that is about nothing it knows; of its own, five in a hundred
-)
-LIKELY = 0.5  # how likely an intent must be to be told
+STRANGE = 0.05  # how familiar a question must be to a classifier; five in a hundred of its own are less so
+LIKELY = 0.5  # an intent that is told is more likely than this
 SHORT: Mapping[Language, int] = {"en": 4, "zh": 8}  # words, or letters, up to which a question may lean on another
 # How a question begins, or ends, that leans on the one before.
 LEANS = re.compile(
@@ -55,8 +53,8 @@ class Reply:
 
     text: the quoted words, "" for a hand-over; sureness: standard deviations by which the question comes nearer than
     foreign ones; asked: the question that was looked for, which for one that leans on the one before holds both;
-    worded: the quoted words were chosen by a generator (`zhumo.support.wording`); intent: what the question is about,
-    None where no classifier is served or it knows nothing of the kind.
+    worded: the quoted words were chosen by a generator (`zhumo.support.wording`); intent: what `asked` is about, None
+    where no classifier was served, it had no time, or it knows nothing of the kind.
     """
 
     kind: Literal["answer", "handover"]
@@ -120,7 +118,7 @@ def intent_of(answer: Mapping[str, Any]) -> Intent | None:
     if not labels or answer.get("familiar", 1.0) < STRANGE:
         return None
     score, label = max((answer["scores"][label], label) for label in labels)
-    return Intent(label, score) if score >= LIKELY else None
+    return Intent(label, score) if score > LIKELY else None
 
 
 def cited(hit: Hit) -> Citation:

@@ -42,7 +42,7 @@ def quality(tickets: Tickets) -> Json:
 def intents(counted: Sequence[tuple[str | None, str, int]]) -> list[Json]:
     """How many replies each intent got, and of what kind, the most frequent first; nothing where none was ever told.
 
-    intent: null is what belongs to none.
+    intent: null is of what none was told: it is like nothing known, or nobody looked.
     """
     found: dict[str | None, dict[str, int]] = {}
     for intent, kind, count in counted:

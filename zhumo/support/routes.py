@@ -33,6 +33,7 @@ from zhumo.words import say
 log = logging.getLogger("zhumo.serve")
 
 MOST_QUESTIONS = 50
+PATIENCE = 1.0  # seconds that a reply waits to hear what its question is about
 Text = Annotated[str, Field(min_length=1, max_length=2_000), BeforeValidator(plain)]
 
 
@@ -89,7 +90,7 @@ def add_desk(
         return {
             "object": "desk", "model": encoder, "passages": search.size, "files": search.files, "sure": SURE,
             "kept": tickets is not None, "agent": CALLER.get().name in agents,
-            "improves": flywheel is not None, "intents": classifier.name if classifier else None,
+            "improves": flywheel is not None,
         }  # fmt: skip
 
     @app.post("/v1/desk/replies")
@@ -98,10 +99,11 @@ def add_desk(
         asked = readings(ask.questions)
         search = await searched(library)
         near = await asyncio.to_thread(found, search, asked, await encode(asked), WEIGHED if reranker else SHOWN)
+        about = asyncio.create_task(_about(near.asked, classifier)) if classifier else None
         near = await _ordered(near, reranker) if reranker and near.hits else near
         said = await asyncio.to_thread(replied, near, ask.sure)
         said = await worded(said, writer) if writer is not None and said.kind == "answer" else said
-        said = replace(said, intent=await _about(said.asked, classifier)) if classifier else said
+        said = replace(said, intent=await about) if about else said
         return shown(said) | (await asyncio.to_thread(_kept, tickets, search, ask, said) if tickets else {})
 
     app.add_exception_handler(SourceError, _on_lost)
@@ -154,9 +156,10 @@ async def _ordered(near: Found, reranker: Served) -> Found:
 async def _about(asked: str, classifier: Served) -> Intent | None:
     """What a question is about; nothing is said of it where the classifier has no time."""
     try:
-        [answer], _ = await classifier.answer([{"text": asked}], written=False)
-    except Refusal as refusal:
-        log.warning("a question has no intent: %s", refusal.key)
+        async with asyncio.timeout(PATIENCE):
+            [answer], _ = await classifier.answer([{"text": asked}], written=False)
+    except (Refusal, TimeoutError) as error:
+        log.warning("a question has no intent: %s", error.key if isinstance(error, Refusal) else "timeout")
         return None
     return intent_of(answer)
 

@@ -156,6 +156,13 @@ class Tickets:
             rows = run(query, state, *facts, limit)
         return [_ticket(row) for row in rows]
 
+    def about(self, state: TicketState) -> list[str]:
+        """The intents of all tickets in a state, sorted."""
+        query = """SELECT DISTINCT r.intent FROM desk_tickets t JOIN desk_replies r ON r.id = t.reply
+            WHERE t.state = ? AND r.intent IS NOT NULL"""
+        with self._base.reading() as run:
+            return sorted(intent for (intent,) in run(query, state))
+
     def ticket(self, id_: str) -> Json | None:
         """One ticket with its messages."""
         with self._base.reading() as run:
@@ -305,15 +312,15 @@ def _settle(run: Run, there: bool, place: Path | str) -> None:
     """Make the tables, or bring those of an earlier zhumo up to this one. there: whether there are some.
 
     Raises:
-        SourceError: they are a later one's.
+        SourceError: they are no earlier one's.
     """
     if not there:
         for statement in TABLES:
             run(statement)
-    [(format_,)] = run("SELECT format FROM desk_state")
-    if format_ not in (*LATER, FORMAT):
+    found = [format_ for (format_,) in run("SELECT format FROM desk_state")]
+    if len(found) != 1 or found[0] not in (*LATER, FORMAT):
         raise SourceError("support.tickets_format", place=place)
-    for earlier in range(format_, FORMAT):
+    for earlier in range(found[0], FORMAT):
         for statement in LATER[earlier]:
             run(statement)
 
@@ -406,7 +413,7 @@ class _Sqlite:
 class _Postgres:
     """A connection that was lost is made anew by the next transaction. Its texts hold no NUL."""
 
-    _ONE = 7_234_018_365  # the advisory lock under which the tables are made
+    _ONE = 7_234_018_365  # the advisory lock under which the tables are made or changed
     _SIZE = """SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class
         WHERE relname = ANY(?) AND pg_table_is_visible(oid)"""
 

@@ -83,7 +83,7 @@ class Voices:
         def ask(visitors: Sequence[Visitor]) -> np.ndarray:
             rows = [self._ids(visitor) for visitor in visitors]
             read = [index for index, ids in enumerate(rows) if len(ids)]
-            if len(read) == len(rows):
+            if read and len(read) == len(rows):
                 return self._logits(model, rows)
             scores = self.popularity(visitors)
             if read:

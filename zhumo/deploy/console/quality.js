@@ -53,7 +53,7 @@ function drawIntents(intents) {
     el("span", { class: "number" }, say("page.desk.intents.told", { n: count(one.replies), share: percent(one.answer / one.replies) })), el("i", { class: "meter", "aria-hidden": "true" })), { share: one.answer / one.replies });
   const bars = (some) => el("ul", { class: "bars intents" }, some.map(drawn));
   return el("section", { class: "panel" }, el("h2", {}, say("page.desk.intents")), bars(intents.slice(0, FIRST)),
-    intents.length > FIRST && el("details", {}, el("summary", {}, say("page.desk.intents.more", { n: intents.length })), bars(intents.slice(FIRST))));
+    intents.length > FIRST && el("details", {}, el("summary", {}, say("page.desk.intents.more", { n: intents.length - FIRST })), bars(intents.slice(FIRST))));
 }
 
 function drawFailures(found) {

@@ -14,7 +14,7 @@ export async function drawTickets(place) {
   const queue = el("ol", { class: "queue" }), stand = el("section", { class: "panel ticket" });
   const names = STATES.map((one) => say(`page.desk.state.${one}`));
   const modes = STATES.map((one) => el("button", { type: "button", class: "mode", onclick: () => { state = one; drawn = null; refresh(); } }, names[STATES.indexOf(one)]));
-  const known = new Set(), about = el("select", { "aria-label": say("page.desk.intents"), hidden: true, onchange: () => { wanted = about.value; drawn = null; refresh(); } });
+  const about = el("select", { "aria-label": say("page.desk.intents"), hidden: true, onchange: () => { wanted = about.value; drawn = null; refresh(); } });
   queue.addEventListener("keydown", (event) => {
     const stops = [...queue.querySelectorAll("button")], next = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const to = next && stops[stops.indexOf(document.activeElement) + next];
@@ -29,12 +29,12 @@ export async function drawTickets(place) {
   }
 
   async function refresh() {
-    const mine = state, one = wanted;
+    const mine = state, intent = wanted;
     modes.forEach((one, index) => one.setAttribute("aria-pressed", String(STATES[index] === mine)));
     try {
-      const { data } = await get(`v1/desk/tickets?state=${mine}&limit=100${one && `&intent=${encodeURIComponent(one)}`}`);
-      if (mine !== state || one !== wanted) return;
-      drawIntents(data);
+      const { data, intents } = await get(`v1/desk/tickets?state=${mine}&limit=100${intent && `&intent=${encodeURIComponent(intent)}`}`);
+      if (mine !== state || intent !== wanted) return;
+      drawIntents(intent && !intents.includes(intent) ? [...intents, intent] : intents);
       modes.forEach((one, index) => show(one, names[index], STATES[index] === mine && data.length > 0 && ` ${data.length}`));
       // Drawn anew only where something changed, for a person may be walking through it with the keyboard.
       const now = JSON.stringify([state, chosen, wanted, data.map((one) => [one.id, one.agent, waited(one)])]);
@@ -46,13 +46,12 @@ export async function drawTickets(place) {
     } catch (error) { drawn = null; show(queue, el("li", {}, problem(error, refresh))); }
   }
 
-  // What there is to choose from, once a classifier has said of any question what it is about.
-  function drawIntents(data) {
-    const before = known.size;
-    data.forEach((one) => one.intent && known.add(one.intent.label));
-    if (known.size === before) return;
-    about.hidden = false;
-    show(about, el("option", { value: "" }, say("page.desk.intents.all")), [...known].sort().map((label) => el("option", { value: label }, label)));
+  // What there is to choose from, where a classifier has said of any question what it is about.
+  function drawIntents(intents) {
+    about.hidden = !intents.length;
+    const there = [...about.options].map((one) => one.value);
+    if (JSON.stringify(there) === JSON.stringify(["", ...intents])) return; // it may be open
+    show(about, el("option", { value: "" }, say("page.desk.intents.all")), intents.map((label) => el("option", { value: label }, label)));
     about.value = wanted;
   }
 
