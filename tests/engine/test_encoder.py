@@ -47,6 +47,16 @@ def test_states_are_those_of_torch_up_to_whole_numbers(name: str, path: str) -> 
 
 
 @here
+def test_rows_without_segments_are_a_text_each() -> None:
+    core = NativeEncoder(reader_of("llama"))
+    together = core.hidden(IDS)
+    for row in range(len(IDS)):
+        assert torch.equal(core.hidden(IDS[row : row + 1])[0], together[row])
+    assert core.hidden(IDS[:0]).shape == (0, 64, core.config.width)
+    assert core.hidden(IDS[:, :0]).shape == (len(IDS), 0, core.config.width)
+
+
+@here
 @pytest.mark.parametrize("path", paths)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_text_reads_the_same_alone_and_among_others(path: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
