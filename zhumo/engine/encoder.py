@@ -75,7 +75,7 @@ class NativeEncoder(Transformer):
         """
         if types is not None or cache is not None or source is not None:
             raise ValueError("it reads whole texts of one kind")
-        # Numbers of so few tokens are counted by numpy: a call of torch takes ten times as long as what it would do.
+        # So few tokens are counted by numpy: of a short text, calls of torch would be most of the time.
         flat, width = ids.flatten().numpy(), self.config.width
         texts = _whole(*ids.shape) if segments is None else _texts(segments.numpy())
         longest = max((text.size for text in texts), default=0)
