@@ -280,9 +280,16 @@ def _newer(path: Path) -> None:
         base.execute("UPDATE desk_state SET format = 99")
 
 
+def _damaged(path: Path) -> None:
+    Tickets(str(path)).close()
+    with closing(sqlite3.connect(path)) as base, base:
+        base.execute("DELETE FROM desk_state")
+
+
 @pytest.mark.parametrize(("begin", "key"), [
     (lambda path: path.write_bytes(b"no database at all, only text" * 99), "tickets_place"),
     (lambda path: path.mkdir(), "tickets_place"), (_other, "tickets_format"), (_newer, "tickets_format"),
+    (_damaged, "tickets_format"),
 ])  # fmt: skip
 def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path, begin: Callable[[Path], object], key: str) -> None:
     path = tmp_path / "t.sqlite"
@@ -291,7 +298,7 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path, begin: Calla
     with pytest.raises(SourceError) as caught:
         Tickets(str(path))
     assert caught.value.key == f"error.support.{key}"
-    assert before is None or path.read_bytes() == before or begin is _newer
+    assert before is None or path.read_bytes() == before or begin in (_newer, _damaged)
 
 
 def test_a_database_that_cannot_be_had(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
