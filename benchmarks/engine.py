@@ -23,7 +23,7 @@ RUNS = 5
 PROMPT, NEW, READ = 16, 128, 512  # ids of a prompt, ids written after it, ids of a prompt that is only read
 FORMS = ("Q4_1", "Q8_0", "Q4_0")  # the wheel's own, and what llama.cpp makes of it
 STARTS = 3
-QUOTED = 96  # the most ids of an answer that quotes
+QUOTED, QUOTES = 96, 12  # the most ids of an answer that quotes, and how many
 STREAMED = 32  # ids written a stream where there are several
 
 
@@ -136,13 +136,15 @@ class Speeds:
                            peer_value=median(theirs), note=f"llama.cpp from its start {other:.2f} s")  # fmt: skip
 
     def grounded(self) -> None:
-        """Answers that say what a passage says, with prompt lookup and without."""
-        prompts, stop = questions()
-        task = {"kind": "ahead", "file": self.files["Q4_1"], "prompts": prompts, "new": QUOTED, "stop": stop}
+        """Answers that the desk would show, since they stand in a passage, with prompt lookup and without."""
+        asked, stop = questions()
+        task = {"kind": "ahead", "file": self.files["Q4_1"], "prompts": [one.ids for one in asked], "stop": stop,
+                "passages": [one.passage for one in asked], "new": QUOTED, "most": QUOTES}  # fmt: skip
         with zhumo(2) as engine:
             told = engine.ask({**task, "repeats": RUNS})
         assert told["same"], "reading ahead changed a text"
-        note = f"the same {len(prompts)} texts; {told['guessed']:.0%} of the tokens were read ahead"
+        note = (f"the same {told['texts']} texts, the first of {told['asked']} that stand in their passage; "
+                f"{told['guessed']:.0%} of the tokens were read ahead")  # fmt: skip
         self.row("lookup", told["with"], "ourselves without", told["without"], note=note)
 
     def qualities(self) -> None:

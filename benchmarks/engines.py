@@ -8,22 +8,33 @@ import gzip
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from benchmarks.harness import HERE, KEPT_MEMORY, peer_python, shared
 from zhumo.sources import cache_folder, fetch
+from zhumo.support.writers import messages
 from zhumo.weights import read_weights
 
 MODEL = "smollm2-135m-instruct"
 SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-LLAMA_CPP = ("llama-cpp-python==0.3.36", "numpy==2.4.6")
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+# The package without its library, which is compiled apart, with its server.
+PEER = (LLAMA_CPP, "-Ccmake.define.LLAMA_BUILD=OFF", "numpy==2.4.6", "cmake==4.4.5", "ninja==1.13.2")
+# GCC 12 believes that of AMX's settings only the first eight bytes are read, and leaves out the rest; nothing of a page
+# or of certificates is needed.
+DEFINED = {"CMAKE_BUILD_TYPE": "Release", "CMAKE_CXX_FLAGS": "-fno-dse -fno-tree-dse", "LLAMA_BUILD_TESTS": "OFF",
+           "LLAMA_BUILD_EXAMPLES": "OFF", "LLAMA_BUILD_APP": "OFF", "LLAMA_USE_PREBUILT_UI": "OFF",
+           "LLAMA_OPENSSL": "OFF"}  # fmt: skip
 
 
 class Engine:
@@ -68,9 +79,37 @@ class Engine:
         self.process.communicate()
 
 
+def llama_cpp_compiled() -> Path:
+    """The folder of llama.cpp's library and server for this processor, compiled on first use from what the package is
+    made of: both are of one version."""
+    folder = cache_folder() / "peers" / "llama_cpp_compiled"
+    if not (folder / "ready").is_file():
+        python = peer_python("llama_cpp", *PEER)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        kept = [str(python), "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest"]
+        subprocess.run([*kept, str(folder), LLAMA_CPP], check=True)
+        [archive] = folder.glob("*.tar.gz")
+        shutil.unpack_archive(archive, folder, filter="data")
+        [source] = folder.glob("*/vendor/llama.cpp")
+        cmake, defined = str(python.parent / "cmake"), [f"-D{name}={value}" for name, value in DEFINED.items()]
+        made = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+        with (folder / "log").open("wb") as log:
+            for command in (["-G", "Ninja", "-S", str(source), "-B", str(folder / "build"), *defined],
+                            ["--build", str(folder / "build"), "--target", "llama-server"]):  # fmt: skip
+                subprocess.run([cmake, *command], check=True, env=made, stdout=log)
+        (folder / "ready").write_text(LLAMA_CPP + "\n", encoding="utf-8")
+    return folder / "build" / "bin"
+
+
+def llama_cpp_python() -> list[str]:
+    """What starts a Python that finds llama.cpp."""
+    return ["env", f"LLAMA_CPP_LIB_PATH={llama_cpp_compiled()}", str(peer_python("llama_cpp", *PEER))]
+
+
 def llama_cpp(threads: int) -> Engine:
-    """llama.cpp, compiled on first use."""
-    return Engine([str(peer_python("llama_cpp", *LLAMA_CPP)), str(HERE / "peers" / "llama_cpp_speed.py")], threads)
+    """llama.cpp by its library."""
+    return Engine([*llama_cpp_python(), str(HERE / "peers" / "llama_cpp_speed.py")], threads)
 
 
 def hugging_face(threads: int) -> Engine:
@@ -103,21 +142,31 @@ def prose(count: int = 16, size: int = 120) -> list[list[int]]:
     return list(found.values())
 
 
-def questions(count: int = 12, size: int = 600) -> tuple[list[list[int]], list[int]]:
-    """Chats that ask for the sentence of a passage that answers a question, each of another article, and the ids that
-    end an answer.
+@dataclass(frozen=True)
+class Asked:
+    """A question about a passage. ids: of the chat in which the desk asks a generator for its answer."""
 
-    size: the most ids of a chat; a passage that has more is passed over.
+    ids: list[int]
+    passage: str
+
+
+def questions(each: int = 2, size: int = 600) -> tuple[list[Asked], list[int]]:
+    """Questions about paragraphs of Wikipedia, the English half of XQuAD, and the ids that end an answer.
+
+    each: of every paragraph. size: the most ids of a chat; one that has more is passed over.
     """
     tokenizer = read_weights(fetch(MODEL)).tokenizer
     assert tokenizer is not None
     with gzip.open(shared() / "xquad" / "en.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = {row["title"]: row for row in map(json.loads, file)}
-    asked = "Copy the sentence of this text that answers the question.\nQuestion:"
-    texts = [f"{row['context']}\n\n{asked} {row['question']}" for row in rows.values()]
-    chats = [tokenizer.encode_chat([{"role": "user", "content": text}], prompt=True) for text in texts]
-    short = [[token for token, _ in chat] for chat in chats if len(chat) <= size]
-    return short[:count], tokenizer.encode_trusted("<|im_end|>")
+        rows = [json.loads(line) for line in file]
+    found, told = list[Asked](), Counter[str]()
+    for row in rows:
+        passage = row["context"]
+        told[passage] += 1
+        chat = tokenizer.encode_chat(messages(row["question"], [passage]), prompt=True)
+        if told[passage] <= each and len(chat) <= size:
+            found.append(Asked([token for token, _ in chat], passage))
+    return found, tokenizer.encode_trusted("<|im_end|>")
 
 
 @dataclass(frozen=True)

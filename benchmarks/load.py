@@ -80,12 +80,13 @@ def latencies(target: Target, path: str, bodies: Sequence[bytes], rate: float) -
 
 
 @contextmanager
-def serving(bundle: Path) -> Iterator[Target]:
-    """`zhumo serve` on a free port of loopback; ends with the block."""
+def serving(bundle: Path, *options: str) -> Iterator[Target]:
+    """`zhumo serve` with these options on a free port of loopback; ends with the block."""
     with tempfile.NamedTemporaryFile("w", suffix=".key") as key:
         key.write("sk-" + os.urandom(16).hex())
         key.flush()
-        command = [sys.executable, "-m", "zhumo", "serve", str(bundle), "--port", "0", "--key-file", key.name]
+        command = [sys.executable, "-m", "zhumo", "serve", str(bundle), "--port", "0", "--key-file", key.name,
+                   *options]  # fmt: skip
         environment = {**os.environ, "ZHUMO_LANG": "en", "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(
             command, cwd=HERE.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

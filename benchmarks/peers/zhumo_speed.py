@@ -1,8 +1,9 @@
 """Our native core, in the numbers of the GGUF file where that loses nothing, else in 8 bits: see `lines.py`.
 
-One more kind: ahead {"file", "threads", "prompts", "new", "stop": ids that end a text, "repeats"}
--> {"with", "without": tokens a second after the first of each text, a number a repeat; "same": whether all texts are;
-"guessed": share of the tokens that were read ahead}: texts one by one, with prompt lookup and without, by turns.
+One more kind: ahead {"file", "threads", "prompts", "passages": what each is asked about, "new", "stop": ids that end a
+text, "most", "repeats"} -> {"with", "without": tokens a second after the first of each text, a number a repeat; "same":
+whether all texts are; "guessed": share of the tokens that were read ahead; "texts", "asked": how many, and of how
+many}: the first texts that stand in their passages, one by one, with prompt lookup and without, by turns.
 """
 
 import math
@@ -17,6 +18,8 @@ from lines import Ids, Task, Written, serve
 
 from zhumo.bundle import assemble
 from zhumo.engine import End, NativeModel, Part, Scheduler
+from zhumo.support.passages import Passage
+from zhumo.support.wording import chosen
 from zhumo.transformer.sample import Read, Sampling, Token
 from zhumo.transformer.sample import write as written
 from zhumo.weights import read_weights
@@ -26,7 +29,9 @@ STREAMS, LENGTH = 32, 1024
 
 class Model:
     def __init__(self, task: Task) -> None:
-        model = assemble(read_weights(Path(task["file"])), None).eval()
+        weights = read_weights(Path(task["file"]))
+        assert weights.tokenizer is not None
+        self.tokenizer, model = weights.tokenizer, assemble(weights, None).eval()
         self.core = NativeModel(model, slots=STREAMS, length=LENGTH, threads=task["threads"])
 
     def write(self, prompts: list[Ids], new: int) -> Written:
@@ -47,16 +52,17 @@ class Model:
 
 
 def ahead(task: Task) -> Task:
-    core = Model(task).core
+    model = Model(task)
+    grounded, asked = quoting(model, task)
     rates: dict[bool, list[float]] = {True: [], False: []}
     texts: dict[bool, list[Ids]] = {}
     guessed = 0
     for _ in range(task["repeats"]):
         for steady in rates:
-            core.steady = steady  # a model that is not is never read ahead for
-            scheduler: Scheduler[int, Token, Ids] = Scheduler(core)
+            model.core.steady = steady  # a model that is not is never read ahead for
+            scheduler: Scheduler[int, Token, Ids] = Scheduler(model.core)
             texts[steady], seconds = [], 0.0
-            for prompt in task["prompts"]:
+            for prompt in grounded:
                 text, took = alone(scheduler, writing(prompt, task["new"], task["stop"]), len(prompt))
                 texts[steady].append(text)
                 seconds += took
@@ -64,7 +70,20 @@ def ahead(task: Task) -> Task:
             guessed = scheduler.guessed or guessed
     total = sum(map(len, texts[True]))
     return {"with": rates[True], "without": rates[False], "same": texts[True] == texts[False],
-            "guessed": guessed / total}  # fmt: skip
+            "guessed": guessed / total, "texts": len(grounded), "asked": asked}  # fmt: skip
+
+
+def quoting(model: "Model", task: Task) -> tuple[list[Ids], int]:
+    """The first prompts whose answers the desk would show, since they stand in the passage; and how many were asked."""
+    found, asked = list[Ids](), 0
+    for prompt, passage in zip(task["prompts"], task["passages"], strict=True):
+        text, _ = alone(Scheduler(model.core), writing(prompt, task["new"], task["stop"]), len(prompt))
+        asked += 1
+        if chosen(model.tokenizer.decode(text), [Passage("", (), passage)]) is not None:
+            found.append(prompt)
+        if len(found) == task["most"]:
+            break
+    return found, asked
 
 
 def writing(prompt: Ids, new: int, stop: Ids) -> Generator[Read | Token, Any, Ids]:

@@ -1,6 +1,7 @@
 """Each option leaves the distribution that transformers' logits processor leaves; a cached text is a whole one."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers.generation.logits_process import (
 
 from zhumo.transformer import Config, Transformer, initialise
 from zhumo.transformer.families import from_disk, read_config
-from zhumo.transformer.sample import Sampling, Token, choose, filtered, generate
+from zhumo.transformer.sample import Read, Sampling, Token, choose, filtered, generate, write
 
 THEIRS: dict[str, Callable[[float], object]] = {
     "repetition_penalty": lambda value: RepetitionPenaltyLogitsProcessor(value),
@@ -174,3 +175,21 @@ def test_no_gradient_is_kept() -> None:
     tokens = written(model, [1, 2, 3])  # gradients are on here
     assert len(tokens) == 8
     model(torch.tensor([[1, 2]])).sum().backward()  # the weights still learn
+
+
+class Line(Tensor):
+    """Logits that nobody may look at number by number: a tensor of each takes longer than a small model's step."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        raise AssertionError("it was iterated over")
+
+
+def test_a_token_costs_no_tensor_of_every_number() -> None:
+    steps = write([1], [1], room=4, sampling=Sampling())
+    said, reply = list[Token](), None
+    with contextlib.suppress(StopIteration):
+        while True:
+            piece = steps.send(reply)
+            reply = torch.arange(9.0).as_subclass(Line) if isinstance(piece, Read) else None
+            said += [piece] if isinstance(piece, Token) else []
+    assert [token.id for token in said] == [8, 8, 8]

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.engines import LLAMA_CPP
-from benchmarks.harness import peer_python
+from benchmarks.engines import llama_cpp_python
 from tests.weights.tiny_gguf import small_model
 from zhumo.bundle import assemble
 from zhumo.errors import ModelError
@@ -114,13 +113,13 @@ for text in task["texts"]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
 def test_llama_cpp_writes_the_same(family: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    model, python = taught(model_of(family, 320), tokenizer), peer_python("llama_cpp", *LLAMA_CPP)
+    model = taught(model_of(family, 320), tokenizer)
     lines = [tokenizer.encode(text) for text in TEXTS]
     wanted = [[ids, greedy(model, ids), CHATML] for ids in lines]
     for form in FORMS:
         file = written(tmp_path / f"{form}.gguf", model, family, tokenizer, FORMS[form])
         task = json.dumps({"file": str(file), "texts": TEXTS})
-        done = subprocess.run([python, "-c", SCRIPT, task], capture_output=True, text=True, check=True)
+        done = subprocess.run([*llama_cpp_python(), "-c", SCRIPT, task], capture_output=True, text=True, check=True)
         assert [json.loads(line) for line in done.stdout.splitlines()] == wanted, form
 
 

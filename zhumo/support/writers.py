@@ -48,7 +48,8 @@ def writer_of(place: str, served: Mapping[str, Served]) -> Writer:
     return _Bundle(served[place])
 
 
-def _messages(question: str, passages: Sequence[str]) -> list[dict[str, str]]:
+def messages(question: str, passages: Sequence[str]) -> list[dict[str, str]]:
+    """The chat that asks a generator for an answer out of passages."""
     shown = "\n\n".join(passages)[:READ]
     return [{"role": "user", "content": ASKED[language_of(question)].format(passages=shown, question=question)}]
 
@@ -58,7 +59,7 @@ class _Bundle:
         self.served = served
 
     async def write(self, question: str, passages: Sequence[str]) -> str:
-        row = {"messages": _messages(question, passages), "max_tokens": TOKENS, "temperature": 0.0}
+        row = {"messages": messages(question, passages), "max_tokens": TOKENS, "temperature": 0.0}
         try:
             async with asyncio.timeout(WAIT):
                 [answer], _ = await self.served.answer([row], written=True)
@@ -88,7 +89,7 @@ class _Address:
     async def write(self, question: str, passages: Sequence[str]) -> str:
         if self._asking == AT_ONCE:  # those before may be stuck, and a quoted answer waits for nobody
             raise WritingError("busy")
-        asked = {"model": self._model, "messages": _messages(question, passages), "max_tokens": TOKENS,
+        asked = {"model": self._model, "messages": messages(question, passages), "max_tokens": TOKENS,
                  "temperature": 0}  # fmt: skip
         self._asking += 1
         work = asyncio.get_running_loop().run_in_executor(self._threads, self._ask, json.dumps(asked).encode())

@@ -196,10 +196,10 @@ def write(
             return
         logits = yield Read([token.id, *forced], room, every=bool(forced))
         assert logits is not None
-        for index, line in zip(forced, logits, strict=False):
-            yield _token(index, line, sampling)
         seen = torch.cat((seen, torch.tensor([token.id, *forced], device=logits.device)))
-        if forced:
+        if forced:  # else there is one line, and to iterate over it makes a tensor of every number
+            for index, line in zip(forced, logits, strict=False):
+                yield _token(index, line, sampling)
             logits = logits[-1]
         if ended or len(seen) >= room:
             return

@@ -185,6 +185,8 @@ static INLINE void product_avx512(const Matrix *m, int tile, const Whole *in, in
         __m512i weights[GROUPS];
         EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
             __m512i raw = _mm512_loadu_si512(w + (bits == 8 ? g : g % 4) * 64);
+            // Even eight rows wait for memory, and processors look ahead no further than the end of a page.
+            if (g < bits) __builtin_prefetch(w + g * 64 + PAGE);
             weights[g] = bits == 8 ? raw : _mm512_and_si512(g < 4 ? raw : _mm512_srli_epi16(raw, 4), low);
         }
         __m512 scale = halves_avx512(m->scales + place * ROWS), minimum = _mm512_setzero_ps();
