@@ -118,15 +118,20 @@ class Bench:
         self._write()
         sys.exit(0 if all(row.holds for row in self.rows) else 1)
 
+    def _key(self, row: Mapping[str, Any]) -> tuple[str, str]:
+        """What a measurement takes the place of: the last one of its row, on its kind of processor where bars.toml says
+        that it matters."""
+        return row["name"], row["cpu"] if self.bars[row["name"]].get("each") == "processor" else ""
+
     def _write(self) -> None:
         """Put what was measured in place of its last measurement; each row keeps where and when it was made."""
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name}{'.quick' if self.options.quick else ''}.json"
         known = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
         stamp = machine()
-        rows = {row["name"]: row for row in known if row["name"] in self.bars}
-        rows |= {row.name: {**asdict(row), **stamp} for row in self.rows}
-        ordered = [rows[name] for name in self.bars if name in rows]
+        rows = {self._key(row): row for row in known if row["name"] in self.bars}
+        rows |= {self._key(row): row for row in ({**asdict(row), **stamp} for row in self.rows)}
+        ordered = sorted(rows.values(), key=lambda row: list(self.bars).index(row["name"]))
         record = {"script": self.name, "quick": self.options.quick, "rows": ordered}
         path.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """transformers, its tokens by `generate` with its default cache: see `lines.py`.
 
-One more kind: formats {"file": a GGUF file, "folder"} -> {dtype: path}, the weights as folders of its own, made once.
+One more kind: formats {"file": a GGUF file, "folder"} -> {dtype: path}, weights and tokenizer as folders of its own,
+made once.
 """
 
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lines import Ids, Task, Written, serve
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
@@ -63,6 +64,8 @@ def formats(task: Task) -> Task:
             model.hf_quantizer = None  # the weights are unpacked already; it would refuse to write them
             del model.config.quantization_config
             model.save_pretrained(part := target.with_suffix(".part"))
+            tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+            tokenizer.save_pretrained(part)
             part.rename(target)
     return made
 

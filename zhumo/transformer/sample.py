@@ -134,7 +134,7 @@ def choose(
     logits = logits.float()
     allowed = filtered(logits if constraint is None else _only(logits, constraint.allowed()), seen, sampling)
     if sampling.temperature == 0:
-        index = int(allowed.argmax())
+        index = int(allowed.numpy(force=True).argmax())  # torch looks at one number at a time
     else:
         index = int(torch.multinomial(allowed.softmax(-1), 1, generator=generator))
     return _token(index, logits, sampling)
