@@ -29,10 +29,12 @@ STREAMS, LENGTH = 32, 1024
 
 class Model:
     def __init__(self, task: Task) -> None:
+        torch.set_num_threads(task["threads"])
         weights = read_weights(Path(task["file"]))
         assert weights.tokenizer is not None
         self.tokenizer, model = weights.tokenizer, assemble(weights, None).eval()
         self.core = NativeModel(model, slots=STREAMS, length=LENGTH, threads=task["threads"])
+        torch.set_num_threads(1)  # its own threads would spin on the cores that ours need
 
     def write(self, prompts: list[Ids], new: int) -> Written:
         began = time.perf_counter()
@@ -119,5 +121,4 @@ def alone(
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # its own threads would spin on the cores that ours need
     serve(Model, ahead=ahead)
