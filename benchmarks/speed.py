@@ -22,6 +22,11 @@ SHOWN: dict[str, dict[str, tuple[str, str]]] = {
         "streams.32": ("32 texts at once", "同时 32 段文本"),
         "prefill.hugging_face": ("a prompt of 512 tokens, 4 bits", "512 个词元的提示，4 位"),
         "prefill.llama_cpp": ("a prompt of 512 tokens, 4 bits", "512 个词元的提示，4 位"),
+        "lookup": ("an answer that quotes its passage", "引用原文的回答"),
+    },
+    "served": {
+        "served.llama_cpp": ("16 clients over HTTP", "16 个客户端，经 HTTP"),
+        "served.transformers": ("16 clients over HTTP", "16 个客户端，经 HTTP"),
     },
     "embed": {
         "embed.1.sentence_transformers": ("2,000 sentences, 1 thread", "2,000 个句子，1 线程"),

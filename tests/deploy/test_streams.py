@@ -104,6 +104,18 @@ def test_a_full_queue_says_so(places: int) -> None:
     assert worker._submit(lambda: 7).result(10) == 7
 
 
+def test_what_an_engine_lowers_meanwhile_is_not_a_workers() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        worker = Worker("w")
+        worker._submit(lambda: None).result(10)
+        torch.set_num_threads(1)  # as the native core does while it reads
+        assert worker._submit(torch.get_num_threads).result(10) == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_was_given_up_before_it_began_never_begins() -> None:
     worker, gate, done = Worker("w"), threading.Event(), list[int]()
     worker._submit(gate.wait)

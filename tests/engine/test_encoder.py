@@ -1,9 +1,11 @@
 """Models that only read, by the native core: every kind of them beside torch, and a text alone or among others."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from tests.engine.test_native import LLAMA, here, paths, weighted
@@ -90,3 +92,26 @@ def test_what_it_cannot_read_is_refused_before_the_call() -> None:
 def test_it_tells_the_size_of_the_model_it_stands_for() -> None:
     model = reader_of("bert")
     assert NativeEncoder(model).parameter_count() == model.parameter_count()
+
+
+@here
+def test_torch_works_with_one_thread_only_while_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other threads would spin on the cores that the core's own need."""
+    core, before = NativeEncoder(reader_of("bert")), torch.get_num_threads()
+    told, reads = list[int](), core._read
+
+    def watched(*asked: Any) -> Tensor:
+        told.append(torch.get_num_threads())
+        return reads(*asked)
+
+    monkeypatch.setattr(core, "_read", watched)
+    torch.set_num_threads(3)
+    try:
+        core.hidden(IDS)
+        assert set(told) == {1} and torch.get_num_threads() == 3
+        monkeypatch.setattr(core, "_read", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            core.hidden(IDS)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -1,6 +1,7 @@
 """The native core beside torch: every decoder family, every kind of processor code, any cut of any number of texts."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -167,3 +168,22 @@ def test_sizes_that_make_no_sense_are_refused(change: dict[str, object]) -> None
         NativeModel(model_of("llama"), **({"slots": 1, "length": 8} | change))  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         NativeModel(model_of("gpt2"), slots=1, length=65)
+
+
+@here
+def test_torch_works_with_one_thread_only_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other threads would spin on the cores that the core's own need."""
+    core, before, told = NativeModel(model_of("llama"), slots=1, length=48), torch.get_num_threads(), list[int]()
+    call = core._call
+
+    def watched(*asked: Any) -> None:
+        told.append(torch.get_num_threads())
+        call(*asked)
+
+    monkeypatch.setattr(core, "_call", watched)
+    torch.set_num_threads(3)
+    try:
+        core.step([Part(0, 0, TEXT)])
+        assert told == [1] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
+
 from zhumo.deploy.places import Places
 from zhumo.deploy.refusals import Refusal
 from zhumo.engine import Turns
@@ -72,6 +74,7 @@ class Worker:
         return job.future
 
     def _live(self) -> None:
+        torch.get_num_threads()  # from now on this thread's own: the engine lowers everybody's while it reads
         while (job := self._next()) is not None:
             if not job.future.set_running_or_notify_cancel():
                 continue

@@ -2,6 +2,8 @@
 
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import byref
 
 import torch
@@ -44,3 +46,17 @@ class Crew:
     def run(self, model: Model, step: Step) -> None:
         """Compute a step."""
         self._core.zhumo_step(self._team, byref(model), byref(step), self._path)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch works with one thread meanwhile: its others would go on spinning on the cores that the core's threads need.
+
+    How many it takes is a thread's own affair, so whoever computes in another is not slowed down.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.engine.crew import ALIGNED, Crew
+from zhumo.engine.crew import ALIGNED, Crew, one_thread
 from zhumo.engine.laid_out import LaidOut
 from zhumo.engine.library import Model, Step, library
 from zhumo.engine.native import computes
@@ -84,7 +84,7 @@ class NativeEncoder(Transformer):
         if len(flat) and not 0 <= flat.min() <= flat.max() < self.config.vocabulary:
             raise ValueError(f"a token is none of the {self.config.vocabulary}")
         found = np.zeros((len(flat), width), dtype=np.float32)
-        with self._crew.lock:
+        with self._crew.lock, one_thread():
             for some in _calls(texts):
                 sizes = np.array([text.size for text in some])
                 positions = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)

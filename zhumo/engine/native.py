@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.engine.crew import ALIGNED
+from zhumo.engine.crew import ALIGNED, one_thread
 from zhumo.engine.laid_out import LaidOut
 from zhumo.engine.library import PATHS, Model, Step, library
 from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack
@@ -108,10 +108,11 @@ class NativeModel:
         asked = [part.every or i == len(part.ids) - 1 for part in parts for i in range(len(part.ids))]
         logits = torch.empty(sum(asked), filled(self.config.vocabulary))
         told = 0
-        for start in range(0, len(rows), ROWS):
-            wanted = list(itertools.compress(range(ROWS), asked[start : start + ROWS]))
-            self._call(rows[start : start + ROWS], wanted, logits[told : told + len(wanted)])
-            told += len(wanted)
+        with one_thread():
+            for start in range(0, len(rows), ROWS):
+                wanted = list(itertools.compress(range(ROWS), asked[start : start + ROWS]))
+                self._call(rows[start : start + ROWS], wanted, logits[told : told + len(wanted)])
+                told += len(wanted)
         sizes = [len(part.ids) if part.every else 1 for part in parts]
         return list(torch.split(logits[:, : self.config.vocabulary], sizes))
 

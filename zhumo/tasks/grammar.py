@@ -79,14 +79,14 @@ class Grammar:
         return bool(self._matcher.is_stopped())
 
     def allowed(self) -> Tensor:
-        """Ids of the tokens that may come next; those that end a text are among them where it may end.
+        """Which tokens may come next; those that end a text are among them where it may end.
 
         Raises:
             DataError: to find them costs more than a place may.
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._check()
-        return torch.from_numpy(np.unpackbits(bits, bitorder="little").nonzero()[0])
+        return torch.from_numpy(np.unpackbits(bits, bitorder="little").view(np.bool_))
 
     def add(self, token: int, room: int) -> Sequence[int]:
         """Go on with a token; returns those that must follow, at most `room`, already gone on with.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from zhumo.transformer.cache import Cache
@@ -64,7 +65,7 @@ class Constraint(Protocol):
     """What one text must be, told token by token."""
 
     def allowed(self) -> Tensor:
-        """Ids of the tokens that may come next, (allowed,) int64, never empty."""
+        """Which tokens may come next, (tokens,) bool, never none; of a model's ids beyond them none may."""
 
     def add(self, token: int, room: int) -> Sequence[int]:
         """Go on with a token; returns those that must follow whatever the model says, at most `room`, already gone on
@@ -140,9 +141,9 @@ def choose(
     return _token(index, logits, sampling)
 
 
-def _only(logits: Tensor, ids: Tensor) -> Tensor:
-    ids = ids.to(logits.device)
-    return torch.full_like(logits, -torch.inf).index_copy(0, ids, logits[ids])
+def _only(logits: Tensor, allowed: Tensor) -> Tensor:
+    known = F.pad(allowed.to(logits.device), (0, len(logits) - len(allowed)))
+    return logits.where(known, -torch.inf)
 
 
 def _token(index: int, logits: Tensor, sampling: Sampling) -> Token:
