@@ -5,10 +5,12 @@ import random
 import re
 import time
 from collections.abc import Generator
+from datetime import date
 from typing import Any
 
 import pytest
 import torch
+from llguidance import LLMatcher
 from torch import Tensor
 
 from tests.tasks.test_write import TEXTS, tiny
@@ -16,7 +18,7 @@ from zhumo.engine import NativeModel, Reader, TorchModel, library
 from zhumo.engine.scheduler import End, Scheduler
 from zhumo.errors import DataError, ModelError
 from zhumo.tasks import Answer, Row
-from zhumo.tasks.grammar import MOST, READY, Grammars, form_of, of_schema
+from zhumo.tasks.grammar import COMPACT, MOST, READY, Grammars, form_of, of_schema
 from zhumo.tasks.write import Write
 from zhumo.tokenizer import Tokenizer, learn_bpe, learn_characters
 from zhumo.transformer import Transformer
@@ -216,6 +218,10 @@ def doubled(depth: int) -> Any:
     return schema
 
 
+YEARS = ("0000", "0001", "1900", "1996", "2000", "2023", "2024", "2100", "9999")
+ENDS = ("00-10", "01-31", "02-28", "02-29", "02-30", "04-30", "04-31", "12-00", "12-31", "12-32", "13-01")
+
+
 def hostile() -> list[Row]:
     """More than a hundred forms nobody means well with."""
     chance = random.Random(5)
@@ -253,6 +259,23 @@ def hostile() -> list[Row]:
         'start: %regex {"substring_chars": "' + "ab" * 20_000 + '"}', "%llguidance {", "x" * (MOST + 1), "start:", "",
     )  # fmt: skip
     return [*({"json": schema} for schema in schemas), *({"grammar": grammar} for grammar in grammars)]
+
+
+@pytest.mark.parametrize(("form", "end"), [("date", ""), ("date-time", "T08:30:00Z")])
+def test_dates_are_days_of_the_calendar(tokenizer: Tokenizer, task: Write, form: str, end: str) -> None:
+    grammars, days = Grammars(tokenizer, task._stop_ids), [f"{year}-{month}" for year in YEARS for month in ENDS]
+    source = of_schema({"type": "object", "properties": {"day": {"format": form, "type": "string"}}})
+    for day in days:
+        ids = tokenizer.encode(json.dumps({"day": day + end}), special=False)
+        fits = grammars.begin(source)._matcher.validate_tokens(ids) == len(ids)
+        try:
+            date.fromisoformat(day)
+        except ValueError:
+            assert not fits, day
+        else:
+            assert fits, day
+    kept = {"enum": [{"format": "date"}]}
+    assert of_schema(kept) == LLMatcher.grammar_from_json_schema(json.dumps(kept), overrides=COMPACT), "data is data"
 
 
 def test_a_hundred_hostile_forms_are_answered_within_a_second(tokenizer: Tokenizer, task: Write) -> None:

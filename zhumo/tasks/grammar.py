@@ -28,6 +28,13 @@ LIMITS = LLParserLimits(
 )  # fmt: skip
 # Without freedom in blanks a model that is unsure cannot fill an answer with them, and more tokens are forced.
 COMPACT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# The days of the calendar: llguidance lets any February have 29.
+_YEAR = r"([1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])"
+_LEAP = r"(\d\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
+_DAY = (rf"({_YEAR}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)"
+        rf"|02-(0[1-9]|1\d|2[0-8]))|{_LEAP}-02-29)")  # fmt: skip
+DAYS = {"date": f"^{_DAY}$", "date-time": f"^{_DAY}[Tt]"}
+DATA = frozenset(("const", "default", "enum", "examples"))  # what stands there is no schema
 
 
 def form_of(row: Row) -> str | None:
@@ -62,9 +69,21 @@ def of_schema(schema: Any) -> str:
         DataError: it is not JSON.
     """
     try:
-        return str(LLMatcher.grammar_from_json_schema(json.dumps(schema, allow_nan=False), overrides=COMPACT))
+        return str(LLMatcher.grammar_from_json_schema(json.dumps(_dated(schema), allow_nan=False), overrides=COMPACT))
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError("data.bad_form", problem=str(error)[:SHOWN]) from error
+
+
+def _dated(schema: Any) -> Any:
+    """The same schema, its dates held to the calendar."""
+    if isinstance(schema, list):
+        return [_dated(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: value if key in DATA else _dated(value) for key, value in schema.items()}
+    if isinstance(form := found.get("format"), str) and form in DAYS:
+        found["allOf"] = [*found.get("allOf", ()), {"pattern": DAYS[form]}]
+    return found
 
 
 class Grammar:
