@@ -47,7 +47,14 @@ HEADS = {
     "zh": ("做什么", "我们", "对方", "倍数", "要求", "测量"),
 }
 NONE = {"en": "nothing", "zh": "无"}
-ROW, LEFT, WIDTH, LEAST, MOST = 26, 350, 330, 0.25, 8.0  # heights and widths of the plot, and the ends of its axis
+ROW, LEFT, WIDTH, RIGHT, LEAST, MOST = (
+    26,
+    420,
+    330,
+    110,
+    0.25,
+    8.0,
+)  # heights and widths of the plot, and the ends of its axis
 
 
 class Speed(NamedTuple):
@@ -59,6 +66,7 @@ class Speed(NamedTuple):
     times: float
     asked: float | None
     day: str
+    maker: str  # of the processor
 
 
 def speeds() -> list[Speed]:
@@ -77,7 +85,8 @@ def faster(what: tuple[str, str], row: dict[str, Any]) -> Speed:
     turned = row["name"].endswith(LESS_IS_MORE)
     times, asked = (1 / value if turned and value else value for value in (row["ratio"], row["at_least"]))
     theirs = f"{row['peer']}: {row['peer_value']:,.4g}{row['unit']}"
-    return Speed(what, f"{row['value']:,.4g}{row['unit']}", theirs, times, asked, f"{row['date']}, {row['cpu']}")
+    ours, maker = f"{row['value']:,.4g}{row['unit']}", row["cpu"].split()[0].removesuffix("(R)")
+    return Speed(what, ours, theirs, times, asked, f"{row['date']}, {row['cpu']}", maker)
 
 
 def table(rows: Sequence[Speed], language: str) -> str:
@@ -94,7 +103,7 @@ def plot(rows: Sequence[Speed], language: str) -> str:
     """The rows as an SVG: a bar for how many times as fast, a mark for what was asked, a line where both are equal."""
     height = ROW * len(rows) + 40
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 60} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + RIGHT} {height}" '
         'font-family="sans-serif" font-size="12">',
         "<style>text{fill:#333}.ours{fill:#2a6f6b}.behind{fill:#b4532a}.axis{stroke:#999}.asked{stroke:#111;stroke-width:2}"
         "@media(prefers-color-scheme:dark){text{fill:#ddd}.asked{stroke:#eee}}</style>",
@@ -113,7 +122,7 @@ def plot(rows: Sequence[Speed], language: str) -> str:
         if row.asked is not None:
             x = _x(row.asked)
             parts.append(f'<line class="asked" x1="{x}" x2="{x}" y1="{top}" y2="{top + 20}"/>')
-        parts.append(f'<text x="{LEFT + WIDTH + 8}" y="{top + 14}">{row.times:.2f}×</text>')
+        parts.append(f'<text x="{LEFT + WIDTH + 8}" y="{top + 14}">{row.times:.2f}× {escape(row.maker)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
