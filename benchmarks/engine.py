@@ -49,7 +49,7 @@ def rates(answers: Sequence[Mapping[str, Any]], what: str) -> list[float]:
 
 
 def memory_rate(size: int) -> float:
-    """Bytes a second one thread reads of so many, the best of a few passes; what a large cache keeps comes from there."""
+    """Bytes a second one thread reads of so many, the best of a few passes; a large cache may keep it all."""
     block = np.ones(size, dtype=np.uint8)
     times = []
     for _ in range(8):
