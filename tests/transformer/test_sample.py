@@ -193,3 +193,22 @@ def test_a_token_costs_no_tensor_of_every_number() -> None:
             reply = torch.arange(9.0).as_subclass(Line) if isinstance(piece, Read) else None
             said += [piece] if isinstance(piece, Token) else []
     assert [token.id for token in said] == [8, 8, 8]
+
+
+class Two:
+    """Only the second and third of four tokens may come; a model may have more ids than its tokenizer."""
+
+    ended = False
+
+    def allowed(self) -> Tensor:
+        return torch.tensor([False, True, True, False])
+
+    def add(self, token: int, room: int) -> list[int]:
+        raise AssertionError
+
+
+def test_what_a_constraint_does_not_allow_or_know_is_never_chosen() -> None:
+    logits, draw = torch.tensor([5.0, 1.0, 2.0, 5.0, 9.0, 9.0]), torch.Generator().manual_seed(0)
+    assert choose(logits, torch.tensor([0]), Sampling(), draw, Two()).id == 2
+    drawn = {choose(logits, torch.tensor([0]), Sampling(temperature=1.0), draw, Two()).id for _ in range(60)}
+    assert drawn == {1, 2}
