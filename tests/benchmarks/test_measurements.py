@@ -1,0 +1,32 @@
+"""A measurement takes the place of its last one; of a speed, of its last one on that kind of processor."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import harness
+
+
+def test_a_speed_is_kept_once_per_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["engine"])
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    names = ("decode.1.Q4_1", "agreement.Q4_1")
+
+    def measured(cpu: str, value: float) -> list[dict[str, Any]]:
+        monkeypatch.setattr(harness, "machine", lambda: {"cpu": cpu})
+        bench = harness.Bench("engine", "")
+        for name in names:
+            bench.row(name, value, ratio=value)
+        bench._write()
+        found: list[dict[str, Any]] = json.loads((tmp_path / "engine.json").read_text())["rows"]
+        return found
+
+    measured("A", 1.0)
+    measured("B", 2.0)
+    rows = measured("A", 3.0)
+    assert [(row["name"], row["cpu"], row["value"]) for row in rows] == [
+        ("decode.1.Q4_1", "A", 3.0), ("decode.1.Q4_1", "B", 2.0), ("agreement.Q4_1", "A", 3.0)
+    ]  # fmt: skip
