@@ -12,8 +12,9 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,7 +43,8 @@ SHAPE = {"vocab_size": 65, "n_positions": CONTEXT, "n_embd": 384, "n_layer": 6, 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a training came to. loss: nats a token of the held-out texts; memory: GB at most, all steps together."""
+    """What a training came to. loss: nats a token of the held-out texts; seconds: of ours the whole program, of a rival
+    its updates; memory: GB at most."""
 
     loss: float
     seconds: float
@@ -54,6 +56,11 @@ class Learned:
     def told(cls, facts: dict[str, Any]) -> "Learned":
         """By a rival."""
         return cls(**{field.name: facts[field.name] for field in fields(cls)})
+
+
+def shakespeare() -> Path:
+    """All of it in one text."""
+    return shared() / "tiny-shakespeare" / "input.txt.gz"
 
 
 def ours(recipe: str, work: Path, valid: Sequence[str], *overrides: str) -> Learned:
@@ -71,7 +78,7 @@ def ours(recipe: str, work: Path, valid: Sequence[str], *overrides: str) -> Lear
             total += F.cross_entropy(bundle.model(ids)[0, :-1].float(), ids[0, 1:], reduction="sum").item()
             count += ids.size(1) - 1
     size = bundle.model.parameter_count()
-    return Learned(total / count, facts["seconds"], facts["tokens_per_second"], cost.memory, size)
+    return Learned(total / count, cost.wall, facts["tokens_per_second"], cost.memory, size)
 
 
 def trainer(work: Path, **task: Any) -> Learned:
@@ -84,9 +91,18 @@ def trainer(work: Path, **task: Any) -> Learned:
     return Learned.told(json.loads(answered.read_text(encoding="utf-8")))
 
 
-def nanogpt(path: Path) -> Learned:
+def tuned(work: Path, ids: dict[str, list[list[int]]]) -> tuple[float, Callable[[int], Learned]]:
+    """The best of a few rates, and Trainer at it, by its seed."""
+    fresh = partial(trainer, work, shape=SHAPE, **ids)
+    tried = {rate: fresh(minutes=TUNING, rate=rate, seed=0).loss for rate in RATES}
+    rate = min(tried, key=lambda rate: tried[rate])
+    return rate, lambda seed: fresh(minutes=MINUTES, rate=rate, seed=seed)
+
+
+def nanogpt(seed: int) -> Learned:
     """The same by nanoGPT's loop."""
-    command = [str(HERE / "peers" / "nanogpt.py"), str(path), str(torch.get_num_threads()), str(MINUTES)]
+    asked = (shakespeare(), torch.get_num_threads(), MINUTES, seed)
+    command = [str(HERE / "peers" / "nanogpt.py"), *map(str, asked)]
     done = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE)
     return Learned.told(json.loads(done.stdout))
 
@@ -98,35 +114,32 @@ def put(work: Path, train: Sequence[str], valid: Sequence[str]) -> None:
         (work / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def fresh(bench: Bench) -> None:
+def fresh(bench: Bench, peer: str) -> None:
     """Ten million parameters over the characters of Shakespeare."""
-    path = shared() / "tiny-shakespeare" / "input.txt.gz"
-    text = gzip.decompress(path.read_bytes()).decode()
+    text = gzip.decompress(shakespeare().read_bytes()).decode()
     cut = int(0.9 * len(text))
     index = {character: place for place, character in enumerate(sorted(set(text)))}
     cuts = [[part[start : start + CONTEXT] for start in range(0, len(part) - CONTEXT, CONTEXT)]
             for part in (text[:cut], text[cut:])]  # fmt: skip
     ids = {name: [[index[one] for one in window] for window in windows]
            for name, windows in zip(("train", "valid"), cuts, strict=True)}  # fmt: skip
-    found: dict[str, list[Learned]] = {"ours": [], "Trainer": [], "nanoGPT": []}
+    mine: list[Learned] = []
+    theirs: list[Learned] = []
     with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as folder:
         work = Path(folder)
         put(work, [text[:cut]], [text[cut:]])
-        tried = {rate: trainer(work, shape=SHAPE, **ids, minutes=TUNING, rate=rate, seed=0).loss for rate in RATES}
-        rate = min(tried, key=lambda rate: tried[rate])
+        rate, rival = (1e-3, nanogpt) if peer == "nanoGPT" else tuned(work, ids)
         for seed in range(RUNS):
-            found["Trainer"].append(trainer(work, shape=SHAPE, **ids, minutes=MINUTES, rate=rate, seed=seed))
-            found["ours"].append(ours("gpt.yaml", work, cuts[1], f"seed={seed}"))
-            found["nanoGPT"].append(nanogpt(path))
-    worst = max(one.loss for one in found["ours"])
-    seconds = median(one.seconds for one in found["ours"])
-    for peer in ("Trainer", "nanoGPT"):
-        best = min(one.loss for one in found[peer])
-        note = f"loss {worst:.4f} (largest of {RUNS}) with {found['ours'][0].parameters:,} parameters; the peer's "
-        note += f"{best:.4f} (its best) with {found[peer][0].parameters:,}"
-        bench.row(f"learn.{peer.lower()}.wall", seconds, " s", peer=peer, peer_value=60 * MINUTES,
-                  ratio=seconds / (60 * MINUTES) if worst <= best else math.inf, note=note)  # fmt: skip
-        beside(bench, f"learn.{peer.lower()}", found["ours"], peer, found[peer], f"rate {rate:g}")
+            theirs.append(rival(seed))
+            mine.append(ours("gpt.yaml", work, cuts[1], f"seed={seed}"))
+    worst, best = max(one.loss for one in mine), min(one.loss for one in theirs)
+    seconds = median(one.seconds for one in mine)
+    note = f"loss {worst:.4f} (largest of {RUNS}) with {mine[0].parameters:,} parameters; the peer's {best:.4f} (its "
+    note += f"best) with {theirs[0].parameters:,}"
+    prefix = f"learn.{peer.lower()}"
+    bench.row(f"{prefix}.wall", seconds, " s", peer=peer, peer_value=60 * MINUTES,
+              ratio=seconds / (60 * MINUTES) if worst <= best else math.inf, note=note)  # fmt: skip
+    beside(bench, prefix, mine, peer, theirs, f"rate {rate:g}")
 
 
 def adapters(bench: Bench) -> None:
@@ -163,7 +176,9 @@ def beside(bench: Bench, prefix: str, ours: Sequence[Learned], peer: str, theirs
 
 if __name__ == "__main__":
     bench = Bench("learning", __doc__ or "")
-    for prefix, measure in (("learn.trainer", fresh), ("learn.peft", adapters)):
-        if bench.due(f"{prefix}.tokens_per_second"):
-            measure(bench)
+    for peer in ("Trainer", "nanoGPT"):
+        if bench.due(f"learn.{peer.lower()}.tokens_per_second"):
+            fresh(bench, peer)
+    if bench.due("learn.peft.tokens_per_second"):
+        adapters(bench)
     bench.done()

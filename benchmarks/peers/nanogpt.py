@@ -1,6 +1,6 @@
 """The character model of nanoGPT's CPU setting, in a plain loop of our own: what our time to a loss is compared with.
 
-    nanogpt.py TEXT THREADS [MINUTES]
+    nanogpt.py TEXT THREADS [MINUTES SEED]
 
 With minutes it is the model of its GPU setting (context 256, 6 layers, 6 heads, width 384) at a batch that a CPU can
 make, without dropout, and as many updates as fit; the rest is alike.
@@ -87,10 +87,10 @@ def whole_loss(model: Model, data: Tensor) -> float:
     return total / targets.numel()
 
 
-def main(path: str, threads: int, minutes: float | None = None) -> None:
+def main(path: str, threads: int, minutes: float | None = None, seed: float = 1337) -> None:
     began = time.perf_counter()
     torch.set_num_threads(threads)
-    torch.manual_seed(1337)
+    torch.manual_seed(int(seed))
     text = gzip.decompress(Path(path).read_bytes()).decode()
     index = {character: place for place, character in enumerate(sorted(set(text)))}
     data = torch.tensor([index[character] for character in text])

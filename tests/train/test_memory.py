@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from zhumo.train.attention import Float32Attention
+from zhumo.train.attention import QuickAttention
 from zhumo.train.recompute import recomputed
 from zhumo.transformer import Config, Transformer, initialise, key_dropout
 
@@ -28,7 +28,7 @@ def test_the_gradients_are_the_same_and_little_is_kept(bf16: bool) -> None:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        around = Float32Attention if bf16 else nullcontext
+        around = QuickAttention if bf16 else nullcontext
         with recomputed(model, around) if again else nullcontext(), saved_tensors_hooks(keep, lambda tensor: tensor):
             with around(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = model.hidden(ids, segments=segments).square().sum()

@@ -1,7 +1,7 @@
-"""Attention in fp32 where the rest of a training runs in bf16, for a CPU.
+"""Attention of a bf16 training on a CPU: forward in torch's one kernel, backward in plain products.
 
-On a CPU torch goes backwards through attention several times as fast in fp32 as in bf16 (seen with torch 2.13 and
-AVX-512), and a training in bf16 lost half of its time there.
+On a CPU torch goes backwards through attention in bf16 several times as slowly as in fp32, and in fp32 it leaves unused
+what makes bf16 fast (seen with torch 2.13, with AVX-512 and with AMX). Products of small matrices are fast in bf16.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +10,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+AT_ONCE = 2**21  # scores held at once when going backwards: 4 MiB
+LONGEST = 768  # beyond, the kernel that holds no table of scores wins in fp32 too
 
-class Float32Attention(TorchFunctionMode):
-    """Inside it, `scaled_dot_product_attention` computes in fp32 whatever autocast says."""
+
+class QuickAttention(TorchFunctionMode):
+    """Inside it, `scaled_dot_product_attention` computes in bf16 and goes backwards quickly.
+
+    Where a mask learns (as T5's positions do) or sequences are long it computes in fp32, whatever autocast says.
+    """
 
     def __torch_function__(
         self,
@@ -24,11 +31,86 @@ class Float32Attention(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
+        return func(*args, **kwargs) if func is not F.scaled_dot_product_attention else attend(*args, **kwargs)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """What `F.scaled_dot_product_attention` computes without dropout, with its arguments; see `QuickAttention`."""
+    mask_learns = attn_mask is not None and attn_mask.requires_grad
+    if mask_learns or (torch.is_grad_enabled() and max(query.size(2), key.size(2)) > LONGEST):
         with torch.autocast("cpu", enabled=False):
-            return func(*(_widened(value) for value in args), **kwargs)
+            return F.scaled_dot_product_attention(
+                query.float(),
+                key.float(),
+                value.float(),
+                attn_mask,
+                is_causal=is_causal,
+                scale=scale,
+                enable_gqa=enable_gqa,
+            )
+    scale = query.size(-1) ** -0.5 if scale is None else scale
+    found: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+        query.bfloat16(), key.bfloat16(), value.bfloat16(), attn_mask, is_causal, scale
+    )
+    return found
 
 
-def _widened(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+class _Attention(torch.autograd.Function):
+    """query: (batch, heads, asked, head_dim); key, value: (batch, kv_heads, known, head_dim); all bf16."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float
+    ) -> Tensor:
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.bfloat16()
+        gqa = query.size(1) != key.size(1)
+        out = F.scaled_dot_product_attention(query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=gqa)
+        ctx.save_for_backward(query, key, value, mask)
+        ctx.is_causal, ctx.scale = is_causal, scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, mask = ctx.saved_tensors
+        batch, heads, asked, width = query.shape
+        known, kv_heads = key.size(2), key.size(1)
+        if ctx.is_causal:
+            mask = torch.ones(asked, known, dtype=torch.bool).tril()
+        if mask is not None:
+            if mask.dtype == torch.bool:
+                mask = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
+            mask = mask.expand(batch, heads, asked, known)
+        # heads that share keys are more queries of one head
+        query, gradient = (x.reshape(batch, kv_heads, -1, width) for x in (query, gradient))
+        found = [torch.empty(x.shape, dtype=x.dtype) for x in (query, key, value)]
+        size = max(1, AT_ONCE // (heads * asked * known))
+        for start in range(0, batch, size):
+            rows = slice(start, start + size)
+            some = [x[rows].flatten(0, 1) for x in (query, key, value, gradient)]
+            some.append(query.new_zeros(()) if mask is None else mask[rows].reshape(-1, query.size(2), known))
+            for whole, part in zip(found, _slopes(ctx.scale, *some), strict=True):
+                whole[rows] = part.view_as(whole[rows])
+        return found[0].view(batch, heads, asked, width), found[1], found[2], None, None, None
+
+
+def _slopes(
+    scale: float, query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of query, key and value, each (some, time, head_dim); bias is added to the scores."""
+    chances = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scale).softmax(-1)
+    values = chances.transpose(1, 2) @ gradient
+    slope = torch._softmax_backward_data(gradient @ value.transpose(1, 2), chances, -1, chances.dtype)
+    queries = torch.baddbmm(query, slope, key, beta=0, alpha=scale)
+    keys = torch.baddbmm(key, slope.transpose(1, 2), query, beta=0, alpha=scale)
+    return queries, keys, values

@@ -14,7 +14,7 @@ from zhumo.metrics.measure import Measure
 from zhumo.recipe import Precision, Train
 from zhumo.tasks import Answer, Loss, Row, Task
 from zhumo.tasks.examples import Examples, batches, collate
-from zhumo.train.attention import Float32Attention
+from zhumo.train.attention import QuickAttention
 from zhumo.train.optimizer import learning, make_optimizers
 from zhumo.train.order import Indices, Samples
 from zhumo.train.recompute import recomputed
@@ -142,7 +142,7 @@ class Learner:
         return self.train.precision if self.bf16_pays else "fp32"
 
     def _attention(self) -> AbstractContextManager[object]:
-        return Float32Attention() if self.precision == "bf16" and self.device.type == "cpu" else nullcontext()
+        return QuickAttention() if self.precision == "bf16" and self.device.type == "cpu" else nullcontext()
 
     def update(
         self, samples: Samples, learning_rate: float, fine: Callable[[Outcome], bool] = lambda outcome: outcome.finite

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zhumo.transformer.cache import LayerCache
 from zhumo.transformer.config import Config
 from zhumo.transformer.dropout import Dropout
+from zhumo.transformer.norm import RMSNorm
 
 Rope = Callable[[Tensor], Tensor]
 
@@ -27,8 +28,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def norm_layer(config: Config, width: int) -> nn.Module:
     """The normalisation `config` asks for, over the last axis of size `width`."""
-    make = nn.LayerNorm if config.norm == "layer" else nn.RMSNorm
+    make = nn.LayerNorm if config.norm == "layer" else RMSNorm
     return make(width, eps=config.norm_eps)
+
+
+def lowered(x: Tensor) -> Tensor:
+    """x in autocast's type, where it is on: several products that read it would each make a copy of their own."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 class Source(NamedTuple):
@@ -73,6 +80,7 @@ class Attention(nn.Module):
             the scores. It replaces causality, so it must contain it.
         rope: turns queries and keys. cache: where the keys and values of earlier positions are, and these go.
         """
+        x = lowered(x)
         query, (key, value) = self._query(x), self.keys_and_values(x)
         if rope is not None:
             query, key = rope(query), rope(key)
@@ -123,6 +131,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.hidden, config.width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = lowered(x)
         inner = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
         y: Tensor = self.down(inner)
         return y
