@@ -33,11 +33,9 @@ def test_without_a_compiler_it_goes_on_as_ever(
 
 
 @pytest.mark.long
-def test_with_a_broken_compiler_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/c++",))
-    _goes_on(tmp_path, caplog)
+def test_with_a_broken_compiler_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with config.patch({"cpp.cxx": ("/nowhere/c++",)}):
+        _goes_on(tmp_path, caplog)
 
 
 def _goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from benchmarks.parity import CASES, Case, difference, load_ours, their_folder
 from zhumo.errors import ModelError
 from zhumo.transformer import Config, Transformer, initialise
 from zhumo.transformer.families import from_disk, read_config
-from zhumo.transformer.lora import TARGETS, LoraLinear, add_lora, lora_state, merge_lora
+from zhumo.transformer.lora import TARGETS, LoraLinear, add_lora, halve_frozen, lora_state, merge_lora
 from zhumo.weights.adapter import read_adapter, write_adapter
 
 IDS = torch.tensor([[1, 5, 9, 2, 40, 7], [3, 3, 8, 1, 0, 2]])
@@ -88,6 +88,35 @@ def test_merging_a_plain_model_leaves_it_alone() -> None:
     model = tiny().requires_grad_(False)
     merge_lora(model)
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_weights_that_bf16_says_exactly_are_held_in_it_and_come_back_whole() -> None:
+    def adapted(*, halved: bool) -> Transformer:
+        model = tiny()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "down" not in name:  # that one bf16 cannot say
+                    parameter.copy_(parameter.bfloat16())
+        add_lora(model, 4, 8, TARGETS, seed=0)
+        shake(model)
+        if halved:
+            halve_frozen(model)
+        return model
+
+    whole, halved = adapted(halved=False), adapted(halved=True)
+    kinds = {name.split(".")[-3]: p.dtype for name, p in halved.named_parameters() if name.endswith("base.weight")}
+    assert kinds == {name: torch.float32 if name == "down" else torch.bfloat16 for name in TARGETS}
+    assert all(p.dtype == torch.float32 for p in halved.parameters() if p.requires_grad)
+    assert torch.equal(logits(halved), logits(whole))
+
+    def slopes(model: Transformer) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(IDS).float().square().mean()
+        return list(torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad]))
+
+    assert all(map(torch.equal, slopes(halved), slopes(whole)))
+    plain, told = merge_lora(halved).state_dict(), merge_lora(whole).state_dict()
+    assert all(plain[name].dtype == torch.float32 and torch.equal(plain[name], told[name]) for name in told)
 
 
 def test_a_seed_makes_the_same_adapters() -> None:

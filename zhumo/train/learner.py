@@ -19,6 +19,7 @@ from zhumo.train.optimizer import learning, make_optimizers
 from zhumo.train.order import Indices, Samples
 from zhumo.train.recompute import recomputed
 from zhumo.transformer import Transformer, key_dropout
+from zhumo.transformer.lora import halve_frozen
 
 
 class Outcome(NamedTuple):
@@ -57,6 +58,8 @@ class Learner:
         """Fresh optimisers. bf16_pays: whether this machine multiplies faster in it, once that is known."""
         if bf16_pays is not None:
             self.bf16_pays = bf16_pays
+            if self.precision == "bf16":
+                halve_frozen(self.model)
         self.optimizers = make_optimizers(self.model, self.train, self.bf16_pays)
 
     def weights(self) -> dict[str, Tensor]:

@@ -29,14 +29,16 @@ class LoraLinear(nn.Module):
         self.b = nn.Parameter(torch.zeros(base.out_features, rank).to(base.weight))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.base(x)
-        return y + self.scale * F.linear(F.linear(x, self.a), self.b)
+        y = F.linear(x, self.base.weight.to(x.dtype), self.base.bias)
+        low = F.linear(x, self.a)
+        # added up inside the product: no pass over what is as large as y
+        return torch.addmm(y.flatten(0, -2), low.flatten(0, -2), self.scale * self.b.T).view_as(y)
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
         """The plain layer that computes the same; the sum is taken in float32."""
         change = self.scale * (self.b.float() @ self.a.float())
-        self.base.weight.copy_(self.base.weight.float() + change)
+        self.base.weight.data = (self.base.weight.float() + change).to(self.a.dtype)
         return self.base
 
 
@@ -75,6 +77,17 @@ def add_lora(model: Transformer, rank: int, alpha: float, targets: Collection[st
         assert isinstance(layer, nn.Linear)
         setattr(parent, name, LoraLinear(layer, rank, alpha, generator))
     return model
+
+
+@torch.no_grad()
+def halve_frozen(model: nn.Module) -> None:
+    """Hold the layers that adapters stand beside in bf16 where it says their weights exactly, as it does most published
+    ones: a training in bf16 then has half as much to keep, and nothing to convert in each update."""
+    for layer in model.modules():
+        if isinstance(layer, LoraLinear) and layer.base.weight.dtype == torch.float32:
+            half = layer.base.weight.bfloat16()
+            if torch.equal(half.float(), layer.base.weight):
+                layer.base.weight.data = half  # the parameter stays the one that others may hold
 
 
 def merge_lora(model: Transformer) -> Transformer:

@@ -29,7 +29,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         width, kind = len(weight), torch.promote_types(x.dtype, torch.float32)
         rows, slope = (value.reshape(-1, width).to(kind) for value in (x, gradient))
@@ -40,4 +40,5 @@ class _RMSNorm(torch.autograd.Function):
         # how far each row's gradient goes along the row itself, which the norm takes out
         along = (by_place @ weight.to(kind)).div_(width).unsqueeze(1)
         back = (slope * weight).addcmul_(normed, along, value=-1).mul_(inverse)
-        return back.view_as(x).to(x.dtype), by_place.sum(0).to(weight.dtype), None
+        gain = by_place.sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        return back.view_as(x).to(x.dtype), gain, None
