@@ -28,7 +28,7 @@ from zhumo.tasks.write import Write
 from zhumo.weights import read_weights
 
 CAPACITY, CLIENTS, SECONDS = 8, 256, 20
-NEW, MOMENT = 32, 0.003  # tokens of a text under overload; seconds until who was refused asks again
+NEW = 32  # tokens of a text under overload
 LEAVERS, DRAINS, KILLS = 500, 50, 30
 PATH = "/v1/completions"
 
@@ -51,13 +51,9 @@ def body(new: int, stream: bool) -> bytes:
 def ask(target: Target, path: str, sent: bytes | None = None) -> http.client.HTTPResponse:
     """One response, over a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=300)
-    connection.request("GET" if sent is None else "POST", path, sent, headers(target))
+    headers = {"Authorization": f"Bearer {target.key}", "Content-Type": "application/json"}
+    connection.request("GET" if sent is None else "POST", path, sent, headers)
     return connection.getresponse()
-
-
-def headers(target: Target) -> dict[str, str]:
-    """Of every request."""
-    return {"Authorization": f"Bearer {target.key}", "Content-Type": "application/json"}
 
 
 def begun(target: Target, new: int) -> http.client.HTTPResponse:
@@ -68,21 +64,19 @@ def begun(target: Target, new: int) -> http.client.HTTPResponse:
 
 
 def admitted(target: Target, clients: int, seconds: float) -> tuple[list[float], float]:
-    """Seconds of each answer these clients got, asking again after a moment where refused; and the tokens a second
+    """Seconds of each answer these clients got, asking again after 10 ms where refused; and the tokens a second
     that the server wrote for everybody meanwhile."""
     found, written, until = list[float](), tokens(target), time.monotonic() + seconds
 
     def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=300)
         while time.monotonic() < until:
             start = time.monotonic()
-            connection.request("POST", PATH, body(NEW, stream=False), headers(target))
-            response = connection.getresponse()
+            response = ask(target, PATH, body(NEW, stream=False))
             response.read()
             if response.status == http.HTTPStatus.OK:
                 found.append(time.monotonic() - start)
             else:
-                time.sleep(MOMENT)
+                time.sleep(0.01)
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:
