@@ -20,6 +20,10 @@ CASES: dict[str, dict[str, Any]] = {
     "all": {},
     "causal": {"is_causal": True},
     "padded": {"attn_mask": PADDED},
+    "sees nothing": {"attn_mask": (torch.arange(TIME) % 3 > 0)[:, None] & PADDED},
+    "sees nothing, added": {
+        "attn_mask": torch.zeros(BATCH, 1, TIME, KNOWN).index_fill_(2, torch.tensor([4]), -torch.inf)
+    },
     "added": {"attn_mask": torch.randn(1, HEADS, TIME, KNOWN, generator=GENERATOR)},
     "two axes": {"attn_mask": torch.ones(TIME, KNOWN, dtype=torch.bool).tril(KNOWN - TIME)},
     "shared keys": {"attn_mask": PADDED.expand(-1, -1, TIME, -1), "enable_gqa": True, "scale": 0.3},

@@ -1,7 +1,7 @@
 """Attention of a bf16 training on a CPU: forward in torch's one kernel, backward in plain products.
 
-On a CPU torch goes backwards through attention in bf16 several times as slowly as in fp32, and in fp32 it leaves unused
-what makes bf16 fast (seen with torch 2.13, with AVX-512 and with AMX). Products of small matrices are fast in bf16.
+On a CPU torch goes backwards through attention in bf16 more slowly than in fp32 (seen with torch 2.13, with AVX-512 and
+with AMX), and in fp32 it leaves unused what makes bf16 fast. With AMX products of small matrices are fast in bf16.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -89,8 +89,9 @@ class _Attention(torch.autograd.Function):
             mask = torch.ones(asked, known, dtype=torch.bool).tril()
         if mask is not None:
             if mask.dtype == torch.bool:
-                mask = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
-            mask = mask.expand(batch, heads, asked, known)
+                mask = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+            sees = (mask > -torch.inf).any(-1, keepdim=True)  # of a query that sees nothing nothing is learned
+            mask, gradient = mask.where(sees, 0).expand(batch, heads, asked, known), gradient.where(sees, 0)
         # heads that share keys are more queries of one head
         query, gradient = (x.reshape(batch, kv_heads, -1, width) for x in (query, gradient))
         found = [torch.empty(x.shape, dtype=x.dtype) for x in (query, key, value)]
