@@ -34,7 +34,7 @@ from zhumo.weights import read_weights
 
 RUNS = 3
 MINUTES, TUNING = 10.0, 1.0  # of a rival, and of each rate that is tried first
-RATES = (5e-4, 1e-3, 2e-3)
+RATES, NANOGPT_RATE = (5e-4, 1e-3, 2e-3), 1e-3  # of Trainer; the one nanoGPT's README names
 CONTEXT, BATCH = 256, 16
 REVIEWS, HELD_OUT, RANK = 640, 64, 8
 SHAPE = {"vocab_size": 65, "n_positions": CONTEXT, "n_embd": 384, "n_layer": 6, "n_head": 6,
@@ -93,10 +93,10 @@ def trainer(work: Path, **task: Any) -> Learned:
 
 def tuned(work: Path, ids: dict[str, list[list[int]]]) -> tuple[float, Callable[[int], Learned]]:
     """The best of a few rates, and Trainer at it, by its seed."""
-    fresh = partial(trainer, work, shape=SHAPE, **ids)
-    tried = {rate: fresh(minutes=TUNING, rate=rate, seed=0).loss for rate in RATES}
+    learned = partial(trainer, work, shape=SHAPE, **ids)
+    tried = {rate: learned(minutes=TUNING, rate=rate, seed=0).loss for rate in RATES}
     rate = min(tried, key=lambda rate: tried[rate])
-    return rate, lambda seed: fresh(minutes=MINUTES, rate=rate, seed=seed)
+    return rate, lambda seed: learned(minutes=MINUTES, rate=rate, seed=seed)
 
 
 def nanogpt(seed: int) -> Learned:
@@ -115,7 +115,7 @@ def put(work: Path, train: Sequence[str], valid: Sequence[str]) -> None:
 
 
 def fresh(bench: Bench, peer: str) -> None:
-    """Ten million parameters over the characters of Shakespeare."""
+    """Ten million parameters over the characters of Shakespeare, in turns with one rival."""
     text = gzip.decompress(shakespeare().read_bytes()).decode()
     cut = int(0.9 * len(text))
     index = {character: place for place, character in enumerate(sorted(set(text)))}
@@ -128,7 +128,7 @@ def fresh(bench: Bench, peer: str) -> None:
     with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as folder:
         work = Path(folder)
         put(work, [text[:cut]], [text[cut:]])
-        rate, rival = (1e-3, nanogpt) if peer == "nanoGPT" else tuned(work, ids)
+        rate, rival = (NANOGPT_RATE, nanogpt) if peer == "nanoGPT" else tuned(work, ids)
         for seed in range(RUNS):
             theirs.append(rival(seed))
             mine.append(ours("gpt.yaml", work, cuts[1], f"seed={seed}"))

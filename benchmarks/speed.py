@@ -47,14 +47,8 @@ HEADS = {
     "zh": ("做什么", "我们", "对方", "倍数", "要求", "测量"),
 }
 NONE = {"en": "nothing", "zh": "无"}
-ROW, LEFT, WIDTH, RIGHT, LEAST, MOST = (
-    26,
-    420,
-    330,
-    110,
-    0.25,
-    8.0,
-)  # heights and widths of the plot, and the ends of its axis
+ROW, LEFT, WIDTH, RIGHT = 26, 420, 330, 110  # height and widths of the plot
+LEAST, MOST = 0.25, 8.0  # the ends of its axis
 
 
 class Speed(NamedTuple):

@@ -87,10 +87,10 @@ def whole_loss(model: Model, data: Tensor) -> float:
     return total / targets.numel()
 
 
-def main(path: str, threads: int, minutes: float | None = None, seed: float = 1337) -> None:
+def main(path: str, threads: int, minutes: float | None = None, seed: int = 1337) -> None:
     began = time.perf_counter()
     torch.set_num_threads(threads)
-    torch.manual_seed(int(seed))
+    torch.manual_seed(seed)
     text = gzip.decompress(Path(path).read_bytes()).decode()
     index = {character: place for place, character in enumerate(sorted(set(text)))}
     data = torch.tensor([index[character] for character in text])
@@ -138,4 +138,4 @@ def main(path: str, threads: int, minutes: float | None = None, seed: float = 13
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:]))
+    main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:4]), *map(int, sys.argv[4:]))

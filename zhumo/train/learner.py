@@ -55,7 +55,8 @@ class Learner:
         self.renew()
 
     def renew(self, bf16_pays: bool | None = None) -> None:
-        """Fresh optimisers. bf16_pays: whether this machine multiplies faster in it, once that is known."""
+        """Fresh optimisers. bf16_pays: whether this machine multiplies faster in it, once that is known; from then on
+        what is frozen is held in it too."""
         if bf16_pays is not None:
             self.bf16_pays = bf16_pays
             if self.precision == "bf16":

@@ -31,7 +31,7 @@ TRIAL = 1.0  # seconds a trial of one thread count should take at most
 GAIN = 0.9  # more threads must take less than this share of the time; on a shared machine they can be far slower
 PRODUCT = 256  # rows and columns of the matrices that are multiplied to compare two precisions
 ANSWERED = 64  # rows answered to see how long a look takes
-COMPILED_FROM = 900.0  # seconds of training; compiling takes up to a minute
+COMPILED_FROM = 900.0  # seconds of training; compiling takes a good part of a minute or more
 RESERVE = 0.05  # share of a time budget kept for saving and calibrating
 
 

@@ -9,8 +9,8 @@ from torch.autograd.function import once_differentiable
 
 
 class RMSNorm(nn.RMSNorm):
-    """torch's own, with a backward pass of its own on a CPU: there torch has none, and goes back through each operation
-    it is made of, which takes three times as long. What it computes is the same, bit by bit."""
+    """torch's own, with a backward pass of its own on a CPU: torch has none there, and goes back through each operation
+    it is made of. Forward the numbers are torch's, bit by bit."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., width)."""
