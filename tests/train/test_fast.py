@@ -1,6 +1,8 @@
 """torch.compile: where there is no compiler nothing changes but a warning; where there is one, the same losses."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch._inductor import config
 
 from zhumo.run import Run, read_json
 from zhumo.train import train
+from zhumo.train.fast import hasten, slow_down
+from zhumo.transformer import Config, Transformer, initialise
 
 pytestmark = pytest.mark.usefixtures("shared")
 
@@ -30,6 +34,27 @@ def test_without_a_compiler_it_goes_on_as_ever(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     _goes_on(tmp_path, caplog)
+
+
+def test_blocks_are_compiled_and_only_while_they_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = initialise(Transformer(Config(vocabulary=9, width=8, depth=3, heads=2, length=8)), 0)
+    ids, called = torch.tensor([[1, 2, 3]]), list[int]()
+
+    def compiled(forward: Callable[..., torch.Tensor], **_: object) -> Callable[..., torch.Tensor]:
+        def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
+            called.append(len(called))
+            return forward(*args, **kwargs)
+
+        return counted
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    plain = model.train()(ids)
+    hasten(model)
+    assert torch.equal(model(ids), plain) and len(called) == 3
+    model.eval()(ids)
+    slow_down(model)
+    model.train()(ids)
+    assert len(called) == 3
 
 
 @pytest.mark.long

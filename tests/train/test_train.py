@@ -19,10 +19,11 @@ from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import TASKS, Loss
 from zhumo.tasks.examples import Batch, Examples
-from zhumo.train import TrainError, loop, pace, train
+from zhumo.train import TrainError, attention, loop, pace, train
 from zhumo.train.learner import Learner
 from zhumo.train.order import Order, sample_keys
 from zhumo.transformer import Transformer
+from zhumo.transformer.lora import LoraLinear, add_lora
 from zhumo.weights.adapter import read_adapter
 
 pytestmark = pytest.mark.usefixtures("shared")
@@ -196,6 +197,32 @@ def learner(run: Run, recipe: Recipe) -> Learner:
     loaded = bundle.load(run.step("build"))
     assert loaded.task is not None
     return Learner(loaded.model, loaded.task, Examples(run.step("prepare") / "train.safetensors"), recipe.train)
+
+
+def test_in_bf16_attention_is_quick_and_exact_weights_beside_adapters_are_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, run = make_run(tmp_path, {"steps": 1, "precision": "bf16"}, rows=lines(84), family="llama")
+    one = learner(run, recipe)
+    with torch.no_grad():
+        for parameter in one.model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    add_lora(one.model, 4, 8, ["query"], seed=0)
+    held = [module.base.weight for module in one.model.modules() if isinstance(module, LoraLinear)]
+    looks: list[torch.dtype] = []
+
+    def attend(query: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        looks.append(query.dtype)
+        return plain(query, *args, **options)
+
+    plain = attention.attend
+    monkeypatch.setattr(attention, "attend", attend)
+    for pays, kind in ((False, torch.float32), (True, torch.bfloat16)):
+        looks.clear()
+        one.renew(pays)
+        one.gradient(np.arange(4), sample_keys(7, 0, np.arange(4)), 1)
+        assert {weight.dtype for weight in held} == {kind}
+        assert looks == [torch.bfloat16] * len(held) * pays
 
 
 def test_workers_add_up_to_the_global_batch(tmp_path: Path) -> None:

@@ -195,3 +195,15 @@ def test_the_article_model_has_its_numbers() -> None:
     model = Transformer(Config(vocabulary=10_000, width=128, heads=8, depth=6, length=512, head="none"))
     block = 4 * (128 * 128 + 128) + (128 * 512 + 512) + (512 * 128 + 128) + 2 * 2 * 128
     assert model.parameter_count() == 10_000 * 128 + 512 * 128 + 6 * block + 2 * 128
+
+
+def test_what_several_products_read_is_made_smaller_once() -> None:
+    model = initialise(Transformer(Config(vocabulary=9, width=8, depth=1, heads=2, length=8, gated=True)), 0)
+    read: dict[str, Tensor] = {}
+    for name, layer in model.blocks[0].named_modules():
+        layer.register_forward_pre_hook(lambda _, given, name=name: read.update({name: given[0]}))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.tensor([[1, 2, 3]]))
+    assert read["attention.query"].dtype == read["feed_forward.up"].dtype == torch.bfloat16
+    assert read["attention.query"] is read["attention.key"] is read["attention.value"]
+    assert read["feed_forward.up"] is read["feed_forward.gate"]
