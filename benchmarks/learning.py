@@ -99,12 +99,17 @@ def tuned(work: Path, ids: dict[str, list[list[int]]]) -> tuple[float, Callable[
     return rate, lambda seed: learned(minutes=MINUTES, rate=rate, seed=seed)
 
 
-def nanogpt(seed: int) -> Learned:
+def nanogpt(seed: int, minutes: float = MINUTES, device: str = "cpu") -> Learned:
     """The same by nanoGPT's loop."""
-    asked = (shakespeare(), torch.get_num_threads(), MINUTES, seed)
+    asked = (shakespeare(), torch.get_num_threads(), minutes, seed, device)
     command = [str(HERE / "peers" / "nanogpt.py"), *map(str, asked)]
     done = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE)
     return Learned.told(json.loads(done.stdout))
+
+
+def windows(text: str) -> list[str]:
+    """A text cut into pieces as long as the context."""
+    return [text[start : start + CONTEXT] for start in range(0, len(text) - CONTEXT, CONTEXT)]
 
 
 def put(work: Path, train: Sequence[str], valid: Sequence[str]) -> None:
@@ -119,8 +124,7 @@ def fresh(bench: Bench, peer: str) -> None:
     text = gzip.decompress(shakespeare().read_bytes()).decode()
     cut = int(0.9 * len(text))
     index = {character: place for place, character in enumerate(sorted(set(text)))}
-    cuts = [[part[start : start + CONTEXT] for start in range(0, len(part) - CONTEXT, CONTEXT)]
-            for part in (text[:cut], text[cut:])]  # fmt: skip
+    cuts = [windows(part) for part in (text[:cut], text[cut:])]
     ids = {name: [[index[one] for one in window] for window in windows]
            for name, windows in zip(("train", "valid"), cuts, strict=True)}  # fmt: skip
     mine: list[Learned] = []

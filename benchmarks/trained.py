@@ -1,6 +1,11 @@
-"""prepare, build and train in one process: `python -m benchmarks.trained RECIPE RUNS [SECTION.KEY=VALUE...]`."""
+"""prepare, build and train in one process: `python -m benchmarks.trained RECIPE RUNS [SECTION.KEY=VALUE...]`.
+
+Ends with a line of the most memory that a GPU lent it, in bytes.
+"""
 
 import sys
+
+import torch
 
 from zhumo.build import build
 from zhumo.prepare import prepare
@@ -14,3 +19,4 @@ if __name__ == "__main__":
     prepare(recipe, run)
     build(recipe, run)
     train(recipe, run)
+    print(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)

@@ -24,6 +24,7 @@ from zhumo.weights import Weights, read_weights, write_tensors
 
 TASK_FORMAT = 1
 FULL = 32  # bits of weights that are as they were learned
+HALF = 16  # of weights that a GPU writes with
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load(folder: str | Path, *, bits: int | None = None) -> Bundle:
     weights = read_weights(folder)
     model = assemble(weights, task).eval()
     bits = bits_of(folder) if bits is None else bits
-    if bits != FULL and task is not None and task.reads and library() is not None and computes(model.config):
+    if bits < HALF and task is not None and task.reads and library() is not None and computes(model.config):
         model = NativeEncoder(model).eval()
     return Bundle(model, weights.family, task.tokenizer if task else weights.tokenizer, task, folder)
 

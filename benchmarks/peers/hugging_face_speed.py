@@ -1,5 +1,8 @@
 """transformers, its tokens by `generate` with its default cache: see `lines.py`.
 
+A task for a GPU says so: {"device": "cuda"}, and with {"compiled": true} it writes with its static cache, for which it
+compiles itself.
+
 One more kind: formats {"file": a GGUF file, "folder"} -> {dtype: path}, weights and tokenizer as folders of its own,
 made once.
 """
@@ -36,20 +39,21 @@ class Clock(BaseStreamer):
 class Model:
     def __init__(self, task: Task) -> None:
         torch.set_num_threads(task["threads"])
-        self.model: Any = AutoModelForCausalLM.from_pretrained(task["file"], dtype="auto")
+        self.device, self.cache = task.get("device", "cpu"), "static" if task.get("compiled") else None
+        self.model: Any = AutoModelForCausalLM.from_pretrained(task["file"], dtype="auto").to(self.device)
         self.model.generation_config.eos_token_id = None  # every run writes all its tokens
 
     @torch.inference_mode()
     def write(self, prompts: list[Ids], new: int) -> Written:
-        ids, clock = torch.tensor(prompts), Clock()
+        ids, clock = torch.tensor(prompts, device=self.device), Clock()
         out = self.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=1 + new,
-                                  streamer=clock)  # fmt: skip
+                                  streamer=clock, cache_implementation=self.cache)  # fmt: skip
         began, read, *rest = clock.times
         return Written(out[:, ids.size(1) :].tolist(), read - began, (rest or [read])[-1] - read)
 
     @torch.inference_mode()
     def logits(self, ids: Ids) -> np.ndarray:
-        found: np.ndarray = self.model(torch.tensor([ids])).logits[0].float().numpy()
+        found: np.ndarray = self.model(torch.tensor([ids], device=self.device)).logits[0].float().cpu().numpy()
         return found
 
 

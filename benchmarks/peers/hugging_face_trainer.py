@@ -2,8 +2,10 @@
 
 TASK.json names {"train", "valid": lists of ids each, "batch", "rate", "bf16", "threads", "seed"}, and either "minutes"
 with "shape" (arguments of GPT2Config: a fresh model) or "steps" with "start" and "rank" (PEFT's LoRA beside every
-linear layer of those weights, texts of like length side by side). OUT.json gets {"loss": mean nats a token of all of
-`valid`, "seconds" of training, "steps", "tokens_per_second" without padding, "memory": GB at most, "parameters"}.
+linear layer of those weights, texts of like length side by side), or "steps" with "shape", "gpu": true and "warm": it
+then learns on a GPU, and the first "warm" steps are not timed. OUT.json gets {"loss": mean nats a token of all of
+`valid`, "seconds" of training, "steps" that were timed, "tokens_per_second" without padding, "memory": GB at most,
+"parameters"}.
 """
 
 import json
@@ -33,14 +35,23 @@ def batch(rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
-    """Seconds of the updates."""
+    """Seconds of the updates after the first few."""
+
+    def __init__(self, warm: int) -> None:
+        self.warm = warm
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not state.global_step:
-            self.began = time.perf_counter()
+        if state.global_step == self.warm:
+            self.began = self._now()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.seconds, self.steps = time.perf_counter() - self.began, state.global_step
+        if state.global_step == args.max_steps:
+            self.seconds, self.steps = self._now() - self.began, state.global_step - self.warm
+
+    def _now(self) -> float:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # it is done, and not only asked for
+        return time.perf_counter()
 
 
 def fresh(task: dict[str, Any]) -> Any:
@@ -53,9 +64,10 @@ def fresh(task: dict[str, Any]) -> Any:
 
 
 def learn(task: dict[str, Any], steps: int, folder: str) -> tuple[Any, Clock]:
-    clock = Clock()
+    clock = Clock(task.get("warm", 0))
     arguments = TrainingArguments(
-        output_dir=folder, use_cpu=True, bf16=task["bf16"], per_device_train_batch_size=task["batch"], max_steps=steps,
+        output_dir=folder, use_cpu=not task.get("gpu"), bf16=task["bf16"],
+        per_device_train_batch_size=task["batch"], max_steps=steps,
         learning_rate=task["rate"], lr_scheduler_type="cosine", warmup_steps=steps // 20, weight_decay=0.1,
         adam_beta2=0.99, optim="adamw_torch_fused", report_to=[], save_strategy="no", logging_strategy="no",
         disable_tqdm=True, seed=task["seed"], remove_unused_columns=False, dataloader_pin_memory=False,
@@ -71,10 +83,16 @@ def learn(task: dict[str, Any], steps: int, folder: str) -> tuple[Any, Clock]:
 def loss(model: Any, texts: list[list[int]]) -> float:
     total, count = 0.0, 0
     for text in texts:
-        ids = torch.tensor([text])
+        ids = torch.tensor([text], device=model.device)
         total += F.cross_entropy(model(input_ids=ids).logits[0, :-1].float(), ids[0, 1:], reduction="sum").item()
         count += len(text) - 1
     return total / count
+
+
+def memory() -> float:
+    """GB at most, of the GPU if there is one in use."""
+    most = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
+    return (most or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 1e9
 
 
 def main(asked: str, answered: str) -> None:
@@ -89,7 +107,7 @@ def main(asked: str, answered: str) -> None:
     told = {
         "loss": loss(model, task["valid"]), "seconds": clock.seconds, "steps": clock.steps,
         "tokens_per_second": tokens / clock.seconds,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "memory": memory(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }  # fmt: skip
     Path(answered).write_text(json.dumps(told), encoding="utf-8")

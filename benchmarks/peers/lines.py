@@ -9,7 +9,7 @@ A task names {"kind", "file": the model in a format of the engine, "threads"} an
     quality  {"sequences", "out": a .npy file to write} -> {"best": the likeliest next id at each place, "nll": of the
              id that comes, in nats}; the file gets all log-probabilities, float16, (places, ids)
 
-The model of the last task stays loaded; it goes before another file or number of threads comes.
+The model of the last task stays loaded; it goes before another file, number of threads or device comes.
 """
 
 import json
@@ -71,7 +71,7 @@ def serve(load: Callable[[Task], Engine], **further: Callable[[Task], Task]) -> 
     held: list[Any] = []
     for line in sys.stdin:
         task = json.loads(line)
-        wanted = [task.get(name) for name in ("file", "threads")]
+        wanted = [task.get(name) for name in ("file", "threads", "device", "compiled", "slots")]
         if task["kind"] in further or task["kind"] == "first" or wanted != held:
             engine, held = None, []  # before the next is loaded: never two in memory
         if task["kind"] in further:

@@ -1,4 +1,5 @@
-"""Our native core, in the numbers of the GGUF file where that loses nothing, else in 8 bits: see `lines.py`.
+"""Our native core, in the numbers of the GGUF file where that loses nothing, else in 8 bits, or on a GPU in bf16: see
+`lines.py`. A task for a GPU says so: {"device": "cuda"}.
 
 One more kind: ahead {"file", "threads", "prompts", "passages": what each is asked about, "new", "stop": ids that end a
 text, "most", "repeats"} -> {"with", "without": tokens a second after the first of each text, a number a repeat; "same":
@@ -17,7 +18,7 @@ import torch
 from lines import Ids, Task, Written, serve
 
 from zhumo.bundle import assemble
-from zhumo.engine import End, NativeModel, Part, Scheduler
+from zhumo.engine import CudaModel, End, NativeModel, Part, Reader, Scheduler
 from zhumo.support.passages import Passage
 from zhumo.support.wording import chosen
 from zhumo.transformer.sample import Read, Sampling, Token
@@ -33,6 +34,10 @@ class Model:
         weights = read_weights(Path(task["file"]))
         assert weights.tokenizer is not None
         self.tokenizer, model = weights.tokenizer, assemble(weights, None).eval()
+        self.core: Reader
+        if task.get("device") == "cuda":
+            self.core = CudaModel(model, slots=task["slots"], length=LENGTH)
+            return
         self.core = NativeModel(model, slots=STREAMS, length=LENGTH, threads=task["threads"])
         torch.set_num_threads(1)  # its own threads would spin on the cores that ours need
 
@@ -46,11 +51,11 @@ class Model:
         return Written([list(stream) for stream in zip(*ids, strict=True)], read - began, ended - read)
 
     def logits(self, ids: Ids) -> np.ndarray:
-        found: np.ndarray = self.core.step([Part(0, 0, ids, every=True)])[0].numpy()
+        found: np.ndarray = self.core.step([Part(0, 0, ids, every=True)])[0].float().numpy()
         return found
 
     def _likeliest(self, parts: list[Part]) -> Ids:
-        return [int(logits[0].numpy().argmax()) for logits in self.core.step(parts)]
+        return [int(logits[0].float().numpy().argmax()) for logits in self.core.step(parts)]
 
 
 def ahead(task: Task) -> Task:

@@ -77,7 +77,7 @@ def test_bits_that_are_too_far_apart_make_no_bundle(made: Made, monkeypatch: pyt
 
 
 def test_a_machine_without_the_core_makes_no_such_bundle(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "narrows", lambda model: False)
+    monkeypatch.setattr(step, "narrows", lambda *_: False)
     with pytest.raises(GateError, match="native core"):
         again(made)
 

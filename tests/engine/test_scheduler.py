@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.engine.test_native import model_of
+from zhumo.engine.cuda_model import CudaModel
 from zhumo.engine.library import library
 from zhumo.engine.lookup import Lookup
 from zhumo.engine.native import NativeModel
@@ -22,10 +23,14 @@ Said = dict[str, list[int]]
 Writing = Generator[Read | Token, Tensor | None, str]
 
 
-@pytest.fixture(scope="module", params=["native", "torch"])
+@pytest.fixture(scope="module", params=["native", "torch", "cuda"])
 def model(request: pytest.FixtureRequest) -> Reader:
     if request.param == "torch":
         return TorchModel(model_of("llama"), slots=3, length=LENGTH)
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
+        return CudaModel(model_of("llama"), slots=3, length=LENGTH)
     if library() is None:
         pytest.skip("no compiler")
     return NativeModel(model_of("llama"), slots=3, length=LENGTH)
@@ -127,7 +132,7 @@ def test_a_text_that_fails_or_is_dropped_takes_nobody_with_it(model: Reader) -> 
 
 
 def test_a_long_prompt_does_not_keep_a_text_under_way_waiting(model: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zhumo.engine.scheduler.ROWS", 8)
+    monkeypatch.setattr(model, "rows", 8)
     scheduler: Scheduler[str, Token, str] = Scheduler(model)
     scheduler.add("short", text([5], room=30))
     list(scheduler.step())
@@ -194,7 +199,7 @@ def test_guesses_come_from_where_the_text_stood_last() -> None:
 class Counting:
     """A model that only counts what it reads."""
 
-    bits, steady, slots, length, vocabulary = 32, False, 3, 1_000, 2
+    bits, rows, steady, slots, length, vocabulary = 32, ROWS, False, 3, 1_000, 2
 
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
         return [torch.zeros(1, 2) for _ in parts]

@@ -12,8 +12,8 @@ from torch._inductor import config
 
 from zhumo.run import Run, read_json
 from zhumo.train import train
-from zhumo.train.fast import hasten, slow_down
 from zhumo.transformer import Config, Transformer, initialise
+from zhumo.transformer.fast import hasten, slow_down
 
 pytestmark = pytest.mark.usefixtures("shared")
 

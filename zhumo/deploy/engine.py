@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from zhumo.bundle import FULL, Bundle, load
 from zhumo.deploy.frames import Frames, Json, told
-from zhumo.deploy.golden import TEXT, check_golden
+from zhumo.deploy.golden import WARMING, check_golden
 from zhumo.deploy.places import SLOTS
 from zhumo.deploy.reader import reader_of
 from zhumo.deploy.served import Follow, Told
@@ -230,7 +230,7 @@ async def open_engine(folders: Mapping[str, str], slots: int) -> Engine:
     for one in engine.held.values():
         check_golden(one.bundle)
         if one.writer is not None:
-            await one.answer("", [{"prompt": TEXT, "max_tokens": 2}], written=True)
+            await one.answer("", [WARMING], written=True)
     return engine
 
 

@@ -36,8 +36,7 @@ def check(folder: Path, task: str, rows: Sequence[Row], answers: Sequence[Answer
     Raises:
         GateError: the server does not start, refuses a row, or answers one otherwise than evaluated.
     """
-    began, largest = time.monotonic(), 0.0
-    chosen = [len(rows) * place // min(limit, len(rows)) for place in range(min(limit, len(rows)))]
+    began, largest, chosen = time.monotonic(), 0.0, spread(len(rows), limit)
     with served([folder]) as server:
         name = server.get("/v1/models")["data"][0]["id"]
         for index in chosen:
@@ -51,6 +50,11 @@ def check(folder: Path, task: str, rows: Sequence[Row], answers: Sequence[Answer
             largest = max(largest, apart)
     return {"rows": len(chosen), "of": len(rows), "largest_difference": largest, "tolerance": TOLERANCE,
             "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """Which of `count` rows are asked: up to `limit`, spread over all."""
+    return [count * place // min(limit, count) for place in range(min(limit, count))]
 
 
 def difference(evaluated: Any, found: Any) -> float:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from zhumo.bundle import FULL, Bundle, load, load_task
+from zhumo.bundle import FULL, HALF, Bundle, load, load_task
 from zhumo.deploy import parity
 from zhumo.deploy.export import export
-from zhumo.deploy.golden import write_golden
+from zhumo.deploy.golden import WARMING, write_golden
 from zhumo.deploy.reader import narrows, reader_of, written
 from zhumo.deploy.sums import write_sums
 from zhumo.engine import Reader
@@ -76,17 +76,22 @@ def ask_again(run: Run, limit: int) -> dict[str, Any]:
     task, facts = load_task(folder), read_json(folder / "run.json")
     if facts["bits"] != FULL and isinstance(task, Write):
         reader = reader_of(load(folder).model, facts["bits"], facts["cache_bits"])
-        answers = _in_fewer_bits(task, reader, rows, answers)
+        answers = _in_fewer_bits(task, reader, rows, answers, limit)
     elif facts["bits"] != FULL:
         answers = load(folder).answer(rows)
     return parity.check(folder, task.name, rows, answers, limit)
 
 
-def _in_fewer_bits(task: Write, reader: Reader, rows: list[Row], answers: list[Answer]) -> list[Answer]:
-    """The answers with the texts that weights in fewer bits write; likelihoods are always those of the weights."""
-    asked = [place for place, answer in enumerate(answers) if "text" in answer]
-    texts = written(reader, [task.write(rows[place], reader.length) for place in asked])
-    return [answers[place] | dict(zip(asked, texts, strict=True)).get(place, {}) for place in range(len(rows))]
+def _in_fewer_bits(task: Write, reader: Reader, rows: list[Row], answers: list[Answer], limit: int) -> list[Answer]:
+    """The answers with the texts that weights in fewer bits write; likelihoods are always those of the weights.
+
+    The texts that a server will be asked for, in the same order and after the same first one: on a GPU a text may
+    depend on what was read before it, since the same sum comes out otherwise in another shape.
+    """
+    asked = [place for place in parity.spread(len(rows), limit) if "text" in answers[place]]
+    _, *texts = written(reader, (task.write(row, reader.length) for row in [WARMING, *(rows[i] for i in asked)]))
+    told = dict(zip(asked, texts, strict=True))
+    return [answer | told.get(place, {}) for place, answer in enumerate(answers)]
 
 
 def _narrowed(run: Run, deploy: Deploy) -> dict[str, Any]:
@@ -97,8 +102,9 @@ def _narrowed(run: Run, deploy: Deploy) -> dict[str, Any]:
     """
     bundle, rows = load(run.step("deploy"), bits=FULL), read_rows(run.step("evaluate") / "rows.jsonl")
     task, bits = bundle.task, deploy.bits
-    if task is None or not narrows(bundle.model) or not (task.reads or isinstance(task, Write)):
-        raise GateError("bits.unknown", bits=bits, family=bundle.family)
+    fits = task is not None and (isinstance(task, Write) or (task.reads and bits < HALF))
+    if task is None or not fits or not narrows(bundle.model, bits):
+        raise GateError("bits.no_gpu" if bits == HALF else "bits.unknown", bits=bits, family=bundle.family)
     if isinstance(task, Write):
         return {"bits": bits, "cache_bits": deploy.cache_bits, **_texts_apart(bundle, task, deploy, rows)}
     return {"bits": bits, **_answers_apart(run, task, bits, rows)}

@@ -1,5 +1,6 @@
 """Models for serving: weights in whole numbers, one native call a step, many texts at a time."""
 
+from zhumo.engine.cuda_model import CudaModel, captures
 from zhumo.engine.encoder import NativeEncoder
 from zhumo.engine.library import library
 from zhumo.engine.native import CacheBits, NativeModel, computes
@@ -10,6 +11,6 @@ from zhumo.engine.torch_model import TorchModel
 from zhumo.engine.turns import Turns
 
 __all__ = [
-    "CacheBits", "End", "NativeEncoder", "NativeModel", "Part", "Product", "Reader", "Scheduler", "TorchModel", "Turns",
-    "computes", "library",
+    "CacheBits", "CudaModel", "End", "NativeEncoder", "NativeModel", "Part", "Product", "Reader", "Scheduler",
+    "TorchModel", "Turns", "captures", "computes", "library",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from zhumo.engine.laid_out import LaidOut
 from zhumo.engine.library import Model, Step, library
 from zhumo.engine.native import computes
 from zhumo.engine.packed import Bits, filled
-from zhumo.transformer import Cache, Source, Transformer
+from zhumo.transformer import Cache, RowCache, Source, Transformer
 from zhumo.transformer.positions import turns
 
 AT_ONCE = 64  # tokens of one call, unless a text is longer: what is computed of them stays in a core's own cache
@@ -64,7 +64,7 @@ class NativeEncoder(Transformer):
         *,
         segments: Tensor | None = None,
         types: Tensor | None = None,
-        cache: Cache | None = None,
+        cache: Cache | RowCache | None = None,
         source: Sequence[Source] | None = None,
     ) -> Tensor:
         """Last hidden states, (batch, time, width), as a `Transformer`'s; where segments are 0 there are zeros.

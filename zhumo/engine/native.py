@@ -48,7 +48,7 @@ class NativeModel:
         ValueError: sizes below 1, a model the core does not compute, or no core.
     """
 
-    steady = True
+    rows, steady = ROWS, True
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-ROWS = 128  # the most tokens of one call: their activations stay in a core's own cache
+ROWS = 128  # the most tokens that a processor reads at once: their activations stay in a core's own cache
 
 
 class Part(NamedTuple):
@@ -23,10 +23,12 @@ class Part(NamedTuple):
 class Reader(Protocol):
     """A model with room for `slots` texts of `length` tokens, and the bits of its weights.
 
+    rows: the most tokens it should be asked to read in one step.
     steady: whether logits are the same, bit for bit, however many tokens one call reads.
     """
 
     bits: int
+    rows: int
     steady: bool
     slots: int
     length: int

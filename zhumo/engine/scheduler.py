@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zhumo.engine.lookup import Lookup
-from zhumo.engine.parts import ROWS, Part, Reader
+from zhumo.engine.parts import Part, Reader
 from zhumo.engine.turns import Turns
 from zhumo.transformer.sample import Read
 
@@ -134,7 +134,7 @@ class Scheduler(Generic[Key, Piece, Result]):
         """Whose tokens are read in this step: those that are written before those that are only read, and of these no
         more than a step holds, so that a long prompt does not keep everybody waiting. Of prompts, those of owners who
         have had the least come first."""
-        left, chosen = ROWS, []
+        left, chosen = self.model.rows, []
         by_turns = sorted(self._texts.items(), key=lambda item: (len(item[1].unread) > 1, self._turns[item[1].owner]))
         for key, text in by_turns:
             if text.slot is None or not left:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zhumo.engine.parts import Part, check
+from zhumo.engine.parts import ROWS, Part, check
 from zhumo.transformer import Cache, Transformer
 
 
@@ -16,18 +16,20 @@ class TorchModel:
         ValueError: a model that cannot write.
     """
 
-    steady = False
+    rows, steady = ROWS, False
 
     def __init__(self, model: Transformer, *, slots: int, length: int) -> None:
         if not model.config.causal or model.head is None:
             raise ValueError("only a causal model with a language-model head can write")
-        self.model, self.slots, self.length = model, slots, length
+        self.model, self.head, self.slots, self.length = model, model.head, slots, length
         self.bits = 8 * model.stem.tokens.weight.element_size()
         self.vocabulary = model.config.vocabulary
         weight = model.stem.tokens.weight
-        self._caches = [
-            Cache(model.config, length=length, dtype=weight.dtype, device=weight.device) for _ in range(slots)
-        ]
+        self.device = weight.device
+        shape = (2, slots, model.config.kv_heads, length, model.config.head_dim)
+        # What is not filled takes no memory where the system gives it page by page.
+        self._rooms = [torch.empty(shape, dtype=weight.dtype, device=self.device) for _ in range(model.config.depth)]
+        self._caches = [Cache.over([room[:, slot : slot + 1] for room in self._rooms]) for slot in range(slots)]
 
     @torch.inference_mode()
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
@@ -44,15 +46,13 @@ class TorchModel:
     @torch.inference_mode()
     def copy(self, source: int, target: int, count: int) -> None:
         """The first `count` tokens of one slot's text are now those of another's too."""
-        for mine, yours in zip(self._caches[target].layers, self._caches[source].layers, strict=True):
-            mine.keys[:, :, :count] = yours.keys[:, :, :count]
-            mine.values[:, :, :count] = yours.values[:, :, :count]
+        for room in self._rooms:
+            room[:, target, :, :count] = room[:, source, :, :count]
 
     def _read(self, part: Part) -> Tensor:
-        cache, head = self._caches[part.slot], self.model.head
-        assert head is not None
+        cache = self._caches[part.slot]
         cache.keep(part.position)
-        ids = torch.tensor([list(part.ids)], device=self.model.stem.tokens.weight.device)
+        ids = torch.tensor([list(part.ids)], device=self.device)
         states = self.model.hidden(ids, cache=cache)[0]
-        logits: Tensor = head(states if part.every else states[-1:])
+        logits: Tensor = self.head(states if part.every else states[-1:])
         return logits.cpu()

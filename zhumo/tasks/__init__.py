@@ -82,6 +82,7 @@ class Task(ABC):
     reads: ClassVar[bool] = False  # its answers come from last hidden states, whoever computes them
     wrong: ClassVar[int] = 0  # answers that look right and are not, which prepare gives a row that names none
     packed: ClassVar[bool] = False  # short examples share a row of `length`
+    whole: ClassVar[bool] = False  # its loss takes batches that `whole` made, and is then the same to compute each time
 
     def __init__(
         self,

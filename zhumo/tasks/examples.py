@@ -20,7 +20,8 @@ Example = Mapping[str, Sequence[int] | np.ndarray]
 """Integer sequences by name. `ids` is always there; `targets` are what each position should say, IGNORE for nothing."""
 
 Batch = dict[str, Tensor]
-"""The same names, each (batch, time) int64, padded on the right; `segments` is 1 on an example and 0 on padding."""
+"""The same names, each (batch, time) int64, padded on the right; `segments` is 1 on an example and 0 on padding. One
+that `whole` made has none: all of it are targets."""
 
 IGNORE = -100
 PLAIN = {"ids", "targets"}  # what examples hold that may share a row
@@ -38,6 +39,21 @@ def collate(examples: Sequence[Example], device: str | torch.device = "cpu") -> 
         ones = [torch.ones(len(example["ids"]), dtype=torch.int64) for example in examples]
         batch["segments"] = torch.nn.utils.rnn.pad_sequence(ones, batch_first=True).to(device)
     return batch
+
+
+def whole(examples: Sequence[Example], device: str | torch.device = "cpu") -> Batch | None:
+    """A batch of ids and targets alone, where each example is a single text, all are equally long and every position
+    has a target; else None."""
+    for example in examples:
+        segments = example.get("segments", (1, 1))
+        if not PLAIN <= example.keys() <= {*PLAIN, "segments"} or segments[0] != segments[-1]:
+            return None
+    if len({len(example["ids"]) for example in examples}) > 1:
+        return None
+    made = {name: np.stack([_numbers(example[name]) for example in examples]).astype(np.int64) for name in PLAIN}
+    if (made["targets"] == IGNORE).any():
+        return None
+    return {name: torch.from_numpy(array).to(device) for name, array in made.items()}
 
 
 class Examples(Sequence[Example]):

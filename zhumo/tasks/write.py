@@ -85,6 +85,7 @@ class Write(Task):
     protocol: ClassVar[str] = "report.protocol.write"
     baselines: ClassVar[Mapping[str, Baseline]] = {"ngram": ngram, "nearest": nearest_reply}
     packed: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
 
     def learn(self, rows: Iterable[Row]) -> None:
         """Whether the rows are preferences; chats make sure that the template can be learned from.
@@ -412,6 +413,8 @@ def _rows(model: Transformer) -> int:
 
 def _asked(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
     """Hidden states and targets of the positions that have a target."""
+    if "segments" not in batch:
+        return model.hidden(batch["ids"]).flatten(0, 1), batch["targets"].flatten()
     # Padding stands on the right, where a causal model does not look: only packed rows need their segments.
     packed = int(batch["segments"].max()) > 1
     states = model.hidden(batch["ids"], segments=batch["segments"] if packed else None)

@@ -13,8 +13,9 @@ from torch.nn.utils import get_total_norm
 from zhumo.metrics.measure import Measure
 from zhumo.recipe import Precision, Train
 from zhumo.tasks import Answer, Loss, Row, Task
-from zhumo.tasks.examples import Examples, batches, collate
+from zhumo.tasks.examples import Batch, Examples, batches, collate, whole
 from zhumo.train.attention import QuickAttention
+from zhumo.train.captured import Captured
 from zhumo.train.optimizer import learning, make_optimizers
 from zhumo.train.order import Indices, Samples
 from zhumo.train.recompute import recomputed
@@ -52,6 +53,7 @@ class Learner:
         self.generator = torch.cuda.default_generators[0] if train.device == "cuda" else torch.default_generator
         self.parameters = learning(model)
         self.bf16_pays = True
+        self.captured = Captured(self.model, self._loss)
         self.renew()
 
     def renew(self, bf16_pays: bool | None = None) -> None:
@@ -61,6 +63,7 @@ class Learner:
             self.bf16_pays = bf16_pays
             if self.precision == "bf16":
                 halve_frozen(self.model)
+        self.captured.forget()
         self.optimizers = make_optimizers(self.model, self.train, self.bf16_pays)
 
     def weights(self) -> dict[str, Tensor]:
@@ -127,14 +130,19 @@ class Learner:
         thrifty = recomputed(self.model, self._attention) if self.train.recompute else nullcontext()
         with thrifty:
             for part in np.array_split(np.arange(len(indices)), min(parts, len(indices))):
-                batch = collate([self.examples[index] for index in indices[part]], self.device)
-                key_dropout(self.model, torch.from_numpy(keys[part]).to(self.device))
-                loss = self._loss(batch)
-                loss.total.backward()  # type: ignore[no-untyped-call]
+                examples = [self.examples[index] for index in indices[part]]
+                batch = whole(examples, self.device) if self.task.whole and self.elder is None else None
+                sample = torch.from_numpy(keys[part]).to(self.device)
+                if batch is not None and self.device.type == "cuda" and not self.train.recompute:
+                    loss = self.captured.gradient(batch, sample)
+                else:
+                    key_dropout(self.model, sample)
+                    loss = self._loss(batch or collate(examples, self.device))
+                    loss.total.backward()  # type: ignore[no-untyped-call]
                 total, count = total + loss.total.item(), count + loss.count
         return total, count
 
-    def _loss(self, batch: dict[str, Tensor]) -> Loss:
+    def _loss(self, batch: Batch) -> Loss:
         with self._attention(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             if self.elder is None:
                 return self.task.loss(self.model, batch)
@@ -158,14 +166,13 @@ class Learner:
         outcome = Outcome(total / count, get_total_norm(gradients).item() / count)
         if fine(outcome):
             scale = min(1.0, self.train.clip / (outcome.norm + 1e-6)) / count
-            for gradient in gradients:
-                gradient.mul_(scale)
+            torch._foreach_mul_(gradients, scale)
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate
                 optimizer.step()
         for optimizer in self.optimizers:
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=not self.captured)
         return outcome
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:

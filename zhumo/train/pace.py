@@ -7,7 +7,6 @@ written to the run before the first update, and a run that goes on keeps it.
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,12 +17,12 @@ import torch
 from zhumo.run import read_json, write_json
 from zhumo.tasks import Row
 from zhumo.tasks.examples import Examples
-from zhumo.train.fast import hasten, slow_down
 from zhumo.train.learner import Learner
 from zhumo.train.order import WINDOW, Order, Samples
 from zhumo.train.plot import plot_rates
 from zhumo.train.rate import LEAST, MOST, SHARE, look_for_rate
 from zhumo.train.schedule import steps_asked
+from zhumo.transformer.fast import compiler, hasten, slow_down
 from zhumo.words import say
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
     if train.minutes is not None or (train.threads is None and steps != 0):
         step_seconds = _step_seconds(learner, order)
         asked = 60 * train.minutes if train.minutes is not None else (steps or 0) * step_seconds
-        if train.compile is None and asked >= COMPILED_FROM and not train.recompute and _compiler():
+        if train.compile is None and asked >= COMPILED_FROM and not train.recompute and compiler():
             compiled, step_seconds = _faster(learner, order, step_seconds)
         look = looks.seconds(learner, step_seconds * order.epoch_steps / float(order.lengths.sum()))
         each = step_seconds + look / (train.validate_every or order.epoch_steps)
@@ -142,22 +141,18 @@ def _found(picture: Path, learner: Learner, order: Order) -> float:
 def _compiles(learner: Learner, order: Order) -> bool:
     """Learn with compiled code from here on, if this machine can make it."""
     problem = "no C++ compiler"
-    if _compiler():
+    if compiler():
         hasten(learner.model)
+        learner.captured.forget()
         try:
             _rehearse(learner, order.after(0))
             return True
         except (RuntimeError, OSError) as error:  # a compiler that does not work, or code it does not understand
             problem = str(error).strip().splitlines()[0]
         slow_down(learner.model)
-        for parameter in learner.parameters.values():
-            parameter.grad = None
+        learner.captured.forget()
     log.warning(say("cli.train.not_compiled", problem=problem))
     return False
-
-
-def _compiler() -> bool:
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++"))
 
 
 def _faster(learner: Learner, order: Order, plain: float) -> tuple[bool, float]:
@@ -166,6 +161,7 @@ def _faster(learner: Learner, order: Order, plain: float) -> tuple[bool, float]:
         if (compiled := _step_seconds(learner, order)) < GAIN * plain:
             return True, compiled
         slow_down(learner.model)
+        learner.captured.forget()
     return False, plain
 
 

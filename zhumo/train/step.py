@@ -17,13 +17,13 @@ from zhumo.prepare import each_row
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.train import checkpoint
-from zhumo.train.fast import slow_down
 from zhumo.train.loop import Training
 from zhumo.train.plot import plot_loss
 from zhumo.train.ready import ADAPTER, ready
 from zhumo.train.search import Search
 from zhumo.train.stop import listening
 from zhumo.train.trouble import explained
+from zhumo.transformer.fast import slow_down
 from zhumo.transformer.lora import merge_lora
 from zhumo.weights.adapter import write_adapter
 from zhumo.words import say

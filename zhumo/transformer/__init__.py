@@ -7,7 +7,7 @@
 """
 
 from zhumo.transformer.block import Block, Source
-from zhumo.transformer.cache import Cache
+from zhumo.transformer.cache import Cache, RowCache
 from zhumo.transformer.config import Config
 from zhumo.transformer.dropout import Dropout, key_dropout
 from zhumo.transformer.loss import linear_cross_entropy
@@ -18,6 +18,7 @@ __all__ = [
     "Cache",
     "Config",
     "Dropout",
+    "RowCache",
     "Source",
     "Transformer",
     "Unset",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.transformer.cache import LayerCache
+from zhumo.transformer.cache import LayerCache, RowLayer
 from zhumo.transformer.config import Config
 from zhumo.transformer.dropout import Dropout
 from zhumo.transformer.norm import RMSNorm
@@ -56,7 +56,7 @@ class Attention(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         width, head_dim = config.width, config.head_dim
-        self.head_dim = head_dim
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, head_dim
         self.causal = config.causal
         self.scale = None if config.scaled_scores else 1.0  # None: 1 / sqrt(head_dim)
         self.query = nn.Linear(width, config.heads * head_dim, bias=config.bias != "none")
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         *,
         mask: Tensor | None = None,
         rope: Rope | None = None,
-        cache: LayerCache | None = None,
+        cache: LayerCache | RowLayer | None = None,
     ) -> Tensor:
         """Look at x itself.
 
@@ -87,12 +87,9 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.append(key, value)
         asked, known = query.size(2), key.size(2)
-        is_causal = self.causal and mask is None
-        if is_causal and asked < known:
-            # torch aligns is_causal to the top left; a later chunk needs the bottom right, and a single query nothing.
-            is_causal = False
-            if asked > 1:
-                mask = torch.ones(asked, known, dtype=torch.bool, device=x.device).tril(known - asked)
+        is_causal = self.causal and mask is None and asked > 1  # a single query sees all
+        if is_causal and asked < known:  # torch aligns is_causal to the top left; a later chunk needs the bottom right
+            is_causal, mask = False, torch.ones(asked, known, dtype=torch.bool, device=x.device).tril(known - asked)
         return self._look(query, key, value, mask, is_causal)
 
     def look_at(self, x: Tensor, source: Source) -> Tensor:
@@ -104,10 +101,15 @@ class Attention(nn.Module):
         return self.key_norm(self._heads(self.key(x))), self._heads(self.value(x))
 
     def _look(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
-        gqa = query.size(1) != key.size(1)
+        gqa = self.heads != self.kv_heads
+        alone = gqa and query.size(2) == 1
+        if alone:  # heads that share keys are then as good as several queries of one head, which every kernel knows
+            query = query.reshape(len(query), self.kv_heads, -1, self.head_dim)
         y = F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=is_causal, scale=self.scale, enable_gqa=gqa
+            query, key, value, mask, is_causal=is_causal, scale=self.scale, enable_gqa=gqa and not alone
         )
+        if alone:
+            y = y.reshape(len(y), self.heads, 1, self.head_dim)
         merged: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return merged
 
@@ -163,7 +165,7 @@ class Block(nn.Module):
         *,
         mask: Tensor | None = None,
         rope: Rope | None = None,
-        cache: LayerCache | None = None,
+        cache: LayerCache | RowLayer | None = None,
         source: Source | None = None,
     ) -> Tensor:
         """One block further. mask, rope, cache: as in `Attention`; source: what a decoder looks at."""

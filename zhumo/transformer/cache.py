@@ -1,4 +1,10 @@
-"""Keys and values of the tokens seen so far, so that a decode step reads them instead of computing them again."""
+"""Keys and values of the tokens seen so far, so that a decode step reads them instead of computing them again.
+
+`Cache` is of sequences that grow in step, `RowCache` of texts that each stand at a place of their own.
+"""
+
+from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -45,10 +51,21 @@ class Cache:
         shape = (2, batch, config.kv_heads, length, config.head_dim)
         self.layers = [LayerCache(torch.empty(shape, dtype=dtype, device=device)) for _ in range(config.depth)]
 
+    @classmethod
+    def over(cls, rooms: Sequence[Tensor]) -> Self:
+        """Of rooms that somebody else holds. rooms: of each block, (2, batch, kv_heads, length, head_dim)."""
+        cache = cls.__new__(cls)
+        cache.layers = [LayerCache(room) for room in rooms]
+        return cache
+
     @property
     def used(self) -> int:
         """Positions filled so far."""
         return self.layers[0].used
+
+    def end(self, count: int) -> int:
+        """Positions there are with `count` more."""
+        return self.used + count
 
     def keep(self, count: int) -> None:
         """Forget all but the first `count` positions."""
@@ -60,3 +77,48 @@ class Cache:
         for layer in self.layers:
             layer.keys[:, :, : layer.used] = layer.keys[rows, :, : layer.used]
             layer.values[:, :, : layer.used] = layer.values[rows, :, : layer.used]
+
+
+class RowLayer:
+    """One block's keys and values, (slots, kv_heads, room, head_dim), where each text has places of its own."""
+
+    def __init__(self, room: Tensor, rows: "RowCache") -> None:
+        self.keys, self.values, self.rows = room[0], room[1], rows
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store each token at its place and return the first positions of the texts, what is not filled among them."""
+        return self._kept(self.keys, key), self._kept(self.values, value)
+
+    def _kept(self, known: Tensor, new: Tensor) -> Tensor:
+        rows = self.rows
+        known[rows.slots[:, None], :, rows.places] = new.transpose(1, 2)
+        reached = known[:, :, : rows.reach]
+        return reached if rows.all else reached[rows.slots]
+
+
+class RowCache:
+    """The caches of all blocks, for texts in slots of their own, each at places of its own.
+
+    No size in it depends on where a text stands, only the numbers in `slots` and `places`: so a step that reads by it
+    can be captured once and run again.
+    """
+
+    def __init__(self, rooms: Sequence[Tensor], slots: Tensor, places: Tensor, reach: int) -> None:
+        """rooms: of each block, (2, slots, kv_heads, room, head_dim), zero where nothing was stored yet. slots:
+        (rows,), where the texts are, each once; if there are as many as slots, all in their order. places: (rows,
+        time), where their tokens go. reach: how many positions are looked at, more than the largest of places.
+        """
+        self.slots, self.places, self.reach = slots, places, reach
+        self.all = len(slots) == rooms[0].size(1)
+        self.layers = [RowLayer(room, self) for room in rooms]
+
+    def end(self, _: int) -> int:
+        """Positions that are looked at."""
+        return self.reach
+
+    def mask(self, window: int, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores, (rows, 1, time, reach): a token looks at what stands before it in its text,
+        within a window if there is one."""
+        back = self.places.unsqueeze(-1) - torch.arange(self.reach, device=self.places.device)
+        seen = (back >= 0) & (back < window) if window else back >= 0
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf).unsqueeze(1)

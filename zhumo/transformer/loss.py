@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-AT_ONCE = 2**22  # logits held at once: 16 MiB in float32
+AT_ONCE = {"cpu": 2**22, "cuda": 2**28}  # logits held at once: 16 MiB in float32, and 1 GiB on a GPU
 
 
 def linear_cross_entropy(
@@ -44,7 +44,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for value, need in zip(inputs, (needed[0], needed[1], needed[3]), strict=True)
         ]
         matrix, total = weight.to(kind), hidden.new_zeros((), dtype=torch.float32)
-        size = max(1, AT_ONCE // len(weight))
+        size = max(1, AT_ONCE[device] // len(weight))
         with torch.autocast(device, enabled=False):
             for start in range(0, len(hidden), size):
                 rows = slice(start, start + size)
@@ -70,17 +70,18 @@ def _part(
     grads: list[Tensor | None],
 ) -> Tensor:
     """The loss of some rows; their part of each gradient is added up in `grads` (of hidden, weight and bias)."""
-    logits = (hidden @ weight.T).float()
+    logits = hidden @ weight.T
     if bias is not None:
-        logits += bias
+        logits = logits.float() + bias
+    chances = logits.log_softmax(1, dtype=torch.float32)
+    del logits
     places = torch.arange(len(targets), device=targets.device)
-    every = logits.logsumexp(1)
-    loss = (every - logits[places, targets]).sum()
+    loss = -chances[places, targets].sum()
     if smoothing:
-        loss = (1 - smoothing) * loss + smoothing * (every - logits.mean(1)).sum()
+        loss = (1 - smoothing) * loss - smoothing * chances.mean(1).sum()
     if not any(grad is not None for grad in grads):
         return loss
-    slope = logits.sub_(every[:, None]).exp_()  # the probabilities, less what they should be
+    slope = chances.exp_()  # the probabilities, less what they should be
     if smoothing:
         slope -= smoothing / slope.size(1)
     slope[places, targets] -= 1 - smoothing

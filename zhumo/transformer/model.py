@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from zhumo.transformer.block import Block, Source, norm_layer
-from zhumo.transformer.cache import Cache
+from zhumo.transformer.cache import Cache, RowCache
 from zhumo.transformer.config import Config
 from zhumo.transformer.positions import near, places, rope, visible
 from zhumo.transformer.relative import RelativeBias
@@ -46,7 +46,7 @@ class Transformer(nn.Module):
         *,
         segments: Tensor | None = None,
         types: Tensor | None = None,
-        cache: Cache | None = None,
+        cache: Cache | RowCache | None = None,
         source: Sequence[Source] | None = None,
     ) -> Tensor:
         """Last hidden states, (batch, time, width).
@@ -66,14 +66,15 @@ class Transformer(nn.Module):
             raise ValueError("a model with an encoder needs a source, and no other takes one")
         if cache is not None and segments is not None:
             raise ValueError("a cache holds whole sequences; it cannot be used with segments")
-        start = cache.used if cache is not None else 0
-        end = start + ids.size(1)
+        end = ids.size(1) if cache is None else cache.end(ids.size(1))
+        start = end - ids.size(1)
         if not self.config.endless and end > self.config.length:
             raise ValueError(f"{end} positions, but the model was made for {self.config.length}")
-        positions = torch.arange(start, end, device=ids.device) if segments is None else places(segments)
-        mask = None
+        positions, mask = torch.arange(start, end, device=ids.device), None
         if segments is not None:
-            mask = visible(segments, self.config.causal, self.config.window)
+            positions, mask = places(segments), visible(segments, self.config.causal, self.config.window)
+        elif isinstance(cache, RowCache):
+            positions, mask = cache.places, cache.mask(self.config.window, self.stem.tokens.weight.dtype)
         elif 0 < self.config.window < end:
             mask = near(ids.size(1), end, self.config.window, ids.device)
         if self.relative is not None:

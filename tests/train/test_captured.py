@@ -1,0 +1,91 @@
+"""Batches that are alike: computed as any others, and on a GPU captured once and run again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine.test_native import LLAMA
+from zhumo.recipe import Train
+from zhumo.tasks.examples import IGNORE, Example, collate, whole
+from zhumo.tasks.write import Write
+from zhumo.train import captured
+from zhumo.train.learner import Learner, Outcome
+from zhumo.train.order import Samples
+from zhumo.transformer import Transformer, initialise
+
+TIME = 24
+here = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def example(seed: int, length: int = TIME, texts: int = 1) -> Example:
+    ids = np.random.default_rng(seed).integers(0, LLAMA.vocabulary, length + 1).astype(np.int32)
+    segments = np.repeat(np.arange(1, texts + 1, dtype=np.int32), length // texts)
+    return {"ids": ids[:-1], "targets": ids[1:], "segments": segments}
+
+
+def learner(count: int, device: str = "cpu", dropout: float = 0.0, **train: object) -> Learner:
+    model = initialise(Transformer(replace(LLAMA, dropout=dropout)), 0)
+    settings = Train.model_validate({"device": device, "batch": 4, "lr": 1e-3, **train})
+    return Learner(model, Write(None, TIME), [example(seed) for seed in range(count)], settings)  # type: ignore[arg-type]
+
+
+def updates(one: Learner, count: int) -> list[Outcome]:
+    places = [np.arange(step * 4, step * 4 + 4) % len(one.examples) for step in range(count)]
+    return [one.update(Samples(0, place, place + 100), 1e-3) for place in places]
+
+
+def test_a_whole_batch_is_all_targets_and_nothing_else() -> None:
+    first, second = example(0), example(1)
+    found = whole([first, second])
+    assert found is not None and found.keys() == {"ids", "targets"}
+    assert found["ids"].tolist() == [first["ids"].tolist(), second["ids"].tolist()]  # type: ignore[union-attr]
+    unasked = {**second, "targets": np.where(np.arange(TIME) == 3, IGNORE, second["targets"])}
+    for other in (example(1, TIME - 1), example(1, texts=2), unasked, {**second, "types": second["ids"]}):
+        assert whole([first, other]) is None
+
+
+def test_a_whole_batch_learns_the_same_bits_as_any_other() -> None:
+    found = []
+    for made in (whole, collate):
+        one = learner(4)
+        batch = made([one.examples[index] for index in range(4)])
+        assert batch is not None
+        loss = one.task.loss(one.model, batch)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        found.append((loss.total.detach(), loss.count, [p.grad for p in one.parameters.values()]))
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1] == 4 * TIME
+    assert all(map(torch.equal, found[0][2], found[1][2]))
+
+
+@here
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_is_captured_learns_what_is_not(precision: str, accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"precision": precision, "accumulate": accumulate, "dropout": 0.1}
+    quick = learner(12, "cuda", **settings)  # type: ignore[arg-type]
+    fast = updates(quick, 12)
+    assert quick.captured
+    monkeypatch.setattr(captured, "AGAIN", 1_000)
+    plain = learner(12, "cuda", **settings)  # type: ignore[arg-type]
+    wanted = updates(plain, 12)
+    assert not plain.captured
+    for one, other in zip(fast, wanted, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-2) and one.norm == pytest.approx(other.norm, rel=5e-2)
+    assert fast[-1].loss < fast[0].loss - 0.05
+
+
+@here
+def test_another_size_is_computed_plainly_and_gradients_do_not_pile_up() -> None:
+    one = learner(8, "cuda")
+    updates(one, 8)
+    assert one.captured
+    few = Samples(0, np.arange(3), np.arange(3))
+    before = one.update(few, 0.0)
+    assert one.update(few, 0.0) == pytest.approx(before, rel=1e-4)
+    full = Samples(0, np.arange(4), np.arange(4))
+    before = one.update(full, 0.0)
+    assert one.update(full, 0.0) == pytest.approx(before, rel=1e-4)
+    one.renew()
+    assert not one.captured and one.update(full, 0.0) == pytest.approx(before, rel=1e-4)
