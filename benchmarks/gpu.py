@@ -65,7 +65,6 @@ class Speeds:
         self.ours, self.plain, self.compiled = zhumo(), hugging_face(1), hugging_face(1)
         self.files = formats(self.plain)
         self.theirs = {"file": self.files["bfloat16"], "device": "cuda"}
-        self.card = torch.cuda.get_device_name()
 
     def written(self, streams: int) -> None:
         """Tokens after the first, beside `generate` as it comes and compiled."""
@@ -77,7 +76,7 @@ class Speeds:
         })  # fmt: skip
         mine = rates(found["ours"], "written")
         size = sum(path.stat().st_size for path in Path(self.files["bfloat16"]).glob("*.safetensors"))
-        note = f"{self.card}; {size * median(mine) / streams / self.pace:.0%} of what its memory gives"
+        note = f"{size * median(mine) / streams / self.pace:.0%} of what its memory gives"
         for peer, row in (("transformers", f"gpu.decode.{streams}"),
                           ("transformers, compiled", f"gpu.decode.{streams}.compiled")):  # fmt: skip
             self._row(row, mine, peer, rates(found[peer], "written"), note)
@@ -88,7 +87,7 @@ class Speeds:
         task = {"kind": "write", "prompts": [long], "new": 0, "repeats": 1}
         found = self._by_turns({"ours": (self.ours, task | self._mine(1)), "theirs": (self.plain, task | self.theirs)})
         mine, other = (rates(answers, "read") for answers in found.values())
-        self._row("gpu.prefill", mine, "transformers", other, self.card)
+        self._row("gpu.prefill", mine, "transformers", other)
 
     def agreed(self) -> None:
         """bf16 on the GPU beside the weights in float32 on the processor, over real text."""
@@ -101,7 +100,7 @@ class Speeds:
             told.append(place | engine.ask(task | further | place))
         full, mine, other = (quality(told[0], answer) for answer in told)
         worse = mine.perplexity / full.perplexity - 1
-        note = f"{self.card}; KL {mine.kl:.5f}, theirs {other.kl:.5f}; perplexity {worse:+.2%}"
+        note = f"KL {mine.kl:.5f}, theirs {other.kl:.5f}; perplexity {worse:+.2%}"
         self.bench.row("gpu.agreement", mine.agreement, "", peer="transformers bf16", peer_value=other.agreement,
                        ratio=mine.agreement / other.agreement, note=note)  # fmt: skip
 
@@ -114,7 +113,7 @@ class Speeds:
             list(pool.map(lambda one: one[0].ask(one[1]), engines.values()))
         return by_turns(engines, RUNS)
 
-    def _row(self, name: str, mine: Sequence[float], peer: str, theirs: Sequence[float], note: str) -> None:
+    def _row(self, name: str, mine: Sequence[float], peer: str, theirs: Sequence[float], note: str = "") -> None:
         self.bench.row(name, median(mine), " tokens/s", low=min(mine), high=max(mine), peer=f"{peer} bf16",
                        peer_value=median(theirs), ratio=median(mine) / median(theirs), note=note)  # fmt: skip
 
@@ -198,6 +197,7 @@ if __name__ == "__main__":
     bench = Bench("gpu", __doc__ or "")
     if not torch.cuda.is_available():
         sys.exit("there is no CUDA GPU here")
+    bench.card = torch.cuda.get_device_name()
     moved, flops = paces()
     with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as folder:
         writing = [name for name in bench.bars if name.startswith(("gpu.decode", "gpu.prefill", "gpu.agreement"))]

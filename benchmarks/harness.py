@@ -59,7 +59,7 @@ class Bench:
         for option, (default, use) in (further or {}).items():
             parser.add_argument(f"--{option}", type=type(default), default=default, help=f"{use} (default: {default})")
         self.options = parser.parse_args()
-        self.name = name
+        self.name, self.card = name, ""  # of the GPU it runs on
         self.rows: list[Row] = []
         self.bars: dict[str, dict[str, Any]] = tomllib.loads((HERE / "bars.toml").read_text(encoding="utf-8"))[name]
 
@@ -94,6 +94,7 @@ class Bench:
         bound = at_least if at_least is not None else at_most
         self.rows.append(Row(name, value, low, high, unit, peer, peer_value, ratio, bound, holds, note))
         self._show(self.rows[-1])
+        self._write()  # what is measured stays, whatever becomes of the script
 
     def _show(self, row: Row) -> None:
         if self.options.json:
@@ -128,7 +129,7 @@ class Bench:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name}{'.quick' if self.options.quick else ''}.json"
         known = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-        stamp = machine()
+        stamp = machine() | ({"gpu": self.card} if self.card else {})
         rows = {self._key(row): row for row in known if row["name"] in self.bars}
         rows |= {self._key(row): row for row in ({**asdict(row), **stamp} for row in self.rows)}
         ordered = sorted(rows.values(), key=lambda row: list(self.bars).index(row["name"]))

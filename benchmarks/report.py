@@ -57,7 +57,12 @@ def table(record: dict[str, Any]) -> str:
         if name not in measured_names and (bar.get("quick", False) or not record["quick"]):
             bound = number(bar.get("at_least", bar.get("at_most")))
             lines.append(f"| {name} | not measured | – | – | – | {bound} | no | due and not measured | – |")
-    machines = sorted({f"{row['cpu']}, {row['cores']} cores, Python {row['python']}" for row in record["rows"]})
+    machines = sorted(
+        {
+            ", ".join([*filter(None, [row.get("gpu")]), row["cpu"], f"{row['cores']} cores", f"Python {row['python']}"])
+            for row in record["rows"]
+        }
+    )
     return "\n".join([*lines, "", f"Measured on: {'; '.join(machines)}."])
 
 

@@ -39,6 +39,15 @@ SHOWN: dict[str, dict[str, tuple[str, str]]] = {
         "learn.nanogpt.wall": ("a GPT to the same loss", "GPT 达到同样的损失"),
         "learn.peft.tokens_per_second": ("LoRA, the same steps", "LoRA，同样的步数"),
     },
+    "gpu": {
+        "gpu.decode.1": ("one text, bf16, GPU", "一段文本，bf16，GPU"),
+        "gpu.decode.1.compiled": ("one text, bf16, GPU", "一段文本，bf16，GPU"),
+        "gpu.decode.32": ("32 texts at once, bf16, GPU", "同时 32 段文本，bf16，GPU"),
+        "gpu.decode.32.compiled": ("32 texts at once, bf16, GPU", "同时 32 段文本，bf16，GPU"),
+        "gpu.prefill": ("a prompt of 512 tokens, bf16, GPU", "512 个词元的提示，bf16，GPU"),
+        "gpu.trainer.tokens_per_second": ("learning a GPT, GPU", "学习 GPT，GPU"),
+        "gpu.nanogpt.tokens_per_second": ("learning a small GPT, GPU", "学习小 GPT，GPU"),
+    },
     "spine": {"shakespeare.wall": ("letters, to the same loss", "字符模型达到同样的损失")},
 }
 LESS_IS_MORE = ("wall",)  # what such a row's name ends with is time
@@ -60,7 +69,7 @@ class Speed(NamedTuple):
     times: float
     asked: float | None
     day: str
-    maker: str  # of the processor
+    maker: str  # of the processor, or of the GPU
 
 
 def speeds() -> list[Speed]:
@@ -79,8 +88,9 @@ def faster(what: tuple[str, str], row: dict[str, Any]) -> Speed:
     turned = row["name"].endswith(LESS_IS_MORE)
     times, asked = (1 / value if turned and value else value for value in (row["ratio"], row["at_least"]))
     theirs = f"{row['peer']}: {row['peer_value']:,.4g}{row['unit']}"
-    ours, maker = f"{row['value']:,.4g}{row['unit']}", row["cpu"].split()[0].removesuffix("(R)")
-    return Speed(what, ours, theirs, times, asked, f"{row['date']}, {row['cpu']}", maker)
+    chip = row.get("gpu", row["cpu"])
+    ours, maker = f"{row['value']:,.4g}{row['unit']}", chip.split()[0].removesuffix("(R)")
+    return Speed(what, ours, theirs, times, asked, f"{row['date']}, {chip}", maker)
 
 
 def table(rows: Sequence[Speed], language: str) -> str:

@@ -20,7 +20,6 @@ def test_a_speed_is_kept_once_per_processor(tmp_path: Path, monkeypatch: pytest.
         bench = harness.Bench("engine", "")
         for name in names:
             bench.row(name, value, ratio=value)
-        bench._write()
         found: list[dict[str, Any]] = json.loads((tmp_path / "engine.json").read_text())["rows"]
         return found
 

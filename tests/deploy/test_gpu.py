@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return recipe, make(recipe, Run.of(recipe, root / "runs"))
 
 
-@pytest.mark.skipif(not GPU, reason="no GPU")
+@pytest.mark.gpu
 def test_it_learns_and_writes_on_the_gpu_what_was_measured(made: Made) -> None:
     folder = made[1].step("deploy")
     found = json.loads((folder / "parity.json").read_text(encoding="utf-8"))

@@ -9,7 +9,6 @@ from zhumo.engine.parts import Part
 from zhumo.engine.torch_model import TorchModel
 from zhumo.transformer import RowCache
 
-here = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 LENGTH = 48
 
 
@@ -41,7 +40,7 @@ def test_a_model_whose_steps_cannot_be_captured_is_refused() -> None:
         CudaModel(weighted(stretched), slots=1, length=LENGTH)
 
 
-@here
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", CASES)
 def test_logits_are_those_of_torch_up_to_bf16(name: str) -> None:
     model = model_of(name)
@@ -56,7 +55,7 @@ def test_logits_are_those_of_torch_up_to_bf16(name: str) -> None:
         assert (found.argmax(-1) == wanted.argmax(-1)).float().mean() >= 0.9
 
 
-@here
+@pytest.mark.gpu
 def test_a_text_does_not_depend_on_who_else_is_there() -> None:
     core = CudaModel(model_of("llama"), slots=4, length=LENGTH)
     core.step([Part(2, 0, TEXT[:9])])
@@ -67,7 +66,7 @@ def test_a_text_does_not_depend_on_who_else_is_there() -> None:
         assert torch.equal(core.step([others[0], Part(2, place, [TEXT[place]]), others[1]])[1], wanted)
 
 
-@here
+@pytest.mark.gpu
 def test_a_slot_that_is_not_asked_stays_what_it_was() -> None:
     core = CudaModel(model_of("llama"), slots=2, length=LENGTH)
     core.step([Part(0, 0, TEXT[:30])])
@@ -78,7 +77,7 @@ def test_a_slot_that_is_not_asked_stays_what_it_was() -> None:
     assert torch.equal(core.step([Part(0, 30, [TEXT[30]])])[0], wanted)
 
 
-@here
+@pytest.mark.gpu
 def test_a_text_goes_on_past_what_a_graph_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zhumo.engine.cuda_model.SHORTEST", 8)
     model = model_of("llama")
@@ -90,7 +89,7 @@ def test_a_text_goes_on_past_what_a_graph_looks_at(monkeypatch: pytest.MonkeyPat
     assert sorted(core._steps) == [(2, 1, 8), (2, 1, 16), (2, 1, 32), (2, 1, 48)]
 
 
-@here
+@pytest.mark.gpu
 def test_the_model_it_was_made_of_stays_where_it_was() -> None:
     model = model_of("llama")
     core = CudaModel(model, slots=1, length=LENGTH)

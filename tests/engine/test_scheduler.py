@@ -23,13 +23,11 @@ Said = dict[str, list[int]]
 Writing = Generator[Read | Token, Tensor | None, str]
 
 
-@pytest.fixture(scope="module", params=["native", "torch", "cuda"])
+@pytest.fixture(scope="module", params=["native", "torch", pytest.param("cuda", marks=pytest.mark.gpu)])
 def model(request: pytest.FixtureRequest) -> Reader:
     if request.param == "torch":
         return TorchModel(model_of("llama"), slots=3, length=LENGTH)
     if request.param == "cuda":
-        if not torch.cuda.is_available():
-            pytest.skip("no GPU")
         return CudaModel(model_of("llama"), slots=3, length=LENGTH)
     if library() is None:
         pytest.skip("no compiler")

@@ -16,7 +16,6 @@ from zhumo.train.order import Samples
 from zhumo.transformer import Transformer, initialise
 
 TIME = 24
-here = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 def example(seed: int, length: int = TIME, texts: int = 1) -> Example:
@@ -59,7 +58,7 @@ def test_a_whole_batch_learns_the_same_bits_as_any_other() -> None:
     assert all(map(torch.equal, found[0][2], found[1][2]))
 
 
-@here
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_what_is_captured_learns_what_is_not(precision: str, accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +75,7 @@ def test_what_is_captured_learns_what_is_not(precision: str, accumulate: int, mo
     assert fast[-1].loss < fast[0].loss - 0.05
 
 
-@here
+@pytest.mark.gpu
 def test_another_size_is_computed_plainly_and_gradients_do_not_pile_up() -> None:
     one = learner(8, "cuda")
     updates(one, 8)
