@@ -82,7 +82,7 @@ def asked(count: int) -> list[Row]:
 
 def valid(task: Write, reader: NativeModel, rows: list[Row]) -> float:
     """The share of answers that are JSON and hold their schema, as another library judges."""
-    answers = list(written(reader, (task.write(row, LENGTH) for row in rows)))
+    answers = written(reader, (task.write(row, LENGTH) for row in rows))
     return sum(holds(row, answer) for row, answer in zip(rows, answers, strict=True)) / len(rows)
 
 

@@ -76,7 +76,7 @@ class Speeds:
         })  # fmt: skip
         mine = rates(found["ours"], "written")
         size = sum(path.stat().st_size for path in Path(self.files["bfloat16"]).glob("*.safetensors"))
-        note = f"{size * median(mine) / streams / self.pace:.0%} of what its memory gives"
+        note = f"{size * median(mine) / streams / self.pace:.0%} of what its memory gives; slots as many as texts"
         for peer, row in (("transformers", f"gpu.decode.{streams}"),
                           ("transformers, compiled", f"gpu.decode.{streams}.compiled")):  # fmt: skip
             self._row(row, mine, peer, rates(found[peer], "written"), note)

@@ -40,8 +40,8 @@ SHOWN: dict[str, dict[str, tuple[str, str]]] = {
         "learn.peft.tokens_per_second": ("LoRA, the same steps", "LoRA，同样的步数"),
     },
     "gpu": {
-        "gpu.decode.1": ("one text, bf16, GPU", "一段文本，bf16，GPU"),
-        "gpu.decode.1.compiled": ("one text, bf16, GPU", "一段文本，bf16，GPU"),
+        "gpu.decode.1": ("one text in one slot, bf16, GPU", "一段文本，一个位置，bf16，GPU"),
+        "gpu.decode.1.compiled": ("one text in one slot, bf16, GPU", "一段文本，一个位置，bf16，GPU"),
         "gpu.decode.32": ("32 texts at once, bf16, GPU", "同时 32 段文本，bf16，GPU"),
         "gpu.decode.32.compiled": ("32 texts at once, bf16, GPU", "同时 32 段文本，bf16，GPU"),
         "gpu.prefill": ("a prompt of 512 tokens, bf16, GPU", "512 个词元的提示，bf16，GPU"),

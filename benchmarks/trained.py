@@ -1,6 +1,6 @@
 """prepare, build and train in one process: `python -m benchmarks.trained RECIPE RUNS [SECTION.KEY=VALUE...]`.
 
-Ends with a line of the most memory that a GPU lent it, in bytes.
+Ends with a line of the most memory it held of a GPU, in bytes.
 """
 
 import sys
@@ -19,4 +19,4 @@ if __name__ == "__main__":
     prepare(recipe, run)
     build(recipe, run)
     train(recipe, run)
-    print(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)
+    print(torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0)

@@ -74,6 +74,7 @@ def test_overrides_take_the_path_of_the_file(tmp_path: Path) -> None:
         ("task: recommend\n", ["prepare", "needed"]),
         ("task: recommend\nprepare: {source: a}\ntrain: {epochs: 1, steps: 2}\n", ["only one of"]),
         ("task: write\nprepare: {source: a}\ndeploy: {cache_bits: 8}\n", ["deploy", "write deploy.bits: 8"]),
+        ("task: embed\nprepare: {source: a}\ndeploy: {bits: 16}\n", ["deploy.bits: 16", "embed", "8 or 32"]),
         ("task: recommend\nprepare: {source: a}\ntrain: {batch: many}\n", ["train.batch", "many"]),
         ("task: &x recommend\nprepare: {source: a}\n", ["anchor"]),
         ("task: [\n", ["not YAML"]),
@@ -104,7 +105,7 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: lis
         ("build: {lora: yes}", "build.lora", "keys of its own"),
         ("build: {lora: 0}", "build.lora", "at least 1"),
         ("evaluate: {gate: {accuracy: 3}}", "evaluate.gate.accuracy", "a text"),
-        ("deploy: {bits: 4}", "deploy.bits", "8, 32"),
+        ("deploy: {bits: 4}", "deploy.bits", "8, 16, 32"),
         ("name: a b", "name", "up to 64 letters"),
     ],
 )

@@ -335,6 +335,12 @@ class Recipe(Section):
         return data
 
     @model_validator(mode="after")
+    def _writes_on_a_gpu(self) -> Self:
+        if self.deploy.bits == 16 and self.task != "write":
+            raise Unfit("recipe.bits", task=self.task)
+        return self
+
+    @model_validator(mode="after")
     def _can_be_searched(self) -> Self:
         for key, values in self.train.search.items():
             if not key.startswith(("build.", "train.")) or key in SETTLED:

@@ -91,7 +91,7 @@ def loss(model: Any, texts: list[list[int]]) -> float:
 
 def memory() -> float:
     """GB at most, of the GPU if there is one in use."""
-    most = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
+    most = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
     return (most or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 1e9
 
 

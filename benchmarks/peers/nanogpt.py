@@ -144,7 +144,7 @@ def main(path: str, threads: int, minutes: float | None = None, seed: int = 1337
     seconds = time.perf_counter() - began
     size = sum(parameter.numel() for parameter in model.parameters())
     here = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    memory = (torch.cuda.max_memory_allocated() if GPU else here) / 1e9
+    memory = (torch.cuda.max_memory_reserved() if GPU else here) / 1e9
     rate = steps * BATCH * CONTEXT / took
     print(json.dumps({"loss": whole_loss(model, valid), "seconds": seconds, "parameters": size,
                       "tokens_per_second": rate, "memory": memory}))  # fmt: skip

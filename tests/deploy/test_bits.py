@@ -11,13 +11,16 @@ import pytest
 from zhumo import bundle
 from zhumo.bundle import load
 from zhumo.deploy import golden, step
+from zhumo.deploy.golden import WARMING
 from zhumo.deploy.parity import difference, served
 from zhumo.engine import library
 from zhumo.errors import GateError, ModelError
 from zhumo.make import make
+from zhumo.prepare import read_rows
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import Row
+from zhumo.tasks.write import Write
 
 Made = tuple[Recipe, Run]
 pytestmark = pytest.mark.skipif(library() is None, reason="no compiler")
@@ -80,6 +83,17 @@ def test_a_machine_without_the_core_makes_no_such_bundle(made: Made, monkeypatch
     monkeypatch.setattr(step, "narrows", lambda *_: False)
     with pytest.raises(GateError, match="native core"):
         again(made)
+
+
+def test_of_texts_only_what_the_server_is_asked_is_written_in_its_order(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, write = list[Row](), Write.write
+    monkeypatch.setattr(Write, "write", lambda self, row, length: (asked.append(row), write(self, row, length))[1])
+    monkeypatch.setattr(step.parity, "check", lambda *_: {})
+    step.ask_again(made[1], 3)
+    rows = read_rows(made[1].step("evaluate") / "rows.jsonl")
+    assert len(rows) > 3 and asked == [WARMING, *(rows[len(rows) * place // 3] for place in range(3))]
 
 
 READS = """

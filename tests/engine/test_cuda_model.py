@@ -1,5 +1,7 @@
 """A model on a GPU beside the same on a processor: every decoder family, any cut of any number of texts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,10 +20,12 @@ def test_a_row_of_texts_at_places_of_their_own_reads_what_each_reads_alone(name:
     model = model_of(name)
     alone = TorchModel(model, slots=3, length=LENGTH)
     known = [Part(0, 0, TEXT[:9]), Part(1, 0, TEXT[:20]), Part(2, 0, TEXT[:1])]
-    for room in alone._rooms:
-        room.zero_()  # what was never written may be anything
+    for cache in alone._caches:
+        for layer in cache.layers:
+            layer.keys.zero_(), layer.values.zero_()  # what was never written may be anything
     alone.step(known)
-    rooms = [room.clone() for room in alone._rooms]
+    rooms = [torch.stack([torch.cat([getattr(cache.layers[block], part) for cache in alone._caches])
+                          for part in ("keys", "values")]) for block in range(model.config.depth)]  # fmt: skip
     assert model.head is not None
     for slots, time in (([0, 1, 2], 1), ([2], 5)):
         starts = torch.tensor([len(known[slot].ids) for slot in slots])
@@ -33,8 +37,18 @@ def test_a_row_of_texts_at_places_of_their_own_reads_what_each_reads_alone(name:
         torch.testing.assert_close(got, torch.stack(alone.step(parts)), atol=1e-5, rtol=1e-5)
 
 
+@torch.inference_mode()
+def test_a_slot_beyond_what_is_looked_at_comes_to_a_number_within_a_window() -> None:
+    model = model_of("mistral")
+    config = model.config
+    rooms = [torch.zeros(2, 2, config.kv_heads, LENGTH, config.head_dim) for _ in range(config.depth)]
+    cache = RowCache(rooms, torch.arange(2), torch.tensor([[3], [LENGTH - 1]]), 8)
+    assert model.hidden(torch.tensor([[5], [0]]), cache=cache).isfinite().all()
+    assert all(room.isfinite().all() for room in rooms)
+
+
 def test_a_model_whose_steps_cannot_be_captured_is_refused() -> None:
-    stretched = CASES["llama3"].__class__(**{**vars(LLAMA), "rope": "dynamic", "rope_factor": 2.0})
+    stretched = replace(LLAMA, rope="dynamic", rope_factor=2.0)
     assert captures(LLAMA) and not captures(stretched)
     with pytest.raises(ValueError, match="captured"):
         CudaModel(weighted(stretched), slots=1, length=LENGTH)
@@ -49,7 +63,8 @@ def test_logits_are_those_of_torch_up_to_bf16(name: str) -> None:
         wanted = model(IDS)[0]
     got = torch.cat([core.step([Part(1, place, [token])])[0] for place, token in enumerate(TEXT)]).float()
     whole = core.step([Part(2, 0, TEXT, every=True)])[0].float()
-    for found in (got, whole):
+    ends = torch.cat([core.step([Part(0, 0, TEXT[: place + 1])])[0] for place in range(len(TEXT))]).float()
+    for found in (got, whole, ends):
         assert found.shape == wanted.shape
         assert (found - wanted).norm() <= 0.03 * wanted.norm()
         assert (found.argmax(-1) == wanted.argmax(-1)).float().mean() >= 0.9

@@ -1,6 +1,8 @@
 """Batches that are alike: computed as any others, and on a GPU captured once and run again."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,6 +60,28 @@ def test_a_whole_batch_learns_the_same_bits_as_any_other() -> None:
     assert all(map(torch.equal, found[0][2], found[1][2]))
 
 
+def test_a_second_size_leaves_the_gradients_of_the_first_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    graph = SimpleNamespace(pool=lambda: None, replay=lambda: None)  # of a GPU that does nothing when it is run again
+    for name, fake in {"Stream": lambda: stream, "current_stream": lambda: stream, "synchronize": lambda: None,
+                       "stream": lambda _: nullcontext(), "CUDAGraph": lambda: graph,
+                       "graph": lambda *_, **__: nullcontext()}.items():  # fmt: skip
+        monkeypatch.setattr(captured.torch.cuda, name, fake)
+    one, wanted, places = learner(4), learner(4), list[list[torch.Tensor | None]]()
+    for size in (4, 3):
+        batch, keys = whole([one.examples[index] for index in range(size)]), torch.arange(size)
+        assert batch is not None
+        for _ in range(captured.AGAIN + 1):
+            one.captured.gradient(batch, keys)
+        for _ in range(captured.AGAIN):
+            wanted.task.loss(wanted.model, batch).total.backward()  # type: ignore[no-untyped-call]
+        places.append([parameter.grad for parameter in one.parameters.values()])
+    assert one.captured.holds_gradients
+    for first, second, parameter in zip(*places, wanted.parameters.values(), strict=True):
+        assert first is second and first is not None and parameter.grad is not None
+        torch.testing.assert_close(first, parameter.grad)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -65,11 +89,11 @@ def test_what_is_captured_learns_what_is_not(precision: str, accumulate: int, mo
     settings = {"precision": precision, "accumulate": accumulate, "dropout": 0.1}
     quick = learner(12, "cuda", **settings)  # type: ignore[arg-type]
     fast = updates(quick, 12)
-    assert quick.captured
+    assert quick.captured.holds_gradients
     monkeypatch.setattr(captured, "AGAIN", 1_000)
     plain = learner(12, "cuda", **settings)  # type: ignore[arg-type]
     wanted = updates(plain, 12)
-    assert not plain.captured
+    assert not plain.captured.holds_gradients
     for one, other in zip(fast, wanted, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-2) and one.norm == pytest.approx(other.norm, rel=5e-2)
     assert fast[-1].loss < fast[0].loss - 0.05
@@ -79,12 +103,13 @@ def test_what_is_captured_learns_what_is_not(precision: str, accumulate: int, mo
 def test_another_size_is_computed_plainly_and_gradients_do_not_pile_up() -> None:
     one = learner(8, "cuda")
     updates(one, 8)
-    assert one.captured
+    assert one.captured.holds_gradients
     few = Samples(0, np.arange(3), np.arange(3))
     before = one.update(few, 0.0)
-    assert one.update(few, 0.0) == pytest.approx(before, rel=1e-4)
+    for _ in range(captured.AGAIN + 2):  # it is captured too by then
+        assert one.update(few, 0.0) == pytest.approx(before, rel=1e-4)
     full = Samples(0, np.arange(4), np.arange(4))
     before = one.update(full, 0.0)
     assert one.update(full, 0.0) == pytest.approx(before, rel=1e-4)
     one.renew()
-    assert not one.captured and one.update(full, 0.0) == pytest.approx(before, rel=1e-4)
+    assert not one.captured.holds_gradients and one.update(full, 0.0) == pytest.approx(before, rel=1e-4)

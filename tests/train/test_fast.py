@@ -1,12 +1,14 @@
 """torch.compile: where there is no compiler nothing changes but a warning; where there is one, the same losses."""
 
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from characters import lines, make_run
+from characters import LLAMA, lines, make_run
 from safetensors.torch import load_file
 from torch._inductor import config
 
@@ -49,12 +51,38 @@ def test_blocks_are_compiled_and_only_while_they_learn(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch, "compile", compiled)
     plain = model.train()(ids)
-    hasten(model)
-    assert torch.equal(model(ids), plain) and len(called) == 3
+    assert hasten(model, lambda: model(ids)) is None and len(called) == 3
+    assert torch.equal(model(ids), plain) and len(called) == 6
     model.eval()(ids)
     slow_down(model)
     model.train()(ids)
-    assert len(called) == 3
+    assert len(called) == 6
+    hasten(model, lambda: model(ids), learning=False)
+    assert len(called) == 6
+    assert torch.equal(model.eval()(ids), plain) and len(called) == 9
+
+
+def test_what_cannot_be_compiled_stays_plain_and_says_why() -> None:
+    model = initialise(Transformer(Config(vocabulary=9, width=8, depth=1, heads=2, length=8)), 0)
+
+    def fails() -> None:
+        raise subprocess.CalledProcessError(1, "gcc")
+
+    problem = hasten(model, fails)
+    assert problem is not None and "gcc" in problem and "forward" not in vars(model.blocks[0])
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_block_is_compiled_in_one_piece(kv_heads: int) -> None:
+    model = Transformer(replace(LLAMA, width=16, heads=4, kv_heads=kv_heads, head_dim=4, depth=1))
+    pieces = list[int]()
+
+    def counting(graph: torch.fx.GraphModule, _: object) -> Callable[..., Any]:
+        pieces.append(len(graph.graph.nodes))
+        return graph.forward
+
+    torch.compile(model.blocks[0], dynamic=True, backend=counting)(torch.zeros(2, 5, 16))
+    assert len(pieces) == 1
 
 
 @pytest.mark.long

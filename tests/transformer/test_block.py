@@ -99,7 +99,7 @@ def test_one_compiled_model_takes_every_length_and_a_cache() -> None:
     for time in (3, 5, 8):
         ids = random_ids(model, 2, time)
         torch.testing.assert_close(compiled(ids), model(ids), atol=1e-6, rtol=0)
-    cache = Cache(model.config, batch=2, length=model.config.length)
+    cache = Cache.empty(model.config, batch=2, length=model.config.length)
     parts = [compiled(ids[:, :5], cache=cache), compiled(ids[:, 5:], cache=cache)]
     torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), atol=1e-5, rtol=0)
 

@@ -34,7 +34,7 @@ def test_cached_is_whole_for_every_chunking(case: Case) -> None:
     ways = list(chunkings(TIME))
     assert len(ways) == 2 ** (TIME - 1)
     for way in ways:
-        cache = Cache(config, batch=2, length=TIME)
+        cache = Cache.empty(config, batch=2, length=TIME)
         parts = torch.cat([model(chunk, cache=cache, **given) for chunk in ids.split(way, dim=1)], dim=1)  # type: ignore[no-untyped-call]
         torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0, msg=lambda text, way=way: f"{way}: {text}")
         assert cache.used == TIME
@@ -45,7 +45,7 @@ def test_a_dynamic_rope_is_cached_as_transformers_caches_it(tmp_path: Path) -> N
     case = next(case for case in CASES if "dynamic" in case.name)
     theirs, ours = their_folder(case, tmp_path), load_ours(tmp_path)
     ids = torch.randint(2, ours.config.vocabulary, (2, 12), generator=torch.Generator().manual_seed(1))
-    cache, past = Cache(ours.config, batch=2, length=12), None
+    cache, past = Cache.empty(ours.config, batch=2, length=12), None
     for part in ids.split([4, 1, 1, 1, 2, 3], dim=1):  # type: ignore[no-untyped-call]
         wanted = theirs(part, past_key_values=past, use_cache=True)
         past = wanted.past_key_values
@@ -61,7 +61,7 @@ def _small() -> tuple[Transformer, torch.Tensor]:
 @torch.no_grad()
 def test_a_full_cache_is_refused() -> None:
     model, ids = _small()
-    cache = Cache(model.config, length=4)
+    cache = Cache.empty(model.config, length=4)
     with pytest.raises(ValueError, match="room for 4 positions, asked for 6"):
         model(ids, cache=cache)
 
@@ -69,7 +69,7 @@ def test_a_full_cache_is_refused() -> None:
 @torch.no_grad()
 def test_positions_count_on_in_a_cache() -> None:
     model, ids = _small()
-    cache = Cache(model.config, length=20)
+    cache = Cache.empty(model.config, length=20)
     model(ids, cache=cache)
     with pytest.raises(ValueError, match="12 positions, but the model was made for 8"):
         model(ids, cache=cache)
@@ -79,4 +79,4 @@ def test_positions_count_on_in_a_cache() -> None:
 def test_a_cache_and_segments_are_refused_together() -> None:
     model, ids = _small()
     with pytest.raises(ValueError, match="segments"):
-        model(ids, cache=Cache(model.config, length=model.config.length), segments=torch.ones_like(ids))
+        model(ids, cache=Cache.empty(model.config, length=model.config.length), segments=torch.ones_like(ids))

@@ -1,7 +1,8 @@
 """Who reads for the texts of a bundle: torch in the weights as they were learned, or in fewer bits the native core or
 a GPU."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import islice
 
 import torch
 
@@ -28,25 +29,29 @@ def reader_of(model: Transformer, bits: int, cache_bits: CacheBits, slots: int =
 
 
 def narrows(model: Transformer, bits: int) -> bool:
-    """Whether this machine can write with the model in so many bits: 16 on a GPU, fewer by the native core."""
+    """Whether this machine computes the model in so many bits: 16 on a GPU, fewer by the native core."""
     if bits == HALF:
         return torch.cuda.is_available() and captures(model.config)
     return library() is not None and computes(model.config)
 
 
-def written(reader: Reader, writings: Iterable[Writing]) -> Iterator[Answer]:
-    """The whole answers of texts, written one after the other, as for a client that waits for each.
+def written(reader: Reader, writings: Iterable[Writing]) -> list[Answer]:
+    """The whole answers of texts, as for a client that waits for each; many at once where that makes no difference.
 
     Raises:
         Exception: what the first text that fails raised.
     """
     scheduler: Scheduler[int, str, Answer] = Scheduler(reader)
-    for place, writing in enumerate(writings):
-        scheduler.add(place, writing)
-        while len(scheduler):
-            for _, piece in scheduler.step():
-                if isinstance(piece, End):
-                    if piece.error is not None:
-                        raise piece.error
-                    assert piece.result is not None
-                    yield piece.result
+    answers: dict[int, Answer] = {}
+    coming, most = enumerate(writings), reader.slots if reader.steady else 1
+    while True:
+        for place, writing in islice(coming, most - len(scheduler)):
+            scheduler.add(place, writing)
+        if not len(scheduler):
+            return [answers[place] for place in range(len(answers))]
+        for place, piece in scheduler.step():
+            if isinstance(piece, End):
+                if piece.error is not None:
+                    raise piece.error
+                assert piece.result is not None
+                answers[place] = piece.result

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from zhumo.bundle import FULL, HALF, Bundle, load, load_task
 from zhumo.deploy import parity
@@ -16,7 +17,6 @@ from zhumo.deploy.export import export
 from zhumo.deploy.golden import WARMING, write_golden
 from zhumo.deploy.reader import narrows, reader_of, written
 from zhumo.deploy.sums import write_sums
-from zhumo.engine import Reader
 from zhumo.engine.agreement import agree
 from zhumo.errors import GateError
 from zhumo.prepare import read_rows
@@ -75,21 +75,24 @@ def ask_again(run: Run, limit: int) -> dict[str, Any]:
     folder = run.step("deploy")
     task, facts = load_task(folder), read_json(folder / "run.json")
     if facts["bits"] != FULL and isinstance(task, Write):
-        reader = reader_of(load(folder).model, facts["bits"], facts["cache_bits"])
-        answers = _in_fewer_bits(task, reader, rows, answers, limit)
+        answers = _in_fewer_bits(folder, task, rows, answers, limit)
     elif facts["bits"] != FULL:
         answers = load(folder).answer(rows)
     return parity.check(folder, task.name, rows, answers, limit)
 
 
-def _in_fewer_bits(task: Write, reader: Reader, rows: list[Row], answers: list[Answer], limit: int) -> list[Answer]:
+def _in_fewer_bits(folder: Path, task: Write, rows: list[Row], answers: list[Answer], limit: int) -> list[Answer]:
     """The answers with the texts that weights in fewer bits write; likelihoods are always those of the weights.
 
     The texts that a server will be asked for, in the same order and after the same first one: on a GPU a text may
     depend on what was read before it, since the same sum comes out otherwise in another shape.
     """
+    facts = read_json(folder / "run.json")
+    reader = reader_of(load(folder).model, facts["bits"], facts["cache_bits"])
     asked = [place for place in parity.spread(len(rows), limit) if "text" in answers[place]]
     _, *texts = written(reader, (task.write(row, reader.length) for row in [WARMING, *(rows[i] for i in asked)]))
+    del reader
+    torch.cuda.empty_cache()  # the server that is asked next needs as much
     told = dict(zip(asked, texts, strict=True))
     return [answer | told.get(place, {}) for place, answer in enumerate(answers)]
 
@@ -102,8 +105,7 @@ def _narrowed(run: Run, deploy: Deploy) -> dict[str, Any]:
     """
     bundle, rows = load(run.step("deploy"), bits=FULL), read_rows(run.step("evaluate") / "rows.jsonl")
     task, bits = bundle.task, deploy.bits
-    fits = task is not None and (isinstance(task, Write) or (task.reads and bits < HALF))
-    if task is None or not fits or not narrows(bundle.model, bits):
+    if task is None or not (isinstance(task, Write) or task.reads) or not narrows(bundle.model, bits):
         raise GateError("bits.no_gpu" if bits == HALF else "bits.unknown", bits=bits, family=bundle.family)
     if isinstance(task, Write):
         return {"bits": bits, "cache_bits": deploy.cache_bits, **_texts_apart(bundle, task, deploy, rows)}

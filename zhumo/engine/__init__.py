@@ -1,4 +1,4 @@
-"""Models for serving: weights in whole numbers, one native call a step, many texts at a time."""
+"""Models for serving: weights in few bits, one native call or one captured graph a step, many texts at a time."""
 
 from zhumo.engine.cuda_model import CudaModel, captures
 from zhumo.engine.encoder import NativeEncoder

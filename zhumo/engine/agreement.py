@@ -1,12 +1,13 @@
-"""How far a model in whole numbers is from the one it was made of."""
+"""How far a model in fewer bits is from the one it was made of."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from zhumo.engine.parts import ROWS, Part, Reader
 from zhumo.transformer import Transformer
@@ -40,17 +41,33 @@ def agree(model: Transformer, reader: Reader, texts: Iterable[Ids]) -> Agreement
     divergence = worse = 0.0
     for text in texts:
         ids = [int(token) for token in text[: reader.length]]
-        for start in range(0, len(ids) - 1, ROWS):
-            part = ids[start : min(start + ROWS, len(ids) - 1)]
-            ours = reader.step([Part(0, start, part, every=True)])[0].float().log_softmax(-1)
-            states = model.hidden(torch.tensor([ids[: start + len(part)]]))[0, start:]
+        for start, ours in _said(reader, ids[:-1]):
+            end = start + len(ours)
+            states = model.hidden(torch.tensor([ids[:end]]))[0, start:]
             assert model.head is not None
-            theirs = model.head(states).float().log_softmax(-1)
-            wanted = torch.tensor(ids[start + 1 : start + len(part) + 1]).unsqueeze(-1)
-            tokens += len(part)
+            ours, theirs = (logits.float().log_softmax(-1) for logits in (ours, model.head(states)))
+            wanted = torch.tensor(ids[start + 1 : end + 1]).unsqueeze(-1)
+            tokens += len(ours)
             same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
             divergence += float(F.kl_div(ours, theirs, reduction="sum", log_target=True))
             worse += float((theirs.gather(-1, wanted) - ours.gather(-1, wanted)).sum())
     if not tokens:
         raise ValueError("nothing to compare: no text of at least two tokens")
     return Agreement(tokens, same / tokens, divergence / tokens, math.exp(worse / tokens))
+
+
+def _said(reader: Reader, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """Logits after the tokens of a text, some at a time, with the place of the first.
+
+    A reader that is not steady is asked as for a text that is written: the first half as a prompt, whose logits are
+    those after its end, then token by token.
+    """
+    begun = 0 if reader.steady else len(ids) // 2
+    if begun:
+        yield begun - 1, reader.step([Part(0, 0, ids[:begun])])[0]
+    for start in range(begun, len(ids), ROWS):
+        part = ids[start : start + ROWS]
+        if reader.steady:
+            yield start, reader.step([Part(0, start, part, every=True)])[0]
+        else:
+            yield start, torch.cat([reader.step([Part(0, start + i, [token])])[0] for i, token in enumerate(part)])

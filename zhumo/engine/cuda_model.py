@@ -7,6 +7,7 @@ all texts are one step; a prompt is a step of its own, filled up to one of a few
 
 import copy
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,14 +16,16 @@ from torch import Tensor
 
 from zhumo.engine.parts import Part, check
 from zhumo.engine.torch_model import TorchModel
-from zhumo.transformer import Config, RowCache, Transformer
-from zhumo.transformer.fast import compiler, hasten, slow_down
+from zhumo.transformer import Cache, Config, RowCache, Transformer
+from zhumo.transformer.fast import hasten, slow_down
+from zhumo.words import say
 
 log = logging.getLogger(__name__)
 
 SHORTEST = 128  # positions that a step looks at, at least
 SIZES = (16, 64, 256, 1024, 4096)  # tokens of a prompt's step
 WARMING = 2  # times a step is made before it is captured, in which torch makes what it makes once
+_capturing = threading.Lock()  # torch captures one at a time in a process, and bundles have threads of their own
 
 
 class _Step(NamedTuple):
@@ -51,13 +54,18 @@ class CudaModel(TorchModel):
     def __init__(self, model: Transformer, *, slots: int, length: int) -> None:
         if not captures(model.config):
             raise ValueError("a step of this model cannot be captured")
-        # One place more than is ever looked at: code compiled for a part of the room is not made anew for all of it.
-        super().__init__(copy.deepcopy(model).to("cuda", torch.bfloat16), slots=slots, length=length + 1)
-        self.length = length
-        for room in self._rooms:
-            room.zero_()  # what is masked is multiplied all the same, and must be a number of some sense
+        super().__init__(copy.deepcopy(model).to("cuda", torch.bfloat16), slots=slots, length=length)
         self._steps: dict[tuple[int, int, int], _Step] = {}
         self._pool = torch.cuda.graph_pool_handle()
+
+    def _empty(self) -> list[Cache]:
+        """One block's keys and values of all texts lie together, so that a step can look at all of them. They begin at
+        zero: what is masked is multiplied all the same, and must be a number of some sense."""
+        config = self.model.config
+        # One place more than is ever looked at: code compiled for a part of the room is not made anew for all of it.
+        shape = (2, self.slots, config.kv_heads, self.length + 1, config.head_dim)
+        self._rooms = [torch.zeros(shape, dtype=torch.bfloat16, device=self.device) for _ in range(config.depth)]
+        return [Cache([room[:, slot : slot + 1] for room in self._rooms]) for slot in range(self.slots)]
 
     @torch.inference_mode()
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
@@ -73,9 +81,11 @@ class CudaModel(TorchModel):
         single = [part for part in parts if len(part.ids) == 1]
         found = self._made(single, range(self.slots), 1) if single else {}
         for part in parts:
+            if len(part.ids) == 1:
+                continue
             if part.every or len(part.ids) > SIZES[-1]:
                 found[part.slot] = self._read(part)
-            elif len(part.ids) > 1:
+            else:
                 found |= self._made([part], [part.slot], min(size for size in SIZES if size >= len(part.ids)))
         return [found[part.slot] for part in parts]
 
@@ -84,15 +94,15 @@ class CudaModel(TorchModel):
         reach = max(part.position + len(part.ids) for part in parts)
         reach = min(self.length, max(SHORTEST, 1 << (reach - 1).bit_length()))  # the next power of two
         step = self._step(len(slots), time, reach)
-        # What is asked of nobody is written where nothing is lost: what stands in the last place of a text is only ever
-        # looked at by the token that is put there.
+        # Slots that are not asked write where nothing is lost: what stands in the last place of a text is only ever
+        # looked at by the token that is put there. A prompt is filled up with its last token at its own place.
         asked = [[slot, 0, *[0] * time, *[self.length - 1] * time] for slot in slots]
         rows = [slots.index(part.slot) for part in parts]
         for row, part in zip(rows, parts, strict=True):
-            size = len(part.ids)
-            asked[row][1] = size - 1
-            asked[row][2 : 2 + size] = part.ids
-            asked[row][2 + time : 2 + time + size] = range(part.position, part.position + size)
+            more = time - len(part.ids)
+            last = part.position + len(part.ids) - 1
+            ids, places = [*part.ids, *[part.ids[-1]] * more], [*range(part.position, last), *[last] * (1 + more)]
+            asked[row] = [part.slot, len(part.ids) - 1, *ids, *places]
         step.asked.copy_(torch.tensor(asked))
         step.graph.replay()
         logits = step.logits[min(rows) : max(rows) + 1].cpu()
@@ -115,9 +125,20 @@ class CudaModel(TorchModel):
             said: Tensor = self.head(states[torch.arange(rows, device=self.device), asked[:, 1]])
             return said
 
-        with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
-            if time == 1:  # the step that is made again and again is worth a compiler's time
-                self._hasten(read)
+        with _capturing:
+            try:
+                return self._capture(asked, read, compiled=time == 1)
+            finally:
+                slow_down(self.model)
+
+    def _capture(self, asked: Tensor, read: Callable[[], Tensor], compiled: bool) -> _Step:
+        """compiled: whether the step is worth a compiler's time, as that is which is made again and again."""
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            problem = hasten(self.model, read, learning=False) if compiled else None
+            if problem is not None:
+                log.warning(say("deploy.not_compiled", problem=problem))
             for _ in range(WARMING):
                 read()
         torch.cuda.synchronize()
@@ -125,15 +146,4 @@ class CudaModel(TorchModel):
         # Another bundle's thread may use the GPU meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             logits = read()
-        slow_down(self.model)
         return _Step(graph, asked, logits)
-
-    def _hasten(self, read: Callable[[], Tensor]) -> None:
-        """Let a step be computed by compiled code, if this machine can make it."""
-        if compiler():
-            hasten(self.model, learning=False)
-            try:
-                read()
-            except (RuntimeError, OSError) as error:  # a compiler that does not work, or code it does not understand
-                log.warning("torch.compile does not work here: %s", str(error).strip().splitlines()[0])
-                slow_down(self.model)

@@ -24,12 +24,15 @@ class TorchModel:
         self.model, self.head, self.slots, self.length = model, model.head, slots, length
         self.bits = 8 * model.stem.tokens.weight.element_size()
         self.vocabulary = model.config.vocabulary
-        weight = model.stem.tokens.weight
-        self.device = weight.device
-        shape = (2, slots, model.config.kv_heads, length, model.config.head_dim)
-        # What is not filled takes no memory where the system gives it page by page.
-        self._rooms = [torch.empty(shape, dtype=weight.dtype, device=self.device) for _ in range(model.config.depth)]
-        self._caches = [Cache.over([room[:, slot : slot + 1] for room in self._rooms]) for slot in range(slots)]
+        self.device = model.stem.tokens.weight.device
+        self._caches = self._empty()
+
+    def _empty(self) -> list[Cache]:
+        """The caches of all slots."""
+        config, weight = self.model.config, self.model.stem.tokens.weight
+        return [
+            Cache.empty(config, length=self.length, dtype=weight.dtype, device=self.device) for _ in range(self.slots)
+        ]
 
     @torch.inference_mode()
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
@@ -46,8 +49,9 @@ class TorchModel:
     @torch.inference_mode()
     def copy(self, source: int, target: int, count: int) -> None:
         """The first `count` tokens of one slot's text are now those of another's too."""
-        for room in self._rooms:
-            room[:, target, :, :count] = room[:, source, :, :count]
+        for mine, yours in zip(self._caches[target].layers, self._caches[source].layers, strict=True):
+            mine.keys[:, :, :count] = yours.keys[:, :, :count]
+            mine.values[:, :, :count] = yours.values[:, :, :count]
 
     def _read(self, part: Part) -> Tensor:
         cache = self._caches[part.slot]

@@ -17,7 +17,7 @@ from zhumo.tasks.examples import Batch
 from zhumo.transformer import key_dropout
 
 AGAIN = 3  # batches of a size before it is captured: the first let torch make what it makes once
-MOST = 4  # sizes that are captured; each keeps what it computes with
+MOST = 4  # sizes that are captured
 
 
 class _Graph(NamedTuple):
@@ -28,13 +28,15 @@ class _Graph(NamedTuple):
 
 
 class Captured:
-    """Gradients of one model's loss. True once there is a graph: gradients are then kept where they are, and zeroed."""
+    """Gradients of one model's loss."""
 
     def __init__(self, model: nn.Module, loss: Callable[[Batch], Loss]) -> None:
         self.model, self.loss = model, loss
         self.forget()
 
-    def __bool__(self) -> bool:
+    @property
+    def holds_gradients(self) -> bool:
+        """Whether there is a graph: it adds to gradients where they lie, so they are zeroed and never let go."""
         return bool(self._graphs)
 
     def forget(self) -> None:
@@ -67,21 +69,23 @@ class Captured:
 
     def _capture(self, batch: Batch, keys: Tensor) -> _Graph:
         """The graph of a size; gradients are as they were."""
-        kept = [(parameter, parameter.grad) for parameter in self.model.parameters() if parameter.requires_grad]
-        for parameter, _ in kept:
-            parameter.grad = torch.zeros_like(parameter)
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        kept = [None if parameter.grad is None else parameter.grad.clone() for parameter in learned]
+        for parameter in learned:
+            if parameter.grad is None:  # else a graph of another size adds to it
+                parameter.grad = torch.zeros_like(parameter)
         given, sample = {name: tensor.clone() for name, tensor in batch.items()}, keys.clone()
         key_dropout(self.model, sample)
-        with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
             self._backwards(given)
         torch.cuda.synchronize()
         graph, others = torch.cuda.CUDAGraph(), list(self._graphs.values())
         # One at a time is run, so all share what they compute in.
         with torch.cuda.graph(graph, pool=others[0].graph.pool() if others else None):
             loss = self._backwards(given)
-        for parameter, gradient in kept:
+        for parameter, gradient in zip(learned, kept, strict=True):
             assert parameter.grad is not None
-            parameter.grad.zero_()
-            if gradient is not None:
-                parameter.grad.add_(gradient)
+            parameter.grad.zero_() if gradient is None else parameter.grad.copy_(gradient)
         return _Graph(graph, given, sample, loss)

@@ -172,7 +172,7 @@ class Learner:
                     group["lr"] = learning_rate
                 optimizer.step()
         for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=not self.captured)
+            optimizer.zero_grad(set_to_none=not self.captured.holds_gradients)
         return outcome
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:

@@ -17,6 +17,7 @@ import torch
 from zhumo.run import read_json, write_json
 from zhumo.tasks import Row
 from zhumo.tasks.examples import Examples
+from zhumo.train.captured import AGAIN
 from zhumo.train.learner import Learner
 from zhumo.train.order import WINDOW, Order, Samples
 from zhumo.train.plot import plot_rates
@@ -140,19 +141,12 @@ def _found(picture: Path, learner: Learner, order: Order) -> float:
 
 def _compiles(learner: Learner, order: Order) -> bool:
     """Learn with compiled code from here on, if this machine can make it."""
-    problem = "no C++ compiler"
-    if compiler():
-        hasten(learner.model)
+    learner.captured.forget()
+    problem = hasten(learner.model, lambda: _rehearse(learner, order.after(0)))
+    if problem is not None:
         learner.captured.forget()
-        try:
-            _rehearse(learner, order.after(0))
-            return True
-        except (RuntimeError, OSError) as error:  # a compiler that does not work, or code it does not understand
-            problem = str(error).strip().splitlines()[0]
-        slow_down(learner.model)
-        learner.captured.forget()
-    log.warning(say("cli.train.not_compiled", problem=problem))
-    return False
+        log.warning(say("cli.train.not_compiled", problem=problem))
+    return problem is None
 
 
 def _faster(learner: Learner, order: Order, plain: float) -> tuple[bool, float]:
@@ -210,6 +204,8 @@ def _step_seconds(learner: Learner, order: Order) -> float:
     """Mean time of an update over the first real batches, which are of all lengths."""
     times: list[float] = []
     consumed = 0
+    for _ in range(AGAIN + 1 if learner.device.type == "cuda" else 0):  # until what is captured is captured
+        _rehearse(learner, order.after(0))
     while len(times) < 3 or (len(times) < WINDOW and sum(times) < 3 * TRIAL):
         samples = order.after(consumed)
         times.append(_rehearse(learner, samples))

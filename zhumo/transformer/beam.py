@@ -50,7 +50,7 @@ def beam_search(
     sources = [
         Source(keys.expand(beams, -1, -1, -1), values.expand(beams, -1, -1, -1), None) for keys, values, _ in read
     ]
-    cache = Cache(model.config, batch=beams, length=max_tokens, dtype=weight.dtype, device=weight.device)
+    cache = Cache.empty(model.config, batch=beams, length=max_tokens, dtype=weight.dtype, device=weight.device)
     totals = torch.full((beams,), -torch.inf, device=weight.device)
     totals[0] = 0  # all begin alike, so one is enough
     texts = torch.full((beams, 1), start, device=weight.device)

@@ -87,9 +87,12 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.append(key, value)
         asked, known = query.size(2), key.size(2)
-        is_causal = self.causal and mask is None and asked > 1  # a single query sees all
-        if is_causal and asked < known:  # torch aligns is_causal to the top left; a later chunk needs the bottom right
-            is_causal, mask = False, torch.ones(asked, known, dtype=torch.bool, device=x.device).tril(known - asked)
+        is_causal = self.causal and mask is None
+        if is_causal and asked < known:
+            # torch aligns is_causal to the top left; a later chunk needs the bottom right, and a single query nothing.
+            is_causal = False
+            if asked > 1:
+                mask = torch.ones(asked, known, dtype=torch.bool, device=x.device).tril(known - asked)
         return self._look(query, key, value, mask, is_causal)
 
     def look_at(self, x: Tensor, source: Source) -> Tensor:
@@ -102,14 +105,14 @@ class Attention(nn.Module):
 
     def _look(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor:
         gqa = self.heads != self.kv_heads
-        alone = gqa and query.size(2) == 1
-        if alone:  # heads that share keys are then as good as several queries of one head, which every kernel knows
-            query = query.reshape(len(query), self.kv_heads, -1, self.head_dim)
-        y = F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=is_causal, scale=self.scale, enable_gqa=gqa and not alone
-        )
-        if alone:
-            y = y.reshape(len(y), self.heads, 1, self.head_dim)
+        if gqa and query.size(2) == 1 and (mask is None or mask.dim() == 2 or mask.size(-3) == 1):
+            # Heads that share keys are as good as several queries of one head, which every kernel knows.
+            several = query.reshape(len(query), self.kv_heads, -1, self.head_dim)
+            y = F.scaled_dot_product_attention(several, key, value, mask, scale=self.scale).reshape(query.shape)
+        else:
+            y = F.scaled_dot_product_attention(
+                query, key, value, mask, is_causal=is_causal, scale=self.scale, enable_gqa=gqa
+            )
         merged: Tensor = self.out(y.transpose(1, 2).flatten(2))
         return merged
 

@@ -3,7 +3,7 @@
 `Cache` is of sequences that grow in step, `RowCache` of texts that each stand at a place of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import torch
@@ -37,35 +37,29 @@ class LayerCache:
 class Cache:
     """The caches of all blocks, for a batch of sequences that grow in step."""
 
-    def __init__(
-        self,
+    def __init__(self, rooms: Iterable[Tensor]) -> None:
+        """rooms: of each block, (2, batch, kv_heads, length, head_dim)."""
+        self.layers = [LayerCache(room) for room in rooms]
+
+    @classmethod
+    def empty(
+        cls,
         config: Config,
         *,
         batch: int = 1,
         length: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-    ) -> None:
+    ) -> Self:
         """length: how many positions there is room for; what is not filled takes no memory where the system gives it
         page by page."""
         shape = (2, batch, config.kv_heads, length, config.head_dim)
-        self.layers = [LayerCache(torch.empty(shape, dtype=dtype, device=device)) for _ in range(config.depth)]
-
-    @classmethod
-    def over(cls, rooms: Sequence[Tensor]) -> Self:
-        """Of rooms that somebody else holds. rooms: of each block, (2, batch, kv_heads, length, head_dim)."""
-        cache = cls.__new__(cls)
-        cache.layers = [LayerCache(room) for room in rooms]
-        return cache
+        return cls(torch.empty(shape, dtype=dtype, device=device) for _ in range(config.depth))
 
     @property
     def used(self) -> int:
         """Positions filled so far."""
         return self.layers[0].used
-
-    def end(self, count: int) -> int:
-        """Positions there are with `count` more."""
-        return self.used + count
 
     def keep(self, count: int) -> None:
         """Forget all but the first `count` positions."""
@@ -82,18 +76,18 @@ class Cache:
 class RowLayer:
     """One block's keys and values, (slots, kv_heads, room, head_dim), where each text has places of its own."""
 
-    def __init__(self, room: Tensor, rows: "RowCache") -> None:
-        self.keys, self.values, self.rows = room[0], room[1], rows
+    def __init__(self, room: Tensor, slots: Tensor, places: Tensor, reach: int) -> None:
+        self.keys, self.values = room[0], room[1]
+        self.slots, self.places, self.reach = slots, places, reach
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store each token at its place and return the first positions of the texts, what is not filled among them."""
         return self._kept(self.keys, key), self._kept(self.values, value)
 
     def _kept(self, known: Tensor, new: Tensor) -> Tensor:
-        rows = self.rows
-        known[rows.slots[:, None], :, rows.places] = new.transpose(1, 2)
-        reached = known[:, :, : rows.reach]
-        return reached if rows.all else reached[rows.slots]
+        known[self.slots[:, None], :, self.places] = new.transpose(1, 2)
+        reached = known[:, :, : self.reach]
+        return reached if len(self.slots) == len(known) else reached[self.slots]
 
 
 class RowCache:
@@ -106,19 +100,15 @@ class RowCache:
     def __init__(self, rooms: Sequence[Tensor], slots: Tensor, places: Tensor, reach: int) -> None:
         """rooms: of each block, (2, slots, kv_heads, room, head_dim), zero where nothing was stored yet. slots:
         (rows,), where the texts are, each once; if there are as many as slots, all in their order. places: (rows,
-        time), where their tokens go. reach: how many positions are looked at, more than the largest of places.
+        time), where their tokens go. reach: how many positions are looked at; one beyond it is stored and sees those.
         """
-        self.slots, self.places, self.reach = slots, places, reach
-        self.all = len(slots) == rooms[0].size(1)
-        self.layers = [RowLayer(room, self) for room in rooms]
-
-    def end(self, _: int) -> int:
-        """Positions that are looked at."""
-        return self.reach
+        self.places, self.reach = places, reach
+        self.layers = [RowLayer(room, slots, places, reach) for room in rooms]
 
     def mask(self, window: int, dtype: torch.dtype) -> Tensor:
         """What is added to the scores, (rows, 1, time, reach): a token looks at what stands before it in its text,
         within a window if there is one."""
-        back = self.places.unsqueeze(-1) - torch.arange(self.reach, device=self.places.device)
+        # A row that sees nothing would not come to a number.
+        back = self.places.clamp(max=self.reach - 1).unsqueeze(-1) - torch.arange(self.reach, device=self.places.device)
         seen = (back >= 0) & (back < window) if window else back >= 0
         return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf).unsqueeze(1)

@@ -7,6 +7,7 @@ always made on its first batch: a run that goes on gets the same ones.
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +22,21 @@ def compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++"))
 
 
-def hasten(model: nn.Module, learning: bool = True) -> None:
-    """Let compiled code compute the blocks while they are in training mode or, if not `learning`, in the other."""
+def hasten(model: nn.Module, rehearse: Callable[[], object], learning: bool = True) -> str | None:
+    """Let compiled code compute the blocks while they are in training mode or, if not `learning`, in the other.
+
+    rehearse: computes with the model once, so that the code is made. Where that fails all stays plain, and why is told.
+    """
+    if not compiler():
+        return "no C++ compiler"
     for block in _blocks(model):
         setattr(block, "forward", _compiled(block, block.forward, learning))  # noqa: B010, mypy would have it a method
+    try:
+        rehearse()
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:  # it does not work, or not for this code
+        slow_down(model)
+        return str(error).strip().splitlines()[0]
+    return None
 
 
 def slow_down(model: nn.Module) -> None:

@@ -70,18 +70,17 @@ def _part(
     grads: list[Tensor | None],
 ) -> Tensor:
     """The loss of some rows; their part of each gradient is added up in `grads` (of hidden, weight and bias)."""
-    logits = hidden @ weight.T
+    logits = (hidden @ weight.T).float()
     if bias is not None:
-        logits = logits.float() + bias
-    chances = logits.log_softmax(1, dtype=torch.float32)
-    del logits
+        logits += bias
     places = torch.arange(len(targets), device=targets.device)
-    loss = -chances[places, targets].sum()
+    every = logits.logsumexp(1)
+    loss = (every - logits[places, targets]).sum()
     if smoothing:
-        loss = (1 - smoothing) * loss - smoothing * chances.mean(1).sum()
+        loss = (1 - smoothing) * loss + smoothing * (every - logits.mean(1)).sum()
     if not any(grad is not None for grad in grads):
         return loss
-    slope = chances.exp_()  # the probabilities, less what they should be
+    slope = logits.sub_(every[:, None]).exp_()  # the probabilities, less what they should be
     if smoothing:
         slope -= smoothing / slope.size(1)
     slope[places, targets] -= 1 - smoothing

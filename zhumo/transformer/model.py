@@ -66,17 +66,19 @@ class Transformer(nn.Module):
             raise ValueError("a model with an encoder needs a source, and no other takes one")
         if cache is not None and segments is not None:
             raise ValueError("a cache holds whole sequences; it cannot be used with segments")
-        end = ids.size(1) if cache is None else cache.end(ids.size(1))
-        start = end - ids.size(1)
+        start = cache.used if isinstance(cache, Cache) else 0
+        end = cache.reach if isinstance(cache, RowCache) else start + ids.size(1)
         if not self.config.endless and end > self.config.length:
             raise ValueError(f"{end} positions, but the model was made for {self.config.length}")
-        positions, mask = torch.arange(start, end, device=ids.device), None
-        if segments is not None:
-            positions, mask = places(segments), visible(segments, self.config.causal, self.config.window)
-        elif isinstance(cache, RowCache):
+        mask = None
+        if isinstance(cache, RowCache):
             positions, mask = cache.places, cache.mask(self.config.window, self.stem.tokens.weight.dtype)
-        elif 0 < self.config.window < end:
-            mask = near(ids.size(1), end, self.config.window, ids.device)
+        elif segments is not None:
+            positions, mask = places(segments), visible(segments, self.config.causal, self.config.window)
+        else:
+            positions = torch.arange(start, end, device=ids.device)
+            if 0 < self.config.window < end:
+                mask = near(ids.size(1), end, self.config.window, ids.device)
         if self.relative is not None:
             mask = self.relative(start, end, mask)
         turn = None

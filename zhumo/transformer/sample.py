@@ -233,7 +233,7 @@ def read_by(
             return result
         reply = None
         if isinstance(piece, Read):
-            cache = cache or Cache(model.config, length=piece.room, dtype=weight.dtype, device=weight.device)
+            cache = cache or Cache.empty(model.config, length=piece.room, dtype=weight.dtype, device=weight.device)
             reply = _read(model, piece, cache)
         else:
             yield piece
