@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.engine.test_cuda_model import cuda_model
 from tests.engine.test_native import model_of
-from zhumo.engine.cuda_model import CudaModel
 from zhumo.engine.library import library
 from zhumo.engine.lookup import Lookup
 from zhumo.engine.native import NativeModel
@@ -23,12 +23,12 @@ Said = dict[str, list[int]]
 Writing = Generator[Read | Token, Tensor | None, str]
 
 
-@pytest.fixture(scope="module", params=["native", "torch", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(scope="module", params=["native", "torch", "cuda"])
 def model(request: pytest.FixtureRequest) -> Reader:
     if request.param == "torch":
         return TorchModel(model_of("llama"), slots=3, length=LENGTH)
     if request.param == "cuda":
-        return CudaModel(model_of("llama"), slots=3, length=LENGTH)
+        return cuda_model(model_of("llama"), slots=3, length=LENGTH)
     if library() is None:
         pytest.skip("no compiler")
     return NativeModel(model_of("llama"), slots=3, length=LENGTH)

@@ -105,7 +105,7 @@ class CudaModel(TorchModel):
             asked[row] = [part.slot, len(part.ids) - 1, *ids, *places]
         step.asked.copy_(torch.tensor(asked))
         step.graph.replay()
-        logits = step.logits[min(rows) : max(rows) + 1].cpu()
+        logits = step.logits[min(rows) : max(rows) + 1].to("cpu", copy=True)
         return {part.slot: logits[row - min(rows)].unsqueeze(0) for part, row in zip(parts, rows, strict=True)}
 
     def _step(self, rows: int, time: int, reach: int) -> _Step:
