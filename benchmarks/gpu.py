@@ -19,7 +19,6 @@ from benchmarks.engines import MODEL, Engine, formats, hugging_face, prose, qual
 from benchmarks.harness import HERE, Bench, shared
 from benchmarks.learning import Learned, nanogpt, ours, put, shakespeare, trainer, windows
 from zhumo.bundle import load
-from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.sources import fetch
 
@@ -35,9 +34,9 @@ SHAPE = {"n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12,
 
 def paces() -> tuple[float, float]:
     """Bytes a second that the GPU moves within its memory, read and written, and sums and products a second in bf16."""
-    block, matrix = (
-        torch.ones(SIZE, dtype=torch.uint8, device="cuda"),
+    matrix, block = (
         torch.randn(SIDE, SIDE, device="cuda").bfloat16(),
+        torch.ones(SIZE, dtype=torch.uint8, device="cuda"),
     )
     other = torch.empty_like(block)
     moved = seconds(lambda: other.copy_(block))
@@ -139,9 +138,7 @@ def answers() -> list[str]:
 def learned_ours(recipe: str, work: Path, valid: Sequence[str], *overrides: str) -> tuple[Learned, Run]:
     """The steady rate of a training on the GPU, its memory and the loss it came to."""
     found = ours(recipe, work, valid, *overrides)
-    path = HERE / "recipes" / recipe
-    run = Run.of(Recipe.read(path, [f"prepare.source={work / 'train.jsonl'}", f"prepare.test={work / 'test.jsonl'}",
-                                    f"name=run-{len(list(work.glob('run-*'))) - 1}", *overrides]), work)  # fmt: skip
+    run = Run(max(work.glob("run-*")))
     lines = [json.loads(line) for line in (run.step("train") / "metrics.jsonl").open(encoding="utf-8")]
     steps = [line for line in lines if "tokens" in line][WARM:]
     rate = sum(line["tokens"] for line in steps[:-1]) / (steps[-1]["seconds"] - steps[0]["seconds"])
@@ -152,9 +149,7 @@ def learned_ours(recipe: str, work: Path, valid: Sequence[str], *overrides: str)
 def row(bench: Bench, name: str, mine: Learned, peer: str, theirs: Learned, flops: float) -> None:
     """Tokens a second and memory, with the loss of both and the share of what the GPU computes."""
     share = 6 * mine.parameters * mine.tokens_per_second / flops
-    note = (
-        f"{torch.cuda.get_device_name()}; loss {mine.loss:.4f} against {theirs.loss:.4f}; {share:.0%} of its products"
-    )
+    note = f"loss {mine.loss:.4f} against {theirs.loss:.4f}; {share:.0%} of what it multiplies"
     for what, unit in (("tokens_per_second", " tokens/s"), ("memory", " GB")):
         one, other = getattr(mine, what), getattr(theirs, what)
         bench.row(f"gpu.{name}.{what}", one, unit, peer=peer, peer_value=other, ratio=one / other, note=note)

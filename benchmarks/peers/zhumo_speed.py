@@ -51,8 +51,11 @@ class Model:
         return Written([list(stream) for stream in zip(*ids, strict=True)], read - began, ended - read)
 
     def logits(self, ids: Ids) -> np.ndarray:
-        found: np.ndarray = self.core.step([Part(0, 0, ids, every=True)])[0].float().numpy()
-        return found
+        if self.core.steady:
+            found: np.ndarray = self.core.step([Part(0, 0, ids, every=True)])[0].numpy()
+            return found
+        # As it writes: what reads a whole text there is other code.
+        return np.concatenate([self.core.step([Part(0, i, [id_])])[0].float().numpy() for i, id_ in enumerate(ids)])
 
     def _likeliest(self, parts: list[Part]) -> Ids:
         return [int(logits[0].float().numpy().argmax()) for logits in self.core.step(parts)]
