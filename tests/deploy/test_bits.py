@@ -13,6 +13,7 @@ from zhumo.bundle import load
 from zhumo.deploy import golden, step
 from zhumo.deploy.golden import WARMING
 from zhumo.deploy.parity import difference, served
+from zhumo.deploy.reader import reader_of, written
 from zhumo.engine import library
 from zhumo.errors import GateError, ModelError
 from zhumo.make import make
@@ -94,6 +95,20 @@ def test_of_texts_only_what_the_server_is_asked_is_written_in_its_order(
     step.ask_again(made[1], 3)
     rows = read_rows(made[1].step("evaluate") / "rows.jsonl")
     assert len(rows) > 3 and asked == [WARMING, *(rows[len(rows) * place // 3] for place in range(3))]
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_texts_are_written_together_only_where_that_makes_no_difference(
+    made: Made, steady: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle_, most = load(made[1].step("deploy")), list[int]()
+    reader = reader_of(bundle_.model, 8, 16)
+    step_ = reader.step
+    monkeypatch.setattr(reader, "steady", steady)
+    monkeypatch.setattr(reader, "step", lambda parts: (most.append(len(parts)), step_(parts))[1])
+    assert isinstance(bundle_.task, Write)
+    answers = written(reader, [bundle_.task.write({"prompt": asked}, reader.length) for asked in ASKED])
+    assert len(answers) == 3 and max(most) == (3 if steady else 1)
 
 
 READS = """
