@@ -24,7 +24,7 @@ from zhumo.sources import fetch
 
 RUNS, NEW = 5, 64
 PROMPT, READ, STREAMS = 16, 512, (1, 32)
-WARM, STEPS, BATCH, TEXTS = 20, 100, 16, 4_000
+WARM, STEPS, BATCH, TEXTS = 20, 100, 16, 4_000  # WARM: updates of a rival before its time is taken
 HELD_OUT, LONGEST = 16, 2_000  # texts the loss is of, and their most characters
 MINUTES, UPDATES = 0.4, 600  # of nanoGPT's loop, and of ours
 TIMES, SIZE, SIDE = 10, 2**30, 8192
@@ -136,11 +136,13 @@ def answers() -> list[str]:
 
 
 def learned_ours(recipe: str, work: Path, valid: Sequence[str], *overrides: str) -> tuple[Learned, Run]:
-    """The steady rate of a training on the GPU, its memory and the loss it came to."""
+    """The steady rate of a training on the GPU, of its second half: code for a size of batch is made when such a batch
+    first comes, as a rival's is before its time is taken. Beside it memory and the loss it came to."""
     found = ours(recipe, work, valid, *overrides)
     run = Run(max(work.glob("run-*")))
     lines = [json.loads(line) for line in (run.step("train") / "metrics.jsonl").open(encoding="utf-8")]
-    steps = [line for line in lines if "tokens" in line][WARM:]
+    steps = [line for line in lines if "tokens" in line]
+    steps = steps[len(steps) // 2 :]
     rate = sum(line["tokens"] for line in steps[:-1]) / (steps[-1]["seconds"] - steps[0]["seconds"])
     memory = int((work / "ours.log").read_text(encoding="utf-8").split()[-1]) / 1e9
     return Learned(found.loss, found.seconds, rate, memory, found.parameters), run

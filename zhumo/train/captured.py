@@ -76,11 +76,14 @@ class Captured:
                 parameter.grad = torch.zeros_like(parameter)
         given, sample = {name: tensor.clone() for name, tensor in batch.items()}, keys.clone()
         key_dropout(self.model, sample)
+        # What was computed in so far is let go: this stream, and then the graph, have a room of their own.
+        torch.cuda.empty_cache()
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             self._backwards(given)
         torch.cuda.synchronize()
+        torch.cuda.empty_cache()
         graph, others = torch.cuda.CUDAGraph(), list(self._graphs.values())
         # One at a time is run, so all share what they compute in.
         with torch.cuda.graph(graph, pool=others[0].graph.pool() if others else None):

@@ -32,7 +32,7 @@ class Muon(Optimizer):
     def step(self, closure: object = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[nn.Parameter]] = {}
+            alike: dict[torch.Size, list[Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     alike.setdefault(matrix.shape, []).append(matrix)
@@ -41,21 +41,24 @@ class Muon(Optimizer):
                 for start in range(0, len(matrices), size):
                     self._step(matrices[start : start + size], group["lr"], group["weight_decay"])
 
-    def _step(self, matrices: list[nn.Parameter], rate: float, weight_decay: float) -> None:
+    def _step(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
         """Matrices of one shape at once: a product of many is far quicker than many products."""
-        steps = orthogonal(torch.stack([self._wish(matrix) for matrix in matrices]), self.dtype)
-        for matrix, step in zip(matrices, steps, strict=True):
-            matrix.mul_(1 - rate * weight_decay)
-            matrix.add_(step, alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
+        steps = orthogonal(torch.stack(self._wishes(matrices)), self.dtype)
+        torch._foreach_mul_(matrices, 1 - rate * weight_decay)
+        torch._foreach_add_(matrices, steps.unbind(), alpha=-rate * 0.2 * math.sqrt(max(matrices[0].shape)))
 
-    def _wish(self, matrix: nn.Parameter) -> Tensor:
+    def _wishes(self, matrices: list[Tensor]) -> tuple[Tensor, ...]:
         """Where the gradients so far point, after Nesterov."""
-        assert matrix.grad is not None
-        state = self.state[matrix]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
-        momentum: Tensor = state["momentum_buffer"].lerp_(matrix.grad, 1 - MOMENTUM)
-        return matrix.grad.lerp(momentum, MOMENTUM)
+        gradients, momenta = list[Tensor](), list[Tensor]()
+        for matrix in matrices:
+            assert matrix.grad is not None
+            state = self.state[matrix]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+            gradients.append(matrix.grad)
+            momenta.append(state["momentum_buffer"])
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        return torch._foreach_lerp(gradients, momenta, MOMENTUM)
 
 
 def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
