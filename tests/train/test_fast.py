@@ -14,7 +14,7 @@ from torch._inductor import config
 
 from zhumo.run import Run, read_json
 from zhumo.train import train
-from zhumo.transformer import Config, Transformer, initialise
+from zhumo.transformer import Config, Transformer, initialise, key_dropout
 from zhumo.transformer.fast import hasten, slow_down
 
 pytestmark = pytest.mark.usefixtures("shared")
@@ -82,6 +82,25 @@ def test_a_block_is_compiled_in_one_piece(kv_heads: int) -> None:
         return graph.forward
 
     torch.compile(model.blocks[0], dynamic=True, backend=counting)(torch.zeros(2, 5, 16))
+    assert len(pieces) == 1
+
+
+def test_blocks_that_drop_each_their_own_share_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = initialise(Transformer(replace(LLAMA, width=16, heads=4, head_dim=4, depth=10, dropout=0.1)), 0).train()
+    pieces, real = list[int](), torch.compile
+
+    def counting(graph: torch.fx.GraphModule, _: object) -> Callable[..., Any]:
+        pieces.append(len(graph.graph.nodes))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: real(forward, dynamic=True, backend=counting))
+
+    def learn(rows: int, time: int) -> None:
+        key_dropout(model, torch.arange(rows))
+        model(torch.ones(rows, time, dtype=torch.int64)).sum().backward()
+
+    assert hasten(model, lambda: learn(2, 5)) is None
+    learn(3, 4), learn(6, 9)
     assert len(pieces) == 1
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zhumo.transformer import Config, Dropout, Transformer, key_dropout
 
@@ -14,9 +14,10 @@ CONFIG = Config(vocabulary=11, width=16, depth=2, heads=2, dropout=0.4)
 
 def keep(keys: list[int], time: int, width: int, place: int = 0, rate: float = RATE) -> Tensor:
     """Which elements a layer keeps, (batch, time, width) of True and False."""
-    layer = Dropout(rate).train()
-    layer.place, layer.keys = place, torch.tensor(keys)
-    return layer(torch.ones(len(keys), time, width)) != 0
+    layers = nn.ModuleList(Dropout(rate) for _ in range(place + 1)).train()
+    key_dropout(layers, torch.tensor(keys))
+    kept: Tensor = layers[place](torch.ones(len(keys), time, width)) != 0
+    return kept
 
 
 def near(share: float, wanted: float, count: int) -> bool:
@@ -52,7 +53,7 @@ def test_the_rate_is_the_one_asked_for(rate: float) -> None:
 
 def test_what_is_kept_is_scaled_up() -> None:
     layer = Dropout(RATE).train()
-    layer.keys = torch.tensor([1])
+    key_dropout(layer, torch.tensor([1]))
     x = torch.full((1, 50, 50), 2.0)
     assert layer(x).unique().tolist() == pytest.approx([0, 2 / (1 - RATE)])
 
@@ -80,7 +81,7 @@ def test_all_layers_of_a_model_have_their_own_masks() -> None:
     model = Transformer(CONFIG)
     key_dropout(model, torch.tensor([1]))
     layers = [layer for layer in model.modules() if isinstance(layer, Dropout)]
-    assert [layer.place for layer in layers] == list(range(1 + 2 * CONFIG.depth))
+    assert len(layers) == len({int(layer.seeds) for layer in layers if layer.seeds is not None}) == 1 + 2 * CONFIG.depth
 
 
 def test_without_keys_it_is_an_ordinary_random_stream() -> None:
@@ -98,11 +99,11 @@ def test_keys_are_taken_back() -> None:
     model = Transformer(CONFIG)
     key_dropout(model, torch.tensor([1]))
     key_dropout(model, None)
-    assert all(layer.keys is None for layer in model.modules() if isinstance(layer, Dropout))
+    assert all(layer.seeds is None for layer in model.modules() if isinstance(layer, Dropout))
 
 
 def test_nothing_is_dropped_in_use() -> None:
     layer = Dropout(RATE).eval()
-    layer.keys = torch.tensor([1])
+    key_dropout(layer, torch.tensor([1]))
     x = torch.randn(1, 5, 5)
     assert torch.equal(layer(x), x)

@@ -53,8 +53,7 @@ class Captured:
         if size not in self._graphs and self._seen[size] > AGAIN and len(self._graphs) < MOST:
             self._graphs[size] = self._capture(batch, keys)
         if size not in self._graphs:
-            key_dropout(self.model, keys)
-            return self._backwards(batch)
+            return self._backwards(batch, keys)
         graph, given, sample, loss = self._graphs[size]
         for name, tensor in batch.items():
             given[name].copy_(tensor)
@@ -62,7 +61,8 @@ class Captured:
         graph.replay()
         return loss
 
-    def _backwards(self, batch: Batch) -> Loss:
+    def _backwards(self, batch: Batch, keys: Tensor) -> Loss:
+        key_dropout(self.model, keys)
         loss = self.loss(batch)
         loss.total.backward()  # type: ignore[no-untyped-call]
         return Loss(loss.total.detach(), loss.count)
@@ -75,19 +75,18 @@ class Captured:
             if parameter.grad is None:  # else a graph of another size adds to it
                 parameter.grad = torch.zeros_like(parameter)
         given, sample = {name: tensor.clone() for name, tensor in batch.items()}, keys.clone()
-        key_dropout(self.model, sample)
         # What was computed in so far is let go: this stream, and then the graph, have a room of their own.
         torch.cuda.empty_cache()
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
-            self._backwards(given)
+            self._backwards(given, sample)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         graph, others = torch.cuda.CUDAGraph(), list(self._graphs.values())
         # One at a time is run, so all share what they compute in.
         with torch.cuda.graph(graph, pool=others[0].graph.pool() if others else None):
-            loss = self._backwards(given)
+            loss = self._backwards(given, sample)
         for parameter, gradient in zip(learned, kept, strict=True):
             assert parameter.grad is not None
             parameter.grad.zero_() if gradient is None else parameter.grad.copy_(gradient)

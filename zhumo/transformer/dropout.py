@@ -26,25 +26,26 @@ def _low(x: Tensor) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """Inverted dropout (Srivastava et al. 2014) over (batch, time, width), keyed per sample when `keys` is set."""
+    """Inverted dropout (Srivastava et al. 2014) over (batch, time, width), by the sample once `key_dropout` was called.
+
+    seeds: (batch,) int64, this layer's own of each sample. All that tells layers apart is in them: a number would be a
+    constant to torch.compile, which would make every block's code anew.
+    """
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
-        self.place = 0
-        self.keys: Tensor | None = None
+        self.seeds: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.probability == 0:
             return x
-        if self.keys is None:
+        if self.seeds is None:
             return F.dropout(x, self.probability)
-        return x * self._mask(x)
+        return x * self._mask(x, self.seeds)
 
-    def _mask(self, x: Tensor) -> Tensor:
-        assert self.keys is not None
+    def _mask(self, x: Tensor, seeds: Tensor) -> Tensor:
         batch, time, width = x.shape
-        seeds = _mix(_low(self.keys) ^ _mix(_low(self.keys >> 31))).long() + self.place * 0x9E3779B1
         rows = _mix(_low(seeds.view(batch, 1) + torch.arange(time, device=x.device) * 0x85EBCA77))
         columns = _mix(torch.arange(1, width + 1, device=x.device, dtype=torch.int32))
         # Rows and columns are already mixed, so one more round over the whole tensor is enough.
@@ -60,5 +61,6 @@ def key_dropout(model: nn.Module, keys: Tensor | None) -> None:
     keys: (batch,) int64, one number per sample (seed, epoch and global index already mixed in; 62 bits count); None: a
     random stream.
     """
+    seeds = None if keys is None else _mix(_low(keys) ^ _mix(_low(keys >> 31))).long()
     for place, layer in enumerate(m for m in model.modules() if isinstance(m, Dropout)):
-        layer.place, layer.keys = place, keys
+        layer.seeds = None if seeds is None else seeds + place * 0x9E3779B1
