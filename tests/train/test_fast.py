@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from torch._inductor import config
 
 from zhumo.run import Run, read_json
 from zhumo.train import train
+from zhumo.train.attention import QuickAttention
 from zhumo.transformer import Config, Transformer, initialise, key_dropout
 from zhumo.transformer.fast import hasten, slow_down
 
+SMALL = 10  # a single call, which torch may look at by itself
 pytestmark = pytest.mark.usefixtures("shared")
 
 
@@ -85,7 +88,8 @@ def test_a_block_is_compiled_in_one_piece(kv_heads: int) -> None:
     assert len(pieces) == 1
 
 
-def test_blocks_that_drop_each_their_own_share_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_blocks_that_drop_each_their_own_share_their_code(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = initialise(Transformer(replace(LLAMA, width=16, heads=4, head_dim=4, depth=10, dropout=0.1)), 0).train()
     pieces, real = list[int](), torch.compile
 
@@ -97,11 +101,13 @@ def test_blocks_that_drop_each_their_own_share_their_code(monkeypatch: pytest.Mo
 
     def learn(rows: int, time: int) -> None:
         key_dropout(model, torch.arange(rows))
-        model(torch.ones(rows, time, dtype=torch.int64)).sum().backward()
+        with QuickAttention() if bf16 else nullcontext(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            said = model(torch.ones(rows, time, dtype=torch.int64))
+        said.float().sum().backward()
 
     assert hasten(model, lambda: learn(2, 5)) is None
-    learn(3, 4), learn(6, 9)
-    assert len(pieces) == 1
+    learn(3, 4), learn(6, 9), learn(7, 300)
+    assert len([size for size in pieces if size > SMALL]) == 1
 
 
 @pytest.mark.long
