@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from zhumo import doctor
@@ -19,8 +20,8 @@ def test_this_machine_is_looked_at_all_over_and_can_work(tmp_path: Path, monkeyp
     monkeypatch.setenv("ZHUMO_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ZHUMO_DATA", raising=False)
     found = {one.name: one for one in doctor.examine(tmp_path / "runs")}
-    assert found.keys() == {"python", "packages", "torch", "threads", "memory", "disk", "cache", "data", "compiler",
-                            "core", "fonts", "screen", "extras", "port"}  # fmt: skip
+    assert found.keys() - {"gpu"} == {"python", "packages", "torch", "threads", "memory", "disk", "cache", "data",
+                                      "compiler", "core", "fonts", "screen", "extras", "port"}  # fmt: skip
     assert not [one for one in found.values() if one.state == "broken"]
     assert found["data"].state == "note" and not (tmp_path / "runs").exists() and not (tmp_path / "cache").exists()
     assert found["threads"].facts["best"] <= found["threads"].facts["cores"]
@@ -50,6 +51,22 @@ def test_what_is_in_the_way_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [one.state for one in (doctor.memory(), doctor.disk(tmp_path))] == ["broken", "broken"]
     monkeypatch.setattr(doctor, "PYTHON", (4, 0))
     assert doctor.python().state == "broken" and "4.0" in doctor.python().say("en")
+
+
+def test_a_gpu_is_named_and_one_that_torch_does_not_see_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {"is_available": lambda: False, "get_device_name": lambda: "Card 7", "mem_get_info": lambda: (3e9, 8e9)}
+    for name, answer in seen.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "version")
+    assert doctor.gpu() is None, "none is needed"
+    (tmp_path / "version").write_text("580.1")
+    found = doctor.gpu()
+    assert found is not None and found.state == "note" and str(tmp_path) in found.say("zh")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = doctor.gpu()
+    assert found is not None and found.state == "fine" and "Card 7, 3.0 of 8.0 GB" in found.say("en")
 
 
 def test_the_command_ends_with_one_where_something_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

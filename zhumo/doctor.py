@@ -28,6 +28,7 @@ PYTHON = (3, 11)
 LEAST, ENOUGH = 1e9, 4e9  # bytes of memory and of disk: below the first nothing works, below the second little does
 LARGE = 1.5e9  # bytes of a torch that carries more than a CPU needs
 PORT = 8010
+DRIVER = Path("/proc/driver/nvidia/version")
 WIDTH, ROWS, TRIAL = 512, 2_048, 0.3  # of the product that threads are tried with; seconds a number of them gets
 
 
@@ -46,12 +47,13 @@ class Finding:
 
 def examine(runs: Path = Path("runs"), port: int = PORT) -> Iterator[Finding]:
     """Look at everything, one after the other; runs: where runs would be made."""
-    checks: tuple[Callable[[], Finding], ...] = (
-        python, packages, torch_build, threads, memory, lambda: disk(runs), cache, data, compiler, core, fonts, screen,
-        extras, lambda: ports(port),
+    checks: tuple[Callable[[], Finding | None], ...] = (
+        python, packages, torch_build, gpu, threads, memory, lambda: disk(runs), cache, data, compiler, core, fonts,
+        screen, extras, lambda: ports(port),
     )  # fmt: skip
     for check in checks:
-        yield check()
+        if (found := check()) is not None:
+            yield found
 
 
 def python() -> Finding:
@@ -86,6 +88,19 @@ def torch_build() -> Finding:
         return Finding("torch", "broken", {**facts, "problem": torch.__version__})
     idle = torch.version.cuda is not None and not torch.cuda.is_available()
     return Finding("torch", "note" if idle or (size > LARGE and torch.version.cuda is None) else "fine", facts)
+
+
+def gpu() -> Finding | None:
+    """A CUDA GPU, and whether torch sees it; nothing where there is none, since none is needed."""
+    try:
+        cuda: Any = importlib.import_module("torch").cuda
+    except (ImportError, OSError):  # `torch_build` tells of it
+        return None
+    if not cuda.is_available():
+        return Finding("gpu", "note", {"path": DRIVER}) if DRIVER.exists() else None
+    free, total = cuda.mem_get_info()
+    facts = {"name": cuda.get_device_name(), "free": f"{free / 1e9:.1f}", "total": f"{total / 1e9:.1f}"}
+    return Finding("gpu", "fine", facts)
 
 
 def threads() -> Finding:
