@@ -1,6 +1,7 @@
 """Batches that are alike: computed as any others, and on a GPU captured once and run again."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +11,8 @@ import torch
 
 from tests.engine.test_native import LLAMA
 from zhumo.recipe import Train
-from zhumo.tasks.examples import IGNORE, Example, collate, whole
+from zhumo.tasks import Loss
+from zhumo.tasks.examples import IGNORE, Batch, Example, collate, whole
 from zhumo.tasks.write import Write
 from zhumo.train import captured
 from zhumo.train.learner import Learner, Outcome
@@ -60,13 +62,19 @@ def test_a_whole_batch_learns_the_same_bits_as_any_other() -> None:
     assert all(map(torch.equal, found[0][2], found[1][2]))
 
 
-def test_a_second_size_leaves_the_gradients_of_the_first_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def pretend(monkeypatch: pytest.MonkeyPatch, **others: object) -> None:
+    """There is a GPU, which does nothing when what was captured is run again."""
     stream = SimpleNamespace(wait_stream=lambda _: None)
-    graph = SimpleNamespace(pool=lambda: None, replay=lambda: None)  # of a GPU that does nothing when it is run again
-    for name, fake in {"Stream": lambda: stream, "current_stream": lambda: stream, "synchronize": lambda: None,
-                       "stream": lambda _: nullcontext(), "CUDAGraph": lambda: graph,
-                       "graph": lambda *_, **__: nullcontext()}.items():  # fmt: skip
+    graph = SimpleNamespace(pool=lambda: None, replay=lambda: None)
+    fakes = {"Stream": lambda: stream, "current_stream": lambda: stream, "synchronize": lambda: None,
+             "stream": lambda _: nullcontext(), "CUDAGraph": lambda: graph,
+             "graph": lambda *_, **__: nullcontext()}  # fmt: skip
+    for name, fake in (fakes | others).items():
         monkeypatch.setattr(captured.torch.cuda, name, fake)
+
+
+def test_a_second_size_leaves_the_gradients_of_the_first_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
     one, wanted, places = learner(4), learner(4), list[list[torch.Tensor | None]]()
     for size in (4, 3):
         batch, keys = whole([one.examples[index] for index in range(size)]), torch.arange(size)
@@ -80,6 +88,32 @@ def test_a_second_size_leaves_the_gradients_of_the_first_where_they_lie(monkeypa
     for first, second, parameter in zip(*places, wanted.parameters.values(), strict=True):
         assert first is second and first is not None and parameter.grad is not None
         torch.testing.assert_close(first, parameter.grad)
+
+
+@pytest.mark.parametrize("after", ["a part", "all"])
+def test_what_cannot_be_captured_is_computed_plainly_and_said_once(
+    after: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @contextmanager
+    def refusing(*_: object, **__: object) -> Iterator[None]:
+        if after == "all":
+            yield
+        raise RuntimeError("CUDA out of memory.\nTried to allocate much")
+
+    pretend(monkeypatch, graph=refusing)
+    one, wanted = learner(4), learner(4)
+    batch, keys = whole([one.examples[index] for index in range(4)]), torch.arange(4)
+    assert batch is not None
+    for _ in range(captured.AGAIN + 3):
+        one.captured.gradient(batch, keys)
+        wanted.task.loss(wanted.model, batch).total.backward()  # type: ignore[no-untyped-call]
+    assert not one.captured.holds_gradients
+    assert [record.message for record in caplog.records] == [
+        "Batches cannot be captured as CUDA graphs, so training goes on without, a little slower: CUDA out of memory."
+    ]
+    for parameter, other in zip(one.parameters.values(), wanted.parameters.values(), strict=True):
+        assert parameter.grad is not None and other.grad is not None
+        torch.testing.assert_close(parameter.grad, other.grad)
 
 
 @pytest.mark.gpu
@@ -113,3 +147,20 @@ def test_another_size_is_computed_plainly_and_gradients_do_not_pile_up() -> None
     assert one.update(full, 0.0) == pytest.approx(before, rel=1e-4)
     one.renew()
     assert not one.captured.holds_gradients and one.update(full, 0.0) == pytest.approx(before, rel=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_refuses_a_capture_goes_on_computing(caplog: pytest.LogCaptureFixture) -> None:
+    one, plain = learner(8, "cuda"), learner(8, "cuda")
+    loss = one.captured.loss
+
+    def waits(batch: Batch) -> Loss:
+        batch["ids"].sum().item()  # asks the GPU for a number, which no capture allows
+        return loss(batch)
+
+    one.captured.loss = waits
+    found, wanted = updates(one, 8), updates(plain, 8)
+    assert plain.captured.holds_gradients and not one.captured.holds_gradients
+    assert len(caplog.records) == 1 and "captured" in caplog.records[0].message
+    for mine, other in zip(found, wanted, strict=True):
+        assert mine.loss == pytest.approx(other.loss, rel=1e-3)

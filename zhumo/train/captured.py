@@ -5,6 +5,7 @@ What a small model's update asks of a GPU takes the GPU less time than Python ne
 numbers from then on.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from zhumo.tasks import Loss
 from zhumo.tasks.examples import Batch
 from zhumo.transformer import key_dropout
+from zhumo.words import say
 
+log = logging.getLogger(__name__)
 AGAIN = 3  # batches of a size before it is captured: the first let torch make what it makes once
 MOST = 4  # sizes that are captured
 
@@ -31,7 +34,7 @@ class Captured:
     """Gradients of one model's loss."""
 
     def __init__(self, model: nn.Module, loss: Callable[[Batch], Loss]) -> None:
-        self.model, self.loss = model, loss
+        self.model, self.loss, self._most = model, loss, MOST
         self.forget()
 
     @property
@@ -50,8 +53,8 @@ class Captured:
         """Add the gradient of a batch's loss to `.grad`. keys: (batch,), of its samples, for dropout."""
         size = batch["ids"].shape
         self._seen[size] += 1
-        if size not in self._graphs and self._seen[size] > AGAIN and len(self._graphs) < MOST:
-            self._graphs[size] = self._capture(batch, keys)
+        if size not in self._graphs and self._seen[size] > AGAIN and len(self._graphs) < self._most:
+            self._try(batch, keys)
         if size not in self._graphs:
             return self._backwards(batch, keys)
         graph, given, sample, loss = self._graphs[size]
@@ -60,6 +63,15 @@ class Captured:
         sample.copy_(keys)
         graph.replay()
         return loss
+
+    def _try(self, batch: Batch, keys: Tensor) -> None:
+        """Capture a size, unless memory is short or the model does what cannot be captured; then none from here on."""
+        try:
+            self._graphs[batch["ids"].shape] = self._capture(batch, keys)
+        except RuntimeError as error:
+            self._most = 0
+            torch.cuda.empty_cache()
+            log.warning(say("cli.train.not_captured", problem=str(error).strip().splitlines()[0]))
 
     def _backwards(self, batch: Batch, keys: Tensor) -> Loss:
         key_dropout(self.model, keys)
@@ -75,19 +87,21 @@ class Captured:
             if parameter.grad is None:  # else a graph of another size adds to it
                 parameter.grad = torch.zeros_like(parameter)
         given, sample = {name: tensor.clone() for name, tensor in batch.items()}, keys.clone()
-        # What was computed in so far is let go: this stream, and then the graph, have a room of their own.
-        torch.cuda.empty_cache()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            self._backwards(given, sample)
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        graph, others = torch.cuda.CUDAGraph(), list(self._graphs.values())
-        # One at a time is run, so all share what they compute in.
-        with torch.cuda.graph(graph, pool=others[0].graph.pool() if others else None):
-            loss = self._backwards(given, sample)
-        for parameter, gradient in zip(learned, kept, strict=True):
-            assert parameter.grad is not None
-            parameter.grad.zero_() if gradient is None else parameter.grad.copy_(gradient)
+        try:
+            # What was computed in so far is let go: this stream, and then the graph, have a room of their own.
+            torch.cuda.empty_cache()
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                self._backwards(given, sample)
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            graph, others = torch.cuda.CUDAGraph(), list(self._graphs.values())
+            # One at a time is run, so all share what they compute in.
+            with torch.cuda.graph(graph, pool=others[0].graph.pool() if others else None):
+                loss = self._backwards(given, sample)
+        finally:
+            for parameter, gradient in zip(learned, kept, strict=True):
+                assert parameter.grad is not None
+                parameter.grad.zero_() if gradient is None else parameter.grad.copy_(gradient)
         return _Graph(graph, given, sample, loss)
