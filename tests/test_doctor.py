@@ -68,6 +68,13 @@ def test_a_gpu_is_named_and_one_that_torch_does_not_see_is_noticed(
     found = doctor.gpu()
     assert found is not None and found.state == "fine" and "Card 7, 3.0 of 8.0 GB" in found.say("en")
 
+    def refuses() -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nSearch for it")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", refuses)
+    found = doctor.gpu()
+    assert found is not None and found.state == "note" and "busy or unavailable. See" in found.say("en")
+
 
 def test_the_command_ends_with_one_where_something_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZHUMO_DATA", str(tmp_path / "nowhere"))

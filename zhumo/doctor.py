@@ -86,7 +86,7 @@ def torch_build() -> Finding:
     facts |= {"version": torch.__version__, "build": build, "gigabytes": f"{size / 1e9:.1f}"}
     if not torch.__version__.startswith(re.sub(r".*~=(\d+\.\d+)\..*", r"\1.", pinned)):
         return Finding("torch", "broken", {**facts, "problem": torch.__version__})
-    idle = torch.version.cuda is not None and not torch.cuda.is_available()
+    idle = torch.version.cuda is not None and not torch.cuda.is_available() and not DRIVER.exists()
     return Finding("torch", "note" if idle or (size > LARGE and torch.version.cuda is None) else "fine", facts)
 
 
@@ -98,7 +98,10 @@ def gpu() -> Finding | None:
         return None
     if not cuda.is_available():
         return Finding("gpu", "note", {"path": DRIVER}) if DRIVER.exists() else None
-    free, total = cuda.mem_get_info()
+    try:
+        free, total = cuda.mem_get_info()
+    except RuntimeError as error:  # others fill it, or have it for themselves
+        return Finding("gpu_use", "note", {"problem": str(error).partition("\n")[0]})
     facts = {"name": cuda.get_device_name(), "free": f"{free / 1e9:.1f}", "total": f"{total / 1e9:.1f}"}
     return Finding("gpu", "fine", facts)
 

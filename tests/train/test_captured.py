@@ -162,5 +162,6 @@ def test_a_gpu_that_refuses_a_capture_goes_on_computing(caplog: pytest.LogCaptur
     found, wanted = updates(one, 8), updates(plain, 8)
     assert plain.captured.holds_gradients and not one.captured.holds_gradients
     assert len(caplog.records) == 1 and "captured" in caplog.records[0].message
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
     for mine, other in zip(found, wanted, strict=True):
         assert mine.loss == pytest.approx(other.loss, rel=1e-3)

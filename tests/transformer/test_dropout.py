@@ -1,6 +1,7 @@
 """Dropout keyed by the sample: the same wherever the sample travels, and random in every other respect."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,12 @@ def test_all_layers_of_a_model_have_their_own_masks() -> None:
     key_dropout(model, torch.tensor([1]))
     layers = [layer for layer in model.modules() if isinstance(layer, Dropout)]
     assert len(layers) == len({int(layer.seeds) for layer in layers if layer.seeds is not None}) == 1 + 2 * CONFIG.depth
+
+
+def test_what_drops_nothing_needs_no_seeds() -> None:
+    model = Transformer(replace(CONFIG, dropout=0.0))
+    key_dropout(model, torch.tensor([1]))
+    assert all(layer.seeds is None for layer in model.modules() if isinstance(layer, Dropout))
 
 
 def test_without_keys_it_is_an_ordinary_random_stream() -> None:

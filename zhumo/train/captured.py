@@ -66,12 +66,14 @@ class Captured:
 
     def _try(self, batch: Batch, keys: Tensor) -> None:
         """Capture a size, unless memory is short or the model does what cannot be captured; then none from here on."""
+        problem = ""
         try:
             self._graphs[batch["ids"].shape] = self._capture(batch, keys)
         except RuntimeError as error:
-            self._most = 0
-            torch.cuda.empty_cache()
-            log.warning(say("cli.train.not_captured", problem=str(error).strip().splitlines()[0]))
+            self._most, problem = 0, str(_first(error)).strip().partition("\n")[0]
+        if not self._most:
+            torch.cuda.empty_cache()  # now that the error holds none of it any more
+            log.warning(say("cli.train.not_captured", problem=problem))
 
     def _backwards(self, batch: Batch, keys: Tensor) -> Loss:
         key_dropout(self.model, keys)
@@ -97,11 +99,21 @@ class Captured:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
             graph, others = torch.cuda.CUDAGraph(), list(self._graphs.values())
-            # One at a time is run, so all share what they compute in.
-            with torch.cuda.graph(graph, pool=others[0].graph.pool() if others else None):
+            # One at a time is run, so all share what they compute in. Around it the stream of before, since torch does
+            # not go back to it from a capture that is refused.
+            pool = others[0].graph.pool() if others else None
+            with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=pool):
                 loss = self._backwards(given, sample)
         finally:
+            torch.cuda.synchronize()  # what was begun on a stream that failed may still add to them
             for parameter, gradient in zip(learned, kept, strict=True):
                 assert parameter.grad is not None
                 parameter.grad.zero_() if gradient is None else parameter.grad.copy_(gradient)
         return _Graph(graph, given, sample, loss)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong before all that went wrong for it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

@@ -61,6 +61,9 @@ def key_dropout(model: nn.Module, keys: Tensor | None) -> None:
     keys: (batch,) int64, one number per sample (seed, epoch and global index already mixed in; 62 bits count); None: a
     random stream.
     """
-    seeds = None if keys is None else _mix(_low(keys) ^ _mix(_low(keys >> 31))).long()
-    for place, layer in enumerate(m for m in model.modules() if isinstance(m, Dropout)):
+    layers = [
+        (place, m) for place, m in enumerate(m for m in model.modules() if isinstance(m, Dropout)) if m.probability
+    ]
+    seeds = None if keys is None or not layers else _mix(_low(keys) ^ _mix(_low(keys >> 31))).long()
+    for place, layer in layers:
         layer.seeds = None if seeds is None else seeds + place * 0x9E3779B1

@@ -35,7 +35,7 @@ def hasten(model: nn.Module, rehearse: Callable[[], object], learning: bool = Tr
         rehearse()
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:  # it does not work, or not for this code
         slow_down(model)
-        return str(error).strip().splitlines()[0]
+        return str(error).strip().partition("\n")[0]
     return None
 
 
