@@ -34,6 +34,9 @@ class Protocol(HttpToolsProtocol):
             if self.head > HEAD_LIMIT and not self.transport.is_closing():
                 self._refuse(431, "head_too_large")
                 self.transport.close()
+        if self.refused and self.timeout_keep_alive_task is None:  # its body came after it was turned away
+            wait = self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_later(wait, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         """A request begins."""
