@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -73,6 +74,34 @@ def campaign(server: Server, cases: int) -> Counter[int]:
             with contextlib.suppress(Unsatisfiable):  # a route that takes nothing cannot be asked wrongly
                 ask()
     return found
+
+
+@pytest.mark.parametrize("odd", [2**70, "\ud800"])
+def test_json_that_only_python_reads_is_refused_wherever_it_may_stand(server: Server, odd: object) -> None:
+    [write] = [model["id"] for model in server.get("/v1/models")["data"] if model["task"] == "write"]
+    schema, said = {"a": [odd]}, [{"role": "user", "content": "hi"}]
+    asked: dict[str, list[dict[str, Any]]] = {
+        "/v1/responses": [{"input": "hi", "tools": [{"type": "function", "name": "f", "parameters": schema}]}],
+        "/v1/chat/completions": [
+            {"messages": said, "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]},
+            {"messages": said,
+             "response_format": {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}},
+            {"messages": said, "structured_outputs": {"json": schema}},
+        ],
+        "/v1/messages": [
+            {"messages": said, "max_tokens": 2, "tools": [{"name": "f", "input_schema": schema}]},
+            {"messages": [*said, {"role": "assistant",
+                                  "content": [{"type": "tool_use", "id": "1", "name": "f", "input": schema}]}, *said],
+             "max_tokens": 2},
+            {"messages": said, "max_tokens": 2, "system": [{"type": "text", "text": "a", "cache_control": schema}]},
+        ],
+    }  # fmt: skip
+    for path, bodies in asked.items():
+        for body in bodies:
+            sent = json.dumps({"model": write, **body})
+            headers = {**server.headers, "content-type": "application/json"}
+            found = httpx.post(f"http://127.0.0.1:{server.port}{path}", headers=headers, content=sent, timeout=PATIENCE)
+            assert found.status_code == 400 and found.json()["error"]["message"], (path, body)
 
 
 @pytest.mark.timeout(900)

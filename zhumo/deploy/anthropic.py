@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zhumo.deploy.requests import MAX_FUNCTIONS, MAX_TOKENS, Call, Inner, Part, Schema, Stop, Streamed, Text, choices
+from zhumo.deploy.requests import (
+    MAX_FUNCTIONS,
+    MAX_TOKENS,
+    Call,
+    Inner,
+    Object,
+    Part,
+    Schema,
+    Stop,
+    Streamed,
+    Text,
+    choices,
+)
 from zhumo.deploy.streams import Json
 from zhumo.tasks import Answer, Row
 
@@ -17,7 +29,7 @@ NAME = Field(pattern="^[a-zA-Z0-9_-]{1,64}$")
 class Cached(Inner):
     """Whatever may be marked as worth keeping; what is read is kept anyway."""
 
-    cache_control: dict[str, Any] | None = None
+    cache_control: Object | None = None
 
 
 class TextBlock(Cached):
@@ -34,7 +46,7 @@ class UseBlock(Cached):
     type: Literal["tool_use"]
     id: Call
     name: str = NAME
-    input: dict[str, Any]
+    input: Object
 
 
 class ResultBlock(Cached):

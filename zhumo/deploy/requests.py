@@ -8,6 +8,7 @@ import json
 import secrets
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -37,13 +38,23 @@ Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Call = Annotated[str, Field(min_length=1, max_length=128)]
 
 
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """JSON that every reader of JSON takes: Python's own reads more."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ValueError(f"not plain JSON: {error}") from error
+    return value
+
+
 def _small(schema: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(schema)) > MAX_GRAMMAR:
         raise ValueError(f"a schema has at most {MAX_GRAMMAR} characters")
     return schema
 
 
-Schema = Annotated[dict[str, Any], AfterValidator(_small)]
+Object = Annotated[dict[str, Any], AfterValidator(_plain)]
+Schema = Annotated[Object, AfterValidator(_small)]
 
 OPTIONS = (
     "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "seed",
