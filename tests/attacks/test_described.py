@@ -113,6 +113,6 @@ def test_what_is_described_can_be_asked(server: Server) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(7_200)
 def test_five_thousand_requests_and_no_error_of_ours(server: Server) -> None:
-    found = campaign(server, 5_500)
+    found = campaign(server, 7_000)  # routes that take little are asked less often
     print(dict(found))
     assert found.total() >= 5_000
