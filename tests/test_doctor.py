@@ -20,8 +20,9 @@ def test_this_machine_is_looked_at_all_over_and_can_work(tmp_path: Path, monkeyp
     monkeypatch.setenv("ZHUMO_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ZHUMO_DATA", raising=False)
     found = {one.name: one for one in doctor.examine(tmp_path / "runs")}
-    assert found.keys() - {"gpu"} == {"python", "packages", "torch", "threads", "memory", "disk", "cache", "data",
-                                      "compiler", "core", "fonts", "screen", "extras", "port"}  # fmt: skip
+    wanted = {"python", "packages", "torch", "threads", "memory", "disk", "cache", "data", "compiler", "core", "fonts",
+              "screen", "extras", "port"}  # fmt: skip
+    assert found.keys() - {"gpu", "gpu_use"} == wanted
     assert not [one for one in found.values() if one.state == "broken"]
     assert found["data"].state == "note" and not (tmp_path / "runs").exists() and not (tmp_path / "cache").exists()
     assert found["threads"].facts["best"] <= found["threads"].facts["cores"]
