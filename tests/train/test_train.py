@@ -106,20 +106,23 @@ def test_it_learns_and_leaves_a_model_folder(tmp_path: Path, capfd: pytest.Captu
 def test_bf16_pays_where_its_products_take_less_time(
     bf16: float, fp32: float, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, costs = [0.0], {torch.bfloat16: bf16, torch.float32: fp32}
+    """Whatever the first product costs, which loads code, and some that had to wait; asked of one thread."""
+    clock, costs, threads, before = [0.0], {torch.bfloat16: bf16, torch.float32: fp32}, set(), torch.get_num_threads()
 
     class Matrix:
         def __init__(self, *_: int, dtype: torch.dtype) -> None:
-            self.cost = costs[dtype]
+            self.cost, self.asked, self.quick = costs[dtype], 0, costs[dtype] == min(costs.values())
 
         def __matmul__(self, _: object) -> None:
-            clock[0] += self.cost
+            clock[0] += 100.0 if self.quick and self.asked % 3 == 0 else self.cost
+            self.asked += 1
+            threads.add(torch.get_num_threads())
 
     with monkeypatch.context() as patched:
         patched.setattr(torch, "ones", Matrix)
         patched.setattr("time.perf_counter", lambda: clock[0])
         found = pace.bf16_pays()
-    assert found == pays
+    assert found == pays and threads == {1} and torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("pays", "used"), [(True, "bf16"), (False, "fp32")])

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 TRIAL = 1.0  # seconds a trial of one thread count should take at most
 GAIN = 0.9  # more threads must take less than this share of the time; on a shared machine they can be far slower
 PRODUCT = 256  # rows and columns of the matrices that are multiplied to compare two precisions
+PAIRS = 15  # of such products
 ANSWERED = 64  # rows answered to see how long a look takes
 COMPILED_FROM = 900.0  # seconds of training; compiling takes a good part of a minute or more
 RESERVE = 0.05  # share of a time budget kept for saving and calibrating
@@ -113,18 +115,22 @@ def settle(path: Path, learner: Learner, order: Order, looks: Looks, began: floa
 
 def bf16_pays() -> bool:
     """Whether this processor multiplies in bf16 faster than in fp32: one without instructions for it does so a hundred
-    times slower."""
+    times slower. By one thread, as two on a busy machine may wait for each other longer than they multiply; in turn,
+    after a first product of each, which loads code."""
 
-    def seconds(dtype: torch.dtype) -> float:
-        matrix = torch.ones(PRODUCT, PRODUCT, dtype=dtype)
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            matrix @ matrix
-            times.append(time.perf_counter() - began)
-        return min(times)
+    def seconds(matrix: torch.Tensor) -> float:
+        began = time.perf_counter()
+        matrix @ matrix
+        return time.perf_counter() - began
 
-    return seconds(torch.bfloat16) < seconds(torch.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        half, full = (torch.ones(PRODUCT, PRODUCT, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+        pairs = [(seconds(half), seconds(full)) for _ in range(PAIRS + 1)][1:]
+    finally:
+        torch.set_num_threads(threads)
+    return median(pair[0] for pair in pairs) < median(pair[1] for pair in pairs)
 
 
 def _found(picture: Path, learner: Learner, order: Order) -> float:
