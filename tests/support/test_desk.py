@@ -60,6 +60,14 @@ def test_it_quotes_what_answers(question: str, text: str, file: str) -> None:
     assert first.passage.text[first.start : first.end] == said.text
 
 
+def test_a_section_of_a_chinese_page_that_is_full_of_code_is_found_by_who_asks_in_chinese() -> None:
+    text = "`POST /v1/returns/{order}/labels?format=pdf&carrier=express` prints a label; 打印标签。"
+    code = Passage("退货.md", ("退货", "API"), text)
+    assert language_of(code.full) == "en"
+    for question in ("怎么打印标签", "which carrier prints a label"):
+        assert ask(question, passages=[*PASSAGES, code], sure=-100).citations[0].passage == code
+
+
 @pytest.mark.parametrize("question", ["who won the world cup in 1998?", "今晚的电影几点开始", "asdf", "？"])
 def test_it_hands_over_what_it_does_not_know(question: str) -> None:
     said = ask(question)

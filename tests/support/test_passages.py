@@ -108,6 +108,16 @@ def test_a_table_and_a_fence_stay_whole_where_they_can() -> None:
     assert any(code in passage for passage in passages)
 
 
+def test_an_item_of_a_list_and_a_paragraph_stay_whole_where_they_can() -> None:
+    for begin, blank in (("- ", "\n"), ("", "\n\n")):
+        parts = [
+            f"{begin}**Rule {number}.** {'It has some reasons. ' * (5 + number % 4)}".strip() for number in range(20)
+        ]
+        passages = [passage.text for passage in cut(document(blank.join(parts)), 400)]
+        assert len(passages) > 8
+        assert [part for passage in passages for part in passage.split(blank)] == parts
+
+
 def test_a_long_table_is_cut_between_rows() -> None:
     rows = [f"| item {number}. Sold | costs {number} euros |" for number in range(100)]
     passages = cut(document("\n".join(rows)), 600)

@@ -13,7 +13,7 @@ from zhumo.metrics.measure import Measure
 from zhumo.support.desk import reply
 from zhumo.support.knowledge import Encode
 from zhumo.support.passages import Passage
-from zhumo.support.search import Search, language_of
+from zhumo.support.search import Search, language_of, languages_of
 
 AMONG = 5
 
@@ -63,8 +63,9 @@ def found(search: Search, encode: Encode, asked: Sequence[Question]) -> Measure:
 def found_by_words(passages: Sequence[Passage], asked: Sequence[Question]) -> Measure:
     """recall@5 of BM25 over the same passages of the question's language."""
     right = np.zeros(len(asked))
+    spoken = languages_of(passages)
     for language in {language_of(question.text) for question in asked}:
-        own = [passage for passage in passages if language_of(passage.full) == language]
+        own = [passage for passage, languages in zip(passages, spoken, strict=True) if language in languages]
         index = Bm25([passage.full for passage in own])
         for place, question in enumerate(asked):
             if language_of(question.text) == language:

@@ -74,9 +74,10 @@ class Passage:
 def cut(document: Document, length: int = 2_500) -> list[Passage]:
     """The passages of a document, which hold all of it once.
 
-    length: of about so many letters, of which a Chinese character counts as two. A passage ends with a sentence, a
-    code fence or a table; a fence is cut at a line, a table at a row, and a sentence between words only where it alone
-    is longer. None reaches across a heading. None is longer than half as much again.
+    length: of about so many letters, of which a Chinese character counts as two. A passage ends with a paragraph,
+    an item of a list, a code fence or a table. Only what alone is longer is cut: a paragraph at a sentence, a fence at
+    a line, a table at a row, a sentence between words. None reaches across a heading. None is longer than half as much
+    again.
     """
     return [
         Passage(document.path, section.headings, section.text[start:end])
@@ -243,7 +244,7 @@ def _wide(letters: np.ndarray) -> np.ndarray:
 
 def _units(text: str) -> Iterator[list[Span]]:
     """What should stay together, in the parts into which it may be cut: lines of a fence, rows of a table, sentences
-    alone."""
+    of a paragraph or of an item of a list."""
     table: list[Span] = []
     for kind, start, end in _blocks(text):
         if table and (kind != "row" or start != table[-1][1]):
@@ -255,8 +256,7 @@ def _units(text: str) -> Iterator[list[Span]]:
             lines = [_trimmed(text, *line.span()) for line in _LINE.finditer(text, start, end) if line[0].strip()]
             yield lines
         else:
-            for span in _split(text, start, end):
-                yield [span]
+            yield list(_split(text, start, end))
     if table:
         yield [_trimmed(text, *row) for row in table]
 

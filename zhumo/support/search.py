@@ -9,7 +9,8 @@ Auckenthaler, Carey and Lloyd-Thomas 2000).
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -42,9 +43,30 @@ class Hit:
 
 def language_of(text: str) -> Language:
     """Chinese or English, by its letters."""
+    return _spoken(_letters(text))
+
+
+def languages_of(passages: Iterable[Passage]) -> list[frozenset[Language]]:
+    """Of each passage its own language and its document's, which differ where a section of a Chinese page is full of
+    code: who asks in either may find it."""
+    letters = [(passage.file, _letters(passage.full)) for passage in passages]
+    whole: Counter[str] = Counter()
+    chinese: Counter[str] = Counter()
+    for file, (own, among) in letters:
+        chinese[file] += own
+        whole[file] += among
+    return [frozenset((_spoken(own), _spoken((chinese[file], whole[file])))) for file, own in letters]
+
+
+def _letters(text: str) -> tuple[int, int]:
+    """How many Chinese letters a text has, and how many in all."""
     letters = [letter for letter in text if letter.isalpha()]
-    chinese = sum("\u3400" <= letter <= "\u9fff" for letter in letters)
-    return "zh" if chinese > CHINESE * len(letters) else "en"
+    return sum("\u3400" <= letter <= "\u9fff" for letter in letters), len(letters)
+
+
+def _spoken(letters: tuple[int, int]) -> Language:
+    chinese, among = letters
+    return "zh" if chinese > CHINESE * among else "en"
 
 
 @cache
@@ -56,7 +78,8 @@ def foreign() -> Mapping[Language, tuple[str, ...]]:
 
 
 class Search:
-    """What one asker may see, in memory. Passages of the asker's language are searched, and all where it has none.
+    """What one asker may see, in memory. Passages of the asker's language are searched (`languages_of`), and all where
+    it has none.
 
     outside: the vectors of `foreign()`, by language. passages, size, files: what there
     is, how many, and of which documents.
@@ -66,10 +89,10 @@ class Search:
         self._known, self._outside = known, outside
         self.passages, self.size = tuple(known.passages), len(known.passages)
         self.files = sorted({passage.file for passage in known.passages})
-        spoken = np.array([language_of(passage.full) for passage in known.passages], dtype=object)
+        spoken = languages_of(known.passages)
         self._shelves: dict[Language, _Shelf] = {}
         for name, vectors in outside.items():
-            own = np.flatnonzero(spoken == name)
+            own = np.flatnonzero([name in languages for languages in spoken])
             chosen = own if len(own) else np.arange(len(known.passages))
             if len(chosen):
                 self._shelves[name] = _Shelf(known, chosen, foreign()[name], vectors)
