@@ -1,7 +1,9 @@
 """Excel workbooks, written with openpyxl itself and read as rows."""
 
+import re
 import sys
 import zipfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,19 @@ def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
         for row in rows:
             sheet.append(row)
     book.save(path)
+    return path
+
+
+def with_sheet(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    """The same workbook, of which the first sheet's XML is changed."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    changed = change(files["xl/worksheets/sheet1.xml"])
+    assert changed != files["xl/worksheets/sheet1.xml"]
+    files["xl/worksheets/sheet1.xml"] = changed
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
     return path
 
 
@@ -49,16 +64,7 @@ def test_values_keep_their_kind(tmp_path: Path) -> None:
 
 def test_a_formula_is_what_excel_last_saw(tmp_path: Path) -> None:
     path = workbook(tmp_path / "a.xlsx", s=[["n", "e"], ["=1+1", "#N/A"]])
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    sheet = files["xl/worksheets/sheet1.xml"]
-    assert b"<v></v>" in sheet or b"<v />" in sheet or b"<v/>" in sheet
-    files["xl/worksheets/sheet1.xml"] = (
-        sheet.replace(b"<v></v>", b"<v>2</v>").replace(b"<v />", b"<v>2</v>").replace(b"<v/>", b"<v>2</v>")
-    )
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
+    with_sheet(path, lambda xml: re.sub(rb"<v></v>|<v ?/>", b"<v>2</v>", xml))
     assert [row.row for row in open_rows(path) if isinstance(row, Record)] == [{"n": 2, "e": None}]
 
 
@@ -68,6 +74,30 @@ def test_one_of_several_sheets_is_named(tmp_path: Path) -> None:
     for source in (str(path), f"xlsx:{path}?three"):
         with pytest.raises(SourceError, match="one, two"):
             list(open_rows(source))
+
+
+def test_sheets_that_hold_nothing_are_none(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", Sheet1=[["x"], [1]], Sheet2=[], Sheet3=[[None, " "]])
+    assert [row.row for row in open_rows(path) if isinstance(row, Record)] == [{"x": 1}]
+    for source in (f"xlsx:{path}?Sheet2", str(workbook(tmp_path / "b.xlsx", Sheet1=[]))):
+        with pytest.raises(SourceError, match="column names"):
+            list(open_rows(source))
+
+
+@pytest.mark.parametrize("stated", [b"A1", b"A1:B2", b"B2:C3"])
+def test_where_a_sheet_ends_is_seen_and_not_believed(tmp_path: Path, stated: bytes) -> None:
+    path = workbook(tmp_path / "a.xlsx", s=[["x", "y", "z"], *([number] * 3 for number in range(9))])
+    with_sheet(path, lambda xml: re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="' + stated + b'"', xml))
+    assert [row.row for row in open_rows(path) if isinstance(row, Record)] == [
+        {"x": number, "y": number, "z": number} for number in range(9)
+    ]
+
+
+def test_a_row_beyond_all_sheets_is_not_waited_for(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", s=[["x"], [1]])
+    with_sheet(path, lambda xml: xml.replace(b'r="2"', b'r="1000000000000"').replace(b'r="A2"', b""))
+    with pytest.raises(SourceError, match="1,048,576 rows"):
+        list(open_rows(path))
 
 
 def test_cells_beside_the_table_make_a_row_bad(tmp_path: Path) -> None:

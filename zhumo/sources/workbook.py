@@ -14,6 +14,7 @@ from zhumo.sources.readers import Results, columns_of, read_values
 
 MOST_BYTES = 4 << 30  # unpacked
 MOST_RATIO = 400  # unpacked to packed; sheets of little variety reach 100
+MOST_ROWS = 1 << 20  # of a sheet, says Excel; a file of a few bytes may say that it holds a billion empty ones
 
 # What zipfile, zlib and openpyxl raise: torn bytes, a file left out, XML that is none or not what it should be.
 BROKEN = (
@@ -21,16 +22,17 @@ BROKEN = (
     SyntaxError,
 )  # fmt: skip
 Cells = Sequence[object]
+Rows = Iterator[tuple[int, Cells]]
 
 
 def sheets_of(name: str, file: Path | BinaryIO) -> list[str]:
-    """The names of the sheets of a workbook.
+    """The names of the sheets of a workbook, those that hold nothing left out.
 
     Raises:
         SourceError: as `read_xlsx`.
     """
     with _opened(name, file) as book:
-        return [sheet.title for sheet in book.worksheets]
+        return [sheet.title for sheet in book.worksheets if _holds(name, sheet)]
 
 
 def read_xlsx(name: str, file: Path | BinaryIO, sheet: str | None) -> Results:
@@ -39,15 +41,17 @@ def read_xlsx(name: str, file: Path | BinaryIO, sheet: str | None) -> Results:
     no row.
 
     Raises:
-        SourceError: the reader is not installed; there is no such sheet, or several and none is named.
+        SourceError: the reader is not installed; there is no such sheet, or several hold something and none is named.
     """
     with _opened(name, file) as book:
         sheets = {found.title: found for found in book.worksheets}
-        wanted = next(iter(sheets)) if sheet is None and len(sheets) == 1 else sheet
+        wanted = sheet
+        if sheet is None:
+            filled = [title for title, found in sheets.items() if _holds(name, found)] or list(sheets)
+            wanted = filled[0] if len(filled) == 1 else None
         if wanted not in sheets:
             raise SourceError("sources.which_sheet", source=name, sheets=", ".join(sheets))
-        rows = enumerate(sheets[wanted].iter_rows(), 1)
-        yield from _rows(name, ((number, [_value(cell) for cell in cells]) for number, cells in rows))
+        yield from _records(name, _rows(name, sheets[wanted]))
 
 
 @contextmanager
@@ -64,7 +68,20 @@ def _opened(name: str, file: Path | BinaryIO) -> Iterator[Any]:
         raise SourceError("sources.damaged", source=name, problem=str(error)[:200]) from error
 
 
-def _rows(name: str, rows: Iterator[tuple[int, Cells]]) -> Results:
+def _rows(name: str, sheet: Any) -> Rows:
+    """Every row and its number. Where a sheet ends is seen, not believed: some programs write that it is one cell."""
+    sheet.reset_dimensions()
+    for number, cells in enumerate(sheet.iter_rows(), 1):
+        if number > MOST_ROWS:
+            raise SourceError("sources.damaged", source=name, problem=f"more than {MOST_ROWS:,} rows")
+        yield number, [_value(cell) for cell in cells]
+
+
+def _holds(name: str, sheet: Any) -> bool:
+    return any(cell is not None for _, cells in _rows(name, sheet) for cell in cells)
+
+
+def _records(name: str, rows: Rows) -> Results:
     heading: list[str] = []
     blank: list[int] = []
     for number, cells in rows:
