@@ -312,7 +312,7 @@ def test_gaps_leave_room_for_visitors(client: TestClient, tickets: Tickets, monk
 def row(
     sureness: float | None, kind: str = "answer", verdict: str | None = None, first: str = "a", **more: Any
 ) -> Json:
-    cited = [{"digest": "a"}] if sureness is not None else []
+    cited = [{"file": "a.md", "headings": ["A"], "digest": "a"}] if sureness is not None else []
     return {"sureness": sureness, "kind": kind, "verdict": verdict, "citations": cited, "corrected": None,
             "text": None, **more}  # fmt: skip
 
@@ -330,6 +330,15 @@ def test_the_curve_counts_what_was_reviewed() -> None:
     assert [(one["sureness"], round(one["coverage"] * 6), round(one["error"] * 12)) for one in found["curve"]] == [
         (9, 1, 0), (8, 2, 6), (7, 3, 4), (2, 4, 6), (1, 5, 5)
     ]  # fmt: skip
+
+
+def test_own_words_are_right_where_they_are_what_was_found() -> None:
+    own = {"file": FAQ, "headings": ["umbrellas?"], "digest": "c"}
+    asked = {"asked": "umbrellas?", "text": "No.", "verdict": "up"}
+    found = curve(
+        [row(9, **asked, citations=[own]), row(8, **asked), row(7, **asked | {"asked": "hats?"}, citations=[own])]
+    )
+    assert [round(one["error"] * 6) for one in found["curve"]] == [0, 3, 4]
 
 
 def test_groups_are_greedy_and_begin_in_their_middle() -> None:

@@ -107,6 +107,24 @@ def test_another_encoder_means_other_vectors_for_all(knowledge: Knowledge, folde
         knowledge.add("up.txt", b"Uploaded.", Encoder(), encoder="old")
 
 
+def test_what_is_changed_while_another_encoder_reads_gets_vectors_of_its_own(tmp_path: Path, folder: Path) -> None:
+    """The database gives the id of what was deleted last again."""
+    knowledge, meanwhile = Knowledge(tmp_path / "knowledge.db"), Knowledge(tmp_path / "knowledge.db")
+    knowledge.sync(folder, Encoder(), encoder="old")
+    knowledge.add("up.txt", b"Uploaded.", Encoder(), encoder="old")
+    new, changes = Encoder("new"), [b"Another text.", b"A third text. It has two sentences."]
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        if changes and any("Upload" in text or "Another" in text for text in texts):
+            meanwhile.add("up.txt", changes.pop(0), Encoder(), encoder="old")
+        return new(texts)
+
+    knowledge.sync(folder, encode, encoder="new")
+    known = knowledge.known(None)
+    assert not changes and "A third text. It has two sentences." in texts(knowledge)
+    assert np.array_equal(known.vectors, [new.one(passage.full) for passage in known.passages])
+
+
 def test_an_encoder_that_breaks_leaves_all_as_it_was(knowledge: Knowledge, folder: Path) -> None:
     knowledge.sync(folder, Encoder(), encoder="e")
     before = knowledge.known(None)

@@ -27,7 +27,7 @@ from zhumo.sources.documents import KINDS, Bad, Document, content_of, document_o
 from zhumo.support.passages import Passage, cut
 
 APPLICATION = 0x7A686D6B  # "zhmk": what kind of SQLite file this is
-FORMAT = 4  # of the tables, and of how documents are read and cut: another one means to begin anew
+FORMAT = 5  # of the tables, and of how documents are read and cut: another one means to begin anew
 AT_ONCE = 64  # texts for the encoder
 ALIKE = 0.9  # of their runs of five letters, from which on two passages say the same
 WAIT = 10.0  # seconds for another program that holds the file
@@ -405,19 +405,19 @@ class Knowledge:
         """Give all passages vectors of another encoder, all at once."""
         if self._state("encoder") in (None, encoder):
             return
-        new: dict[int, bytes] = {}
+        new: dict[tuple[int, str, str, str], bytes] = {}  # by the whole row: an id alone is given again
         while True:
             with self._reading() as base:
                 rows = base.execute("SELECT id, file, headings, text FROM passages").fetchall()
                 version = base.execute("SELECT version FROM state").fetchone()[0]
-            rows = [row for row in rows if row[0] not in new]
-            for id_, file, headings, text in rows:
-                passage = Passage(file, tuple(json.loads(headings)), text)
-                new[id_] = _encoded([passage.full, *passage.said], encode, encoder).tobytes()
+            for row in rows:
+                if row not in new:
+                    passage = Passage(row[1], tuple(json.loads(row[2])), row[3])
+                    new[row] = _encoded([passage.full, *passage.said], encode, encoder).tobytes()
             with self._writing() as base:
                 if base.execute("SELECT version FROM state").fetchone()[0] != version:
                     continue  # passages came meanwhile
-                base.executemany("UPDATE passages SET vectors = ? WHERE id = ?", ((new[id_], id_) for id_ in new))
+                base.executemany("UPDATE passages SET vectors = ? WHERE id = ?", ((new[row], row[0]) for row in rows))
                 base.execute("UPDATE state SET encoder = ?", (encoder,))
                 return
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from zhumo.metrics.calibration import coverage_curve
 from zhumo.support.desk import SURE
+from zhumo.support.knowledge import FAQ
 from zhumo.support.tickets import Tickets
 
 Json = dict[str, Any]
@@ -89,9 +90,11 @@ def curve(reviewed: Sequence[Json]) -> Json:
 
 def _right(row: Json) -> bool | None:
     """Whether what the desk found first is what answers; None where nobody said so."""
-    if row["corrected"] is not None or row["text"] is not None:
-        first = row["citations"][0]["digest"] if row["citations"] else None
-        return row["corrected"] is not None and first == row["corrected"]["digest"]
+    first = row["citations"][0] if row["citations"] else None
+    if row["corrected"] is not None:
+        return first is not None and first["digest"] == row["corrected"]["digest"]
+    if row["text"] is not None:  # in an agent's own words, which are what the FAQ says to that question
+        return first is not None and (first["file"], first["headings"]) == (FAQ, [row["asked"]])
     return row["verdict"] == "up" if row["kind"] == "answer" else None
 
 
