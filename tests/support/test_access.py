@@ -4,10 +4,13 @@ import gzip
 import json
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Event
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -107,6 +110,25 @@ def test_how_sure_it_is_says_nothing_of_others(library: Library, folder: Path) -
     among = library.search_of("o3")
     assert among.sureness(asked, vector) == lone.search.sureness(asked, vector)
     assert [hit.score for hit in among.find(asked, vector)] == [hit.score for hit in lone.search.find(asked, vector)]
+
+
+def test_who_asks_first_does_not_wait_for_an_upload(library: Library, tmp_path: Path) -> None:
+    file = Path(shutil.copy(library.file, tmp_path))
+    mine, reading, go = Library(file, "e", library.outside, owners=library.owners), Event(), Event()
+
+    def slow(texts: Sequence[str]) -> np.ndarray:
+        reading.set()
+        assert go.wait(60)
+        return encode(texts)
+
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(mine.add, "new.txt", b"A sentence that is new to all.", slow)
+        try:
+            assert reading.wait(60) and mine.search_of("o3").size > mine.search.size
+        finally:
+            go.set()
+        upload.result(60)
+    assert "new.txt" in mine.search_of("o3").files
 
 
 @pytest.fixture(scope="module")

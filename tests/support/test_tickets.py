@@ -251,10 +251,22 @@ def test_a_store_of_an_earlier_zhumo_is_brought_up_to_this_one(place: str) -> No
         assert kept.intents("9999-01-01") == []
 
 
-def test_a_full_database_says_so(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_database_says_so_and_still_forgets(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Tickets(f"{server}/postgres")) as kept:
+        id_ = keep(kept, kind="handover")
+        made = kept.propose("shoes?", "a", None, "Yes.")
     monkeypatch.setattr(store, "MOST_BYTES", 100)
-    with closing(Tickets(f"{server}/postgres")) as kept, pytest.raises(TicketsError):
-        keep(kept)
+    with closing(Tickets(f"{server}/postgres")) as kept:
+        [ticket] = [one["id"] for one in kept.tickets("open", 10) if one["reply"] == id_]
+        assert kept.judge(id_, "up") and kept.take(ticket, "a") and kept.review(made["id"], "accepted", "b")
+        for add in (
+            lambda: keep(kept),
+            lambda: kept.say(ticket, "a", "Yes."),
+            lambda: kept.propose("?", "a", None, "Yes."),
+        ):
+            with pytest.raises(TicketsError, match="GB"):
+                add()
+        assert kept.forget(id_) and kept.ticket(ticket) is None
 
 
 def test_a_lost_connection_is_told_and_made_anew(server: str) -> None:

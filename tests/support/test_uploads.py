@@ -1,6 +1,8 @@
 """Documents over HTTP: uploads are answered from, deleted ones no more, and no name becomes a path."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from fastapi.testclient import TestClient
 from zhumo.bundle import Bundle
 from zhumo.deploy.admission import BODY_LIMIT, FILE_LIMIT
 from zhumo.deploy.mount import create_app
-from zhumo.support import uploads
+from zhumo.support import knowledge, uploads
 from zhumo.support.access import Access
 from zhumo.support.knowledge import Knowledge
 from zhumo.support.opening import encoder_of, opened
@@ -59,9 +61,8 @@ def test_an_upload_is_answered_from_until_it_is_deleted(client: TestClient, root
     assert (made["file"], made["passages"], made["uploaded"]) == ("常见问题.csv", 1, True)
     assert "常见问题.csv" in cited(client, "Who waters the plants?") and client.get("/v1/desk").json()["passages"] == 2
     assert sorted(path.name for path in (root / "pages").iterdir()) == sorted(PAGES)
-    knowledge = Knowledge(root / "knowledge.sqlite")
-    known = knowledge.known(None)
-    knowledge.close()
+    with closing(Knowledge(root / "knowledge.sqlite")) as kept:
+        known = kept.known(None)
     full = [passage.full for passage in known.passages]
     assert np.allclose(known.vectors, encoder_of(bundle, "match_prefix")(full), atol=1e-5)
     assert b"zanzibar" in (root / "knowledge.sqlite").read_bytes()
@@ -72,6 +73,26 @@ def test_an_upload_is_answered_from_until_it_is_deleted(client: TestClient, root
     left = b"".join(path.read_bytes() for path in root.glob("knowledge.sqlite*"))
     assert b"zanzibar" not in left and b"gardener" not in left
     assert client.delete("/v1/desk/documents/常见问题.csv").status_code == 404
+
+
+def test_while_another_program_reads_what_was_replaced_is_answered_no_more_and_is_deleted_when_asked_again(
+    client: TestClient, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knowledge, "WAIT", 0.05)
+    name, question = "/v1/desk/documents/faq.csv", "Who waters the plants?"
+    client.put(name, content=FAQ.encode())
+    with closing(sqlite3.connect(root / "knowledge.sqlite", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM passages").fetchall()
+        assert client.put(name, content=FAQ.replace("zanzibar", "other").encode()).status_code == 507
+        said = client.post("/v1/desk/replies", json={"questions": [question], "sure": -100}).json()
+        assert said["text"] == "The other gardener does on Mondays."
+        for _ in range(2):
+            assert client.delete(name).status_code == 507
+        assert cited(client, question) == ["returns.md"]
+    assert client.delete(name).json()["deleted"]
+    assert not any(b"gardener" in path.read_bytes() for path in root.glob("knowledge.sqlite*"))
+    assert client.delete(name).status_code == 404
 
 
 @pytest.mark.parametrize(

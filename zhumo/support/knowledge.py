@@ -239,6 +239,16 @@ class Knowledge:
         self._purge()
         return there
 
+    def purge(self) -> bool:
+        """Delete what is left on the disk of what was deleted while another program read; whether there was any.
+
+        Raises:
+            SourceError: another program is still reading.
+        """
+        left = not self._state("purged")
+        self._purge()
+        return left
+
     def known(self, labels: Collection[str] | None) -> Known:
         """What somebody with these labels may see, None having none, by file and place. Nothing else is read from the
         disk."""

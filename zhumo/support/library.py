@@ -1,8 +1,8 @@
 """A desk's knowledge while it is open: searched, and changed by what agents upload and delete."""
 
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,8 @@ class Library:
     ) -> None:  # fmt: skip
         self.file, self.encoder, self.outside, self.problems = file, encoder, outside, problems
         self.owners = owners or {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of who changes it
+        self._looking = threading.Lock()  # of who reads it for some labels, which a change does not keep waiting
         self._labelled: dict[frozenset[str], tuple[Search, Search]] = {}  # what was known to all then, and to these
         with closing(Knowledge(file)) as knowledge:
             self._open(knowledge)
@@ -44,12 +45,14 @@ class Library:
             return self.search
         base, own = self._labelled.get(labels, (None, self.search))
         if base is not self.search:
-            with self._lock, closing(Knowledge(self.file)) as knowledge:
+            with self._looking, closing(Knowledge(self.file)) as knowledge:
                 base, own = self._labelled.get(labels, (None, self.search))
-                if knowledge.encoder != self.encoder:
-                    return self.search  # until the encoder serves that made what lies there
                 if base is not self.search:  # nobody else did it meanwhile
-                    base, own = self.search, Search(knowledge.known(labels), self.outside)
+                    base, encoder, outside = self.search, self.encoder, self.outside
+                    known = knowledge.known(labels)
+                    if knowledge.encoder != encoder:
+                        return base  # until the encoder serves that made what lies there
+                    own = Search(known, outside)
                     self._labelled[labels] = base, own
         return own
 
@@ -59,28 +62,24 @@ class Library:
         Raises:
             SourceError: it cannot be read, or its name is none for an upload; see `Knowledge.add`.
         """
-        with self._lock, closing(Knowledge(self.file)) as knowledge:
+        with self._changing() as knowledge:
             knowledge.add(name, content, encode, encoder=self.encoder)
-            self._open(knowledge)
-            return next(one for one in self.files if one.path == name)
+            return next(one for one in knowledge.files() if one.path == name)
 
     def put(self, document: Document, encode: Encode) -> None:
         """Take in a document that is no file; see `Knowledge.put`."""
-        with self._lock, closing(Knowledge(self.file)) as knowledge:
-            before = knowledge.version
-            try:
-                knowledge.put(document, encode, encoder=self.encoder)
-            finally:
-                if knowledge.version != before:
-                    self._open(knowledge)
+        with self._changing() as knowledge:
+            knowledge.put(document, encode, encoder=self.encoder)
 
     def remove(self, name: str) -> None:
         """Delete an upload, so that no word of it is left on the disk."""
-        with self._lock, closing(Knowledge(self.file)) as knowledge:
-            try:
-                knowledge.remove(name)
-            finally:  # where another program reads, its words may still be on the disk, but are answered from no more
-                self._open(knowledge)
+        with self._changing() as knowledge:
+            knowledge.remove(name)
+
+    def purge(self) -> bool:
+        """Delete what is left on the disk of what was deleted while another program read; whether there was any."""
+        with self._changing() as knowledge:
+            return knowledge.purge()
 
     def become(self, other: "Library") -> None:
         """Be what another one is, whose vectors another encoder made of the same file. Who is about to change this one
@@ -92,6 +91,18 @@ class Library:
         """Read the file again."""
         with self._lock, closing(Knowledge(self.file)) as knowledge:
             self._open(knowledge)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Knowledge]:
+        """One change at a time. What it made of the file is answered from, also where it ends with an error: a reader
+        may keep old words on the disk, but not in the answers."""
+        with self._lock, closing(Knowledge(self.file)) as knowledge:
+            before = knowledge.version
+            try:
+                yield knowledge
+            finally:
+                if knowledge.version != before:
+                    self._open(knowledge)
 
     def _open(self, knowledge: Knowledge) -> None:
         known = knowledge.known(None)

@@ -90,7 +90,7 @@ class Tickets:
 
     Raises:
         SourceError: the place cannot be had or holds something else, or the address a password.
-        TicketsError: it is full or lost; from every method.
+        TicketsError: it is lost, from every method; it is full, from those that add.
     """
 
     def __init__(self, place: str) -> None:
@@ -114,7 +114,7 @@ class Tickets:
         row = (id_, now, day, _json(list(questions)), said.asked, said.language, said.kind, sureness, sure, cited,
                knowledge, *intent)  # fmt: skip
         ticket = _id() if said.kind == "handover" else None
-        with self._base.writing() as run:
+        with self._base.adding() as run:
             before = run("SELECT talk FROM desk_replies WHERE id = ?", talk) if talk else []
             columns = ("talk, id, time, day, questions, asked, language, kind, sureness, sure, citations, knowledge, "
                        "intent, likely")  # fmt: skip
@@ -178,7 +178,7 @@ class Tickets:
     def say(self, id_: str, agent: str, text: str, passage: Passage | None = None, *, close: bool = False) -> bool:
         """Add an agent's message to a taken ticket, and close it if wished; whether it was taken."""
         shown = None if passage is None else _json({**place_of(passage), "text": passage.text})
-        with self._base.writing() as run:
+        with self._base.adding() as run:
             query = "UPDATE desk_tickets SET state = ? WHERE id = ? AND state = 'taken' RETURNING id"
             if not run(query, "closed" if close else "taken", id_):
                 return False
@@ -200,7 +200,7 @@ class Tickets:
         """Keep an agent's right answer to a question: a passage, or words of their own."""
         place = None if passage is None else _json(place_of(passage))
         row = (_id(), time.time(), question, place, text, "proposed", agent, None)
-        with self._base.writing() as run:
+        with self._base.adding() as run:
             run(f"INSERT INTO desk_corrections ({', '.join(CORRECTION)}) VALUES ({_marks(8)})", *row)
         return _told(CORRECTION, row)
 
@@ -336,6 +336,10 @@ class _Base(Protocol):
     def writing(self) -> Iterator[Run]:
         """A transaction: all of it or nothing."""
 
+    @contextmanager
+    def adding(self) -> Iterator[Run]:
+        """One that adds rows, which a full place refuses; what is there can still be changed and deleted."""
+
     def purge(self) -> None:
         """Where something was deleted, write anew what holds its bytes."""
 
@@ -374,6 +378,8 @@ class _Sqlite:
     def writing(self) -> Iterator[Run]:
         with self._transaction("BEGIN IMMEDIATE") as run:
             yield run
+
+    adding = writing  # SQLite itself knows how many pages it may have
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Run]:
@@ -442,6 +448,11 @@ class _Postgres:
 
     @contextmanager
     def writing(self) -> Iterator[Run]:
+        with self._transaction() as run:
+            yield run
+
+    @contextmanager
+    def adding(self) -> Iterator[Run]:
         with self._transaction() as run:
             [(size,)] = run(self._SIZE, list(KEPT))
             if size > MOST_BYTES:

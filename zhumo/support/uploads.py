@@ -59,9 +59,10 @@ def add_documents(
         """Forget an upload, down to its bytes."""
         agent(agents)
         async with turn:
-            if not any(one.path == name and _uploaded(one) for one in library.files):
+            if any(one.path == name and _uploaded(one) for one in library.files):
+                await asyncio.to_thread(library.remove, name)
+            elif not await asyncio.to_thread(library.purge):  # what is asked for again, as a reader was in the way
                 raise Refusal(404, "no_upload", param="name", name=name)
-            await asyncio.to_thread(library.remove, name)
         return {"object": "desk.document", "file": name, "deleted": True}
 
 
