@@ -183,7 +183,7 @@ def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(p
 def test_an_upload_is_answered_from_until_it_is_deleted(page: Page, tmp_path: Path) -> None:
     english(page)
     good, bad = tmp_path / "gardens.md", tmp_path / "empty.md"
-    good.write_text("# Gardens\n\nThe zanzibar gardener waters the plants on Mondays.\n")
+    good.write_text("# Gardens\n\n🎉🎉 Here is what is new. The zanzibar gardener waters the plants on Mondays.\n")
     bad.write_text("")
     enter(page, "a", "knowledge", ".documents .name")
     page.find("#files").send_keys(f"{good}\n{bad}")
@@ -194,6 +194,8 @@ def test_an_upload_is_answered_from_until_it_is_deleted(page: Page, tmp_path: Pa
     enter(page, "k", "talk", "#question")
     ask(page, "The zanzibar gardener waters the plants on Mondays.")
     assert page.texts(".places summary")[0] == "gardens.md › Gardens"
+    marked = page.js("document.querySelector('.places mark').textContent")
+    assert marked == "The zanzibar gardener waters the plants on Mondays."
     enter(page, "a", "knowledge", ".documents .quiet")
     page.find(".documents .quiet").click()
     click(page, ".documents .quiet", "Delete for good")

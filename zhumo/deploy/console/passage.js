@@ -18,10 +18,17 @@ export function flowing(text) {
   }, lines[0]);
 }
 
+// A passage that flows, in three: what stands before the part that answers, that part, and the rest. Places count
+// characters, and a string of JavaScript halves of some.
+export function parted({ text, start, end }) {
+  const letters = [...flowing(text)];
+  return [letters.slice(0, start), letters.slice(start, end), letters.slice(end)].map((part) => part.join(""));
+}
+
 // Opened, it shows the part that answers. beside: what may be done with it.
 export function drawPassage(one, open = false, ...beside) {
-  const whole = flowing(one.text), mark = one.end > 0 && el("mark", {}, whole.slice(one.start, one.end));
-  const text = el("p", { class: "passage", tabindex: "0" }, mark ? [whole.slice(0, one.start), mark, whole.slice(one.end)] : whole);
+  const [before, quoted, after] = parted(one), mark = one.end > 0 && el("mark", {}, quoted);
+  const text = el("p", { class: "passage", tabindex: "0" }, mark ? [before, mark, after] : flowing(one.text));
   const look = () => { if (mark) text.scrollTop = mark.offsetTop - text.offsetTop - 40; };
   return el("details", { class: "cited", open, ontoggle: look }, el("summary", {}, placeOf(one)), text,
     one.also?.length > 0 && el("p", { class: "soft small" }, say("page.desk.also", { files: one.also.join(", ") })), beside);

@@ -3,7 +3,7 @@
 import { get, post } from "./api.js";
 import { findPassages, nameOf, propose } from "./correct.js";
 import { el, often, problem, settled, show } from "./dom.js";
-import { drawMessage, drawPassage, flowing, placeOf } from "./passage.js";
+import { drawMessage, drawPassage, parted, placeOf } from "./passage.js";
 import { figure, percent, say, span } from "./words.js";
 
 const STATES = ["open", "taken", "closed"], EVERY = 5;
@@ -121,7 +121,7 @@ function drawAnswer(ticket, address, changed) {
   }
 
   function use(one) {
-    field.value = flowing(one.text).slice(one.start, one.end).replaceAll("\u2060", "");
+    field.value = parted(one)[1].replaceAll("\u2060", "");
     cite(one);
     field.focus();
   }
