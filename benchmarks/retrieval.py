@@ -26,7 +26,7 @@ from zhumo.metrics.retrieval import place_of, recall
 from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.support.desk import WEIGHED
-from zhumo.support.search import LEAST, WORDS
+from zhumo.support.search import fused
 from zhumo.tasks.embed import Embed
 
 PARTS = ("train", "dev", "test")
@@ -43,17 +43,20 @@ def found(bench: Bench, name: str) -> None:
     sizes = f"{len(documents)} documents, {len(asked)} questions"
     with tempfile.TemporaryDirectory(prefix="zhumo-bench-") as work:
         first, _ = learned(name, Path(work), "train.epochs=0")
-        before = {kind: places(one, right) for kind, one in scores(first, documents, asked, words).items()}
+        before = scores(first, documents, asked, words)
         tuned, facts = learned(name, Path(work))
-        after = {kind: places(one, right) for kind, one in scores(tuned, documents, asked, words).items()}
-    for kind, ours in (("zero_shot.", before), ("", after)):
+        after = scores(tuned, documents, asked, words)
+    for kind, scored in (("zero_shot.", before), ("", after)):
+        ours = {way: places(one, right) for way, one in scored.items()}
+        apart = scored["vectors"].std(axis=1).mean()
         for k in FIRST:
             mine, theirs = recall(ours["desk"], k), recall(by_words, k)
             low, high = mine.interval()
-            note = f"{sizes}; vectors alone {recall(ours['vectors'], k).value:.4f}; {_better(mine, theirs)}"
+            note = f"{sizes}; vectors alone {recall(ours['vectors'], k).value:.4f}, cosines {apart:.3f} apart"
+            note += f"; {_better(mine, theirs)}"
             bench.row(f"{name}.{kind}recall@{k}", mine.value, low=low, high=high, peer="BM25", peer_value=theirs.value,
                       ratio=mine.value / theirs.value, note=note)  # fmt: skip
-    gain = recall(after["desk"], 1).value - recall(by_words, 1).value
+    gain = recall(places(after["desk"], right), 1).value - recall(by_words, 1).value
     bench.row(f"{name}.over_bm25", gain, peer="BM25", peer_value=recall(by_words, 1).value,
               note=f"points of recall@1; {facts['seconds'] / 60:.1f} min of training")  # fmt: skip
 
@@ -127,8 +130,7 @@ def scores(bundle: Bundle, documents: Sequence[str], asked: Sequence[str], words
         texts = np.array(task.vectors(bundle.model, [(text, "prefix") for text in asked]), dtype=np.float32)
         matches = np.array(task.vectors(bundle.model, [(one, "match_prefix") for one in documents]), dtype=np.float32)
     cosines = texts @ matches.T
-    joined = cosines + WORDS * words / np.maximum(words.max(axis=1, keepdims=True), LEAST)
-    return {"vectors": cosines, "desk": joined}
+    return {"vectors": cosines, "desk": fused(cosines, words)}
 
 
 def main() -> None:

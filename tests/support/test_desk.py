@@ -10,7 +10,7 @@ from zhumo.baselines.retrieval import terms
 from zhumo.support.desk import cited, readings, reply
 from zhumo.support.knowledge import Known
 from zhumo.support.passages import Passage
-from zhumo.support.search import Search, foreign, language_of
+from zhumo.support.search import Search, foreign, fused, language_of
 
 WIDTH = 512
 PASSAGES = [
@@ -66,6 +66,18 @@ def test_a_section_of_a_chinese_page_that_is_full_of_code_is_found_by_who_asks_i
     assert language_of(code.full) == "en"
     for question in ("怎么打印标签", "which carrier prints a label"):
         assert ask(question, passages=[*PASSAGES, code], sure=-100).citations[0].passage == code
+
+
+@pytest.mark.parametrize("narrow", [0.12, 1.0, 3.0])
+def test_words_are_worth_the_same_however_far_an_encoder_lays_things_apart(narrow: float) -> None:
+    rng = np.random.default_rng(0)
+    cosines, words = rng.normal(0.8, 0.16, (4, 50)), rng.exponential(size=(4, 50)) * (rng.random((4, 50)) < 0.2)
+    order = np.argsort(-fused(cosines, words), axis=-1)
+    assert (np.argsort(-fused(0.8 + narrow * (cosines - 0.8), words), axis=-1) == order).all()
+    assert (np.argsort(-cosines, axis=-1)[:, :5] != order[:, :5]).any(axis=1).all()
+    for asked in range(4):
+        assert (np.argsort(-fused(cosines[asked], words[asked])) == order[asked]).all()
+    assert (fused(cosines, 0 * words) == cosines).all() and fused(cosines[:, :1], words[:, :1]).shape == (4, 1)
 
 
 @pytest.mark.parametrize("question", ["who won the world cup in 1998?", "今晚的电影几点开始", "asdf", "？"])
