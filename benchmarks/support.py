@@ -75,8 +75,9 @@ def manual_rows(bench: Bench) -> None:
               note=f"of {len(foreign)} foreign questions, half banking77, half CrossWOZ")  # fmt: skip
     for name, part in CHOSEN_ON.items():
         wrong, chosen = (answered(search, encode, said) for said in (some(name, NOISE), some(name, 5 * NOISE, part)))
-        note = f"share of {NOISE} users' turns that are answered; of {len(chosen)} validation turns {chosen.mean():.4f}, "
-        bench.row(f"noise.{name}", float(wrong.mean()), note=f"{note}by which the bound of {SURE} was chosen")
+        note = f"of {NOISE} users' turns; of {len(chosen)} validation turns {chosen.mean():.4f}"
+        bench.row(f"noise.{name}", float(wrong.mean()), note=f"share that is answered {note}, by which the bound of "
+                  f"{SURE} was chosen")  # fmt: skip
 
 
 def flywheel_rows(bench: Bench) -> None:
