@@ -167,6 +167,23 @@ def test_chats_are_seen_as_chats(shared: Path) -> None:
     assert "columns" not in found.recipe and found.reasons
 
 
+def test_what_is_read_at_once_decides_the_length(tmp_path: Path) -> None:
+    faq = tmp_path / "faq.csv"
+    rows = [{"question": f"问题{one}？", "answer": f"第{one}个回答。" + "很长的回答" * 19} for one in range(40)]
+    with faq.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ("question", "answer"))
+        writer.writeheader()
+        writer.writerows(rows)
+    made = {}
+    for task in ("embed", "rerank"):
+        (tmp_path / f"{task}.yaml").write_text(guess(task, str(faq)).recipe, encoding="utf-8")
+        made[task] = Recipe.read(tmp_path / f"{task}.yaml")
+    # An answer has 102 letters, with its question 107: 20% more must fit.
+    assert made["embed"].prepare.length == 128 and made["rerank"].prepare.length == 256
+    # Published vectors serve as they are; the head of a reranker has everything to learn.
+    assert made["embed"].train.epochs == 0 and made["rerank"].train.epochs == 2
+
+
 def test_a_recipe_is_never_written_over(shop: Path) -> None:
     (shop / "kept.csv").write_text("用户,物品\na,b\n", encoding="utf-8")
     (shop / "kept.yaml").write_text("mine", encoding="utf-8")

@@ -137,9 +137,8 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
             f"train: {{epochs: 10, batch: 32, patience: 3}}  # {say('cli.new.patience')}",
         ]
         return Guess("\n".join(lines) + "\n", reasons)
-    column = columns.get("text", columns.get("source", ""))
-    texts = [str(record[column]) for record in records if record.get(column)] or sample
-    longest = sorted(map(len, texts))[len(texts) * 95 // 100]
+    texts = [_letters(task, columns, record) for record in records] if columns else [len(text) for text in sample]
+    longest = sorted(texts)[len(texts) * 95 // 100]
     tokens = longest if chinese > 0.2 else longest / 4
     length = next((size for size in (32, 64, 128, 256) if tokens * 1.2 <= size), 512)
     lines.append(f"  length: {length}  # {say('cli.new.length_tokens', characters=longest)}")
@@ -159,9 +158,18 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
     else:
         start = "multilingual-e5-small" if chinese > 0.05 else "minilm"
         lines.append(f"build: {{start: {start}}}")
-        lines.append(f"train: {{epochs: {3 if task == 'classify' else 0}, batch: 32, precision: bf16}}")
+        # An encoder of sentences serves as it is; what has a head to learn does not.
+        epochs, batch = {"classify": (3, 32), "rerank": (2, 8)}.get(task, (0, 32))
+        lines.append(f"train: {{epochs: {epochs}, batch: {batch}, precision: bf16}}")
         reasons.append(say("cli.new.start", start=start))
     return Guess("\n".join(lines) + "\n", reasons)
+
+
+def _letters(task: str, columns: Mapping[str, str], record: Record) -> int:
+    """Letters that the model reads at once: the longest text of a row, or, of one it reads together, all."""
+    texts = [record.get(column) for name, column in columns.items() if task_class(task).fields[name].kind is str]
+    lengths = [len(text) for text in texts if isinstance(text, str)]
+    return sum(lengths) if task == "rerank" else max(lengths, default=0)
 
 
 def _quoted(text: str) -> str:
