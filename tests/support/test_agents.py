@@ -326,7 +326,7 @@ def test_the_curve_counts_what_was_reviewed() -> None:
         row(5, "handover", verdict="up"), row(None, "handover", corrected={"digest": "a"}),
     ]  # fmt: skip
     found = curve(rows)
-    assert found["reviewed"] == 6 and found["point"] == {"sureness": 2.65, "coverage": 0.5, "error": 1 / 3}
+    assert found["reviewed"] == 6 and found["point"] == {"sureness": 2.6, "coverage": 0.5, "error": 1 / 3}
     assert [(one["sureness"], round(one["coverage"] * 6), round(one["error"] * 12)) for one in found["curve"]] == [
         (9, 1, 0), (8, 2, 6), (7, 3, 4), (2, 4, 6), (1, 5, 5)
     ]  # fmt: skip

@@ -55,7 +55,7 @@ def client(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_what_it_knows(client: TestClient) -> None:
     assert client.get("/v1/models").json()["apps"] == ["desk"]
     assert client.get("/v1/desk").json() == {
-        "object": "desk", "model": "e", "passages": 3, "files": ["returns.md", "退货.md"], "sure": 2.65,
+        "object": "desk", "model": "e", "passages": 3, "files": ["returns.md", "退货.md"], "sure": 2.6,
         "kept": False, "agent": True, "improves": False,
     }  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 from zhumo.support.passages import Passage
 from zhumo.support.search import Hit, Language, Search, language_of
 
-SURE = 2.65  # standard deviations by which an answered question comes nearer than foreign ones
+SURE = 2.6  # standard deviations by which an answered question comes nearer than foreign ones
 QUOTED = 300  # letters of an answer; a sentence is never cut, and a Chinese letter counts as two
 WHOLE = 600  # letters up to which the answer to a question of an FAQ is given whole
 SHOWN = 3  # citations
