@@ -174,14 +174,33 @@ def test_what_is_read_at_once_decides_the_length(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, ("question", "answer"))
         writer.writeheader()
         writer.writerows(rows)
-    made = {}
-    for task in ("embed", "rerank"):
-        (tmp_path / f"{task}.yaml").write_text(guess(task, str(faq)).recipe, encoding="utf-8")
-        made[task] = Recipe.read(tmp_path / f"{task}.yaml")
+    made = {task: Recipe.read(_saved(tmp_path, guess(task, str(faq)).recipe)) for task in ("embed", "rerank")}
     # An answer has 102 letters, with its question 107: 20% more must fit.
     assert made["embed"].prepare.length == 128 and made["rerank"].prepare.length == 256
     # Published vectors serve as they are; the head of a reranker has everything to learn.
     assert made["embed"].train.epochs == 0 and made["rerank"].train.epochs == 2
+
+
+def test_words_of_a_sentence_are_read_as_one_text(tmp_path: Path) -> None:
+    source = tmp_path / "names.jsonl"
+    row = {"chars": list("李四住在北京的胡同里" * 9), "tags": ["O"] * 90}
+    source.write_text("".join(json.dumps(row) + "\n" for _ in range(20)), encoding="utf-8")
+    found = Recipe.read(_saved(tmp_path, guess("tag", str(source)).recipe))
+    assert found.prepare.length == 128 and found.build.start == "multilingual-e5-small"
+
+
+def test_a_chat_is_read_as_a_whole(tmp_path: Path) -> None:
+    source = tmp_path / "chats.jsonl"
+    row = {"messages": [{"role": role, "content": "word " * 60} for role in ("user", "assistant")]}
+    source.write_text("".join(json.dumps(row) + "\n" for _ in range(20)), encoding="utf-8")
+    # 600 letters, four of which are about a token, with the names of the roles and a fifth to spare.
+    assert Recipe.read(_saved(tmp_path, guess("write", str(source)).recipe)).prepare.length == 256
+
+
+def _saved(folder: Path, recipe: str) -> Path:
+    path = folder / "guessed.yaml"
+    path.write_text(recipe, encoding="utf-8")
+    return path
 
 
 def test_a_recipe_is_never_written_over(shop: Path) -> None:

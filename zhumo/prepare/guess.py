@@ -122,9 +122,9 @@ _VALUE_TESTS: dict[str, Callable[[Sequence[Any]], float]] = {
 
 
 def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence[Record], reasons: list[str]) -> Guess:
-    sample = [str(value) for record in records for value in record.values() if isinstance(value, str)]
-    characters = sum(map(len, sample)) or 1
-    chinese = sum("\u4e00" <= c <= "\u9fff" for text in sample for c in text) / characters
+    read = [_read(task, columns, record) for record in records]
+    whole = "".join(text for texts in read for text in texts)
+    chinese = sum("\u4e00" <= letter <= "\u9fff" for letter in whole) / max(1, len(whole))
     path = Path(source)
     lines = [f"# {say('cli.new.title', source=path.name)}", f"task: {task}", "prepare:", f"  source: {_quoted(source)}"]
     if columns:
@@ -137,8 +137,10 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
             f"train: {{epochs: 10, batch: 32, patience: 3}}  # {say('cli.new.patience')}",
         ]
         return Guess("\n".join(lines) + "\n", reasons)
-    texts = [_letters(task, columns, record) for record in records] if columns else [len(text) for text in sample]
-    longest = sorted(texts)[len(texts) * 95 // 100]
+    # A question and a document, a prompt and its reply are read together; else it is one text at a time.
+    together = sum if task in ("rerank", "write") else max
+    lengths = [together(map(len, texts)) for texts in read if texts] or [0]
+    longest = sorted(lengths)[len(lengths) * 95 // 100]
     tokens = longest if chinese > 0.2 else longest / 4
     length = next((size for size in (32, 64, 128, 256) if tokens * 1.2 <= size), 512)
     lines.append(f"  length: {length}  # {say('cli.new.length_tokens', characters=longest)}")
@@ -165,11 +167,13 @@ def _write(task: str, source: str, columns: Mapping[str, str], records: Sequence
     return Guess("\n".join(lines) + "\n", reasons)
 
 
-def _letters(task: str, columns: Mapping[str, str], record: Record) -> int:
-    """Letters that the model reads at once: the longest text of a row, or, of one it reads together, all."""
-    texts = [record.get(column) for name, column in columns.items() if task_class(task).fields[name].kind is str]
-    lengths = [len(text) for text in texts if isinstance(text, str)]
-    return sum(lengths) if task == "rerank" else max(lengths, default=0)
+def _read(task: str, columns: Mapping[str, str], record: Record) -> list[str]:
+    """The texts of a row that a model reads; a chat's are all it holds."""
+    fields = task_class(task).fields
+    read = [column for name, column in columns.items() if fields[name].kind is str or name == "tokens"]
+    values = [record.get(column) for column in read or record]
+    return ["".join(map(str, value)) if isinstance(value, list) else value for value in values
+            if isinstance(value, list | str)]  # fmt: skip
 
 
 def _quoted(text: str) -> str:
