@@ -4,7 +4,8 @@
 
 Encoder: multilingual-e5-small as it is, with nothing learned. The manual's sixty questions were committed before there
 was an index. Foreign questions are the test rows of banking77 and what users say in CrossWOZ and KdConv. Which kinds of
-nearness count was chosen on these sixty and on other samples of the foreign sets, the bound on their validation rows.
+nearness count was chosen on these sixty and on other samples of the foreign sets, the bound on their validation rows,
+with the sixty in sight.
 """
 
 import gzip

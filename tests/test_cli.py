@@ -195,6 +195,9 @@ def test_a_chat_is_read_as_a_whole(tmp_path: Path) -> None:
     source.write_text("".join(json.dumps(row) + "\n" for _ in range(20)), encoding="utf-8")
     # 600 letters, four of which are about a token, with the names of the roles and a fifth to spare.
     assert Recipe.read(_saved(tmp_path, guess("write", str(source)).recipe)).prepare.length == 256
+    row = {"instruction": "word " * 60, "output": "word " * 60}
+    source.write_text("".join(json.dumps(row) + "\n" for _ in range(20)), encoding="utf-8")
+    assert Recipe.read(_saved(tmp_path, guess("write", str(source)).recipe)).prepare.length == 256
 
 
 def _saved(folder: Path, recipe: str) -> Path:
