@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.engines import Engine, formats, hugging_face, llama_cpp, prose, quality, questions
 from benchmarks.harness import HERE, Bench
+from zhumo.engine.library import PATHS, library
 
 RUNS = 5
 PROMPT, NEW, READ = 16, 128, 512  # ids of a prompt, ids written after it, ids of a prompt that is only read
@@ -113,7 +114,9 @@ class Speeds:
                 engine.ask(two | {"file": file})
             written = by_turns({name: (engine, one | {"file": file}) for name, (engine, file) in engines.items()})
             read = by_turns({name: (engine, two | {"file": file}) for name, (engine, file) in engines.items()})
-        name, note = "transformers bf16", "activations in 8 bits"
+        core = library()
+        name, tiles = "transformers bf16", core is not None and PATHS[core.zhumo_path()] == "amx"
+        note = f"activations in {'bfloat16' if tiles else '8 bits'}"
         self.row("decode.2.hugging_face", rates(written["ours"], "written"), name, rates(written["theirs"], "written"))
         mine = rates(read["ours"], "read")
         self.row("prefill.hugging_face", mine, name, rates(read["theirs"], "read"), note=note)

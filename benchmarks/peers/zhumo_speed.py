@@ -43,7 +43,7 @@ class Model:
 
     def write(self, prompts: list[Ids], new: int) -> Written:
         began = time.perf_counter()
-        ids = [self._likeliest([Part(stream, 0, prompt) for stream, prompt in enumerate(prompts)])]
+        ids = [self._likeliest([Part(stream, 0, prompt, prompt=True) for stream, prompt in enumerate(prompts)])]
         read = time.perf_counter()
         for place in range(len(prompts[0]), len(prompts[0]) + new):
             ids.append(self._likeliest([Part(stream, place, [token]) for stream, token in enumerate(ids[-1])]))
@@ -51,9 +51,10 @@ class Model:
         return Written([list(stream) for stream in zip(*ids, strict=True)], read - began, ended - read)
 
     def logits(self, ids: Ids) -> np.ndarray:
-        if self.core.steady:
-            found: np.ndarray = self.core.step([Part(0, 0, ids, every=True)])[0].numpy()
-            return found
+        if self.core.steady:  # half as a prompt, half as it is written
+            half = len(ids) // 2
+            parts = (Part(0, 0, ids[:half], every=True, prompt=True), Part(0, half, ids[half:], every=True))
+            return np.concatenate([self.core.step([part])[0].numpy() for part in parts])
         # As it writes: what reads a whole text there is other code.
         return np.concatenate([self.core.step([Part(0, i, [id_])])[0].float().numpy() for i, id_ in enumerate(ids)])
 

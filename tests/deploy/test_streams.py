@@ -128,7 +128,7 @@ def test_what_was_given_up_before_it_began_never_begins() -> None:
 class Slow:
     """A model of one token that takes its time."""
 
-    bits, rows, steady, slots, length, vocabulary = 32, 128, False, 2, 10_000, 2
+    bits, rows, steady, alike, slots, length, vocabulary = 32, 128, False, True, 2, 10_000, 2
 
     def __init__(self, fails: bool = False) -> None:
         self.steps, self.fails = 0, fails

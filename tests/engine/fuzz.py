@@ -38,7 +38,7 @@ def steps(draw: random.Random, slots: int, length: int, vocabulary: int) -> list
         for slot in draw.sample(range(slots), draw.randint(1, slots)):
             start = draw.choice((0, used[slot])) if used[slot] < length else 0
             ids = [draw.randrange(vocabulary) for _ in range(draw.randint(1, length - start))]
-            parts.append(Part(slot, start, ids, draw.random() < 0.3))
+            parts.append(Part(slot, start, ids, draw.random() < 0.3, draw.random() < 0.5))
             used[slot] = start + len(ids)
         found.append(parts)
     return found

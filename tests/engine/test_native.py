@@ -9,6 +9,7 @@ import torch
 from zhumo.engine import native
 from zhumo.engine.library import PATHS, library
 from zhumo.engine.native import CacheBits, NativeModel, computes
+from zhumo.engine.packed import Bits
 from zhumo.engine.parts import Part
 from zhumo.transformer import Config, Transformer, initialise
 
@@ -85,9 +86,45 @@ def test_however_a_text_is_cut_and_whoever_else_is_there_it_reads_the_same(
 
 
 @here
-def test_a_call_of_many_rows_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("path", paths)
+@pytest.mark.parametrize("name", CASES)
+def test_a_prompt_is_no_further_from_torch_than_what_is_written(name: str, path: str, bits: Bits) -> None:
+    model = model_of(name)
+    core = NativeModel(model, slots=2, length=48, path=path, bits=bits)
+    with torch.inference_mode():
+        wanted = model(IDS)[0]
+    prompt, written = core.step([Part(0, 0, TEXT, every=True, prompt=True), Part(1, 0, TEXT, every=True)])
+    errors = [(got - wanted).norm() for got in (prompt, written)]
+    assert torch.equal(prompt, written) if core.alike else not torch.equal(prompt, written)
+    assert errors[0] <= 1.02 * errors[1], "bfloat16 is nearer than whole numbers, but for 4 bits that outweigh it"
+
+
+@here
+@pytest.mark.parametrize("cache_bits", [16, 8])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("path", paths)
+def test_a_prompt_reads_the_same_however_it_is_cut_and_whoever_else_is_there(
+    path: str, threads: int, cache_bits: CacheBits
+) -> None:
+    model = model_of("gpt2")
+    alone = NativeModel(model, slots=1, length=48, threads=1, path=path, cache_bits=cache_bits)
+    wanted = torch.cat([alone.step([Part(0, i, [token], prompt=i < 30)])[0] for i, token in enumerate(TEXT)])
+    least = 1e-4 if alone.alike else 0.0  # through tiles it is the same bit for bit
+    core = NativeModel(model, slots=4, length=48, threads=threads, path=path, cache_bits=cache_bits)
+    core.step([Part(1, 0, TEXT[:30], prompt=True)])
+    cut = [Part(2, 0, TEXT[:17], True, True), Part(1, 30, TEXT[30:34], True), Part(0, 0, TEXT[:1], prompt=True)]
+    assert torch.allclose(torch.cat(core.step(cut)), wanted[[*range(17), *range(30, 34), 0]], atol=1e-4)
+    assert torch.allclose(core.step([Part(0, 0, TEXT[:5], True, True)])[0], wanted[:5], rtol=0, atol=least)
+    rest = [Part(0, 1, TEXT[1:30], prompt=True), Part(1, 34, TEXT[34:]), Part(2, 17, TEXT[17:30], True, True)]
+    assert torch.allclose(torch.cat(core.step(rest)), wanted[[29, 36, *range(17, 30)]], atol=1e-4)
+
+
+@here
+@pytest.mark.parametrize("prompt", [True, False])
+def test_a_call_of_many_rows_is_cut(prompt: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     core = NativeModel(model_of("llama"), slots=2, length=48)
-    parts = [Part(0, 0, TEXT), Part(1, 0, TEXT[:30], every=True)]
+    parts = [Part(0, 0, TEXT, prompt=prompt), Part(1, 0, TEXT[:30], every=True)]
     whole = torch.cat(core.step(parts))
     monkeypatch.setattr(native, "ROWS", 5)
     assert torch.equal(torch.cat(core.step(parts)), whole)

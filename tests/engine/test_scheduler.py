@@ -100,6 +100,47 @@ def test_what_another_is_still_writing_after_is_copied(model: Reader) -> None:
     assert said == {"first": alone(model, [*ids, 3]), "second": alone(model, [*ids, 7])}
 
 
+class Noting(TorchModel):
+    """A model that keeps what it is asked. Its prompts may be read otherwise than what is written."""
+
+    steady = True  # so that guesses are read as well
+
+    def __init__(self, alike: bool) -> None:
+        super().__init__(model_of("llama"), slots=2, length=LENGTH)
+        self.alike, self.asked = alike, list[Part]()
+
+    def step(self, parts: Sequence[Part]) -> list[Tensor]:
+        self.asked += parts
+        return super().step(parts)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_what_was_written_stands_for_a_prompt_only_where_it_is_read_alike(alike: bool) -> None:
+    model, ids = Noting(alike), prompt(3, 20)
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    scheduler.add("first", text(ids, room=30))
+    written = run(scheduler)["first"]
+    assert len(written) == 10
+    scheduler.add("second", text([*ids, *written, 7]))
+    run(scheduler)
+    assert scheduler.saved == (29 if alike else 20)  # the last token written was never read
+    scheduler.add("third", text([*ids, *written, 7, 8]))
+    run(scheduler)
+    assert scheduler.saved - (29 if alike else 20) == 31, "the second text's prompt was read as one"
+
+
+def test_only_the_tokens_a_text_begins_with_are_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Noting(alike=False)
+    monkeypatch.setattr(model, "rows", 5)
+    scheduler: Scheduler[str, Token, str] = Scheduler(model)
+    scheduler.add("one", text([5, 6, 7] * 7, temperature=0.0))  # repeats itself, so that much is guessed
+    run(scheduler)
+    assert all(part.position + len(part.ids) <= 21 for part in model.asked if part.prompt)
+    assert sum(len(part.ids) for part in model.asked if part.prompt) == 21
+    assert all(part.position >= 21 for part in model.asked if not part.prompt)
+    assert any(len(part.ids) > 1 for part in model.asked if not part.prompt)
+
+
 def test_a_text_that_fails_or_is_dropped_takes_nobody_with_it(model: Reader) -> None:
     def failing() -> Writing:
         yield Read([1, 2], 10)
@@ -197,7 +238,7 @@ def test_guesses_come_from_where_the_text_stood_last() -> None:
 class Counting:
     """A model that only counts what it reads."""
 
-    bits, rows, steady, slots, length, vocabulary = 32, ROWS, False, 3, 1_000, 2
+    bits, rows, steady, alike, slots, length, vocabulary = 32, ROWS, False, True, 3, 1_000, 2
 
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
         return [torch.zeros(1, 2) for _ in parts]

@@ -86,6 +86,19 @@ def is_whole(text: str) -> bool:
     return True
 
 
+@pytest.mark.parametrize("asked", [{"response_format": FORM}, {"structured_outputs": {"regex": "[a-z]+(ab|ba)*\\."}}])
+def test_each_token_is_permitted_that_is_among_those_allowed(tokenizer: Tokenizer, task: Write, asked: Row) -> None:
+    form, draw = form_of(asked), random.Random(0)
+    assert form is not None
+    grammar, places = Grammars(tokenizer, task._stop_ids).begin(form), 0
+    while not grammar.ended and places < 40:
+        allowed = grammar.allowed()
+        assert [token for token in range(500) if grammar.permits(token)] == allowed.nonzero().flatten().tolist()
+        grammar.add(draw.choice(allowed.nonzero().flatten().tolist()), 100)
+        places += 1
+    assert places > 8
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_an_answer_has_the_schema_it_was_asked_for(task: Write, model: Transformer, seed: int) -> None:
     row = {"prompt": "The cat", "response_format": FORM, "temperature": 1.0, "seed": seed, "max_tokens": 200}

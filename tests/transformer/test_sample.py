@@ -1,6 +1,7 @@
 """Each option leaves the distribution that transformers' logits processor leaves; a cached text is a whole one."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -200,8 +201,15 @@ class Two:
 
     ended = False
 
+    def __init__(self) -> None:
+        self.looked = 0  # for all that may come
+
     def allowed(self) -> Tensor:
+        self.looked += 1
         return torch.tensor([False, True, True, False])
+
+    def permits(self, token: int) -> bool:
+        return token in (1, 2)
 
     def add(self, token: int, room: int) -> list[int]:
         raise AssertionError
@@ -212,3 +220,28 @@ def test_what_a_constraint_does_not_allow_or_know_is_never_chosen() -> None:
     assert choose(logits, torch.tensor([0]), Sampling(), draw, Two()).id == 2
     drawn = {choose(logits, torch.tensor([0]), Sampling(temperature=1.0), draw, Two()).id for _ in range(60)}
     assert drawn == {1, 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}])
+def test_a_token_is_as_likely_as_if_only_what_may_come_were_there(options: dict[str, float]) -> None:
+    """Left out of those that may come is what is unlikely among them, and not among all."""
+    logits, draw, two = torch.tensor([2.0, 0.0, 1.0, 0.5, 1.5]), torch.Generator().manual_seed(0), Two()
+    sampling = Sampling(temperature=1.0, **options)  # type: ignore[arg-type]
+    drawn = [choose(logits, torch.tensor([0]), sampling, draw, two).id for _ in range(4000)]
+    assert abs(drawn.count(1) / 4000 - 1 / (1 + math.e)) < 0.025
+    assert two.looked == 4000 if options else 0.75 < two.looked / 4000 < 0.82
+
+
+def test_how_likely_a_token_is_is_told_where_it_is_asked_for() -> None:
+    logits, draw = torch.tensor([1.0, 3.0, 2.0]), torch.Generator().manual_seed(0)
+    told = choose(logits, torch.tensor([0]), Sampling(alternatives=2), draw)
+    silent = choose(logits, torch.tensor([0]), Sampling(alternatives=2, likelihoods=False), draw)
+    assert told.id == silent.id == 1 and told.logprob == pytest.approx(float(logits.log_softmax(-1)[1]))
+    assert len(told.alternatives) == 2 and math.isnan(silent.logprob) and not silent.alternatives
+
+
+def test_where_the_likeliest_may_come_nobody_looks_what_else_may() -> None:
+    two = Two()
+    logits = torch.tensor([1.0, 1.0, 9.0, 5.0])
+    sampling = Sampling(top_k=1, repetition_penalty=1.5)
+    assert choose(logits, torch.tensor([2]), sampling, torch.Generator(), two).id == 2 and two.looked == 0

@@ -59,12 +59,13 @@ def agree(model: Transformer, reader: Reader, texts: Iterable[Ids]) -> Agreement
 def _said(reader: Reader, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
     """Logits after the tokens of a text, some at a time, with the place of the first.
 
-    A reader that is not steady is asked as for a text that is written: the first half as a prompt, whose logits are
-    those after its end, then token by token.
+    A reader to which it makes no difference reads all as if it were written. Any other reads the first half as a prompt
+    and the rest as it is written: one that is not steady token by token, and then of the prompt only its end is told.
     """
-    begun = 0 if reader.steady else len(ids) // 2
+    begun = 0 if reader.steady and reader.alike else len(ids) // 2
     if begun:
-        yield begun - 1, reader.step([Part(0, 0, ids[:begun])])[0]
+        start = 0 if reader.steady else begun - 1
+        yield start, reader.step([Part(0, 0, ids[:begun], every=reader.steady, prompt=True)])[0]
     for start in range(begun, len(ids), ROWS):
         part = ids[start : start + ROWS]
         if reader.steady:

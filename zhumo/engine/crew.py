@@ -8,7 +8,7 @@ from ctypes import byref
 
 import torch
 
-from zhumo.engine.library import PATHS, Model, Step, library
+from zhumo.engine.library import Model, Step, library, path_of
 
 ALIGNED = 64  # bytes: what the core works in begins at a multiple of this
 
@@ -19,14 +19,14 @@ class Crew:
     threads: default those of torch. path: the kind of processor code, by default the best one.
 
     Raises:
-        ValueError: there is no core.
+        ValueError: there is no core, or the processor has not this kind of code.
     """
 
     def __init__(self, threads: int | None = None, path: str | None = None) -> None:
         core = library()
         if core is None:
             raise ValueError("there is no native core here")
-        self._core, self._path = core, PATHS.index(path) if path else core.zhumo_path()
+        self._core, self._path = core, path_of(core, path)
         self._threads = threads or torch.get_num_threads()
         self._team = core.zhumo_open(self._threads)
         if not self._team:
@@ -38,7 +38,7 @@ class Crew:
     def room(self, model: Model, count: int, beside: int = 0) -> int:
         """Where memory begins for `beside` bytes of the caller's, a multiple of ALIGNED, and after them what a step of
         so many rows needs. It is the same memory in every call."""
-        needed = beside + self._core.zhumo_scratch(byref(model), count, self._threads) + ALIGNED
+        needed = beside + self._core.zhumo_scratch(byref(model), count, self._threads, self._path) + ALIGNED
         if len(self._room) < needed:
             self._room = torch.empty(needed, dtype=torch.uint8)
         return -(-self._room.data_ptr() // ALIGNED) * ALIGNED

@@ -107,7 +107,7 @@ class NativeEncoder(Transformer):
         place = self._crew.room(model, count, beside=2 * known)
         model.keys, model.values = place, place + known
         step = Step(
-            count, count, slots.ctypes.data, positions.ctypes.data, untils.ctypes.data, rows.ctypes.data,
+            count, count, 0, 0, slots.ctypes.data, positions.ctypes.data, untils.ctypes.data, rows.ctypes.data,
             states.data_ptr(), None, place + 2 * known,
         )  # fmt: skip
         self._crew.run(model, step)

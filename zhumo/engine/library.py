@@ -5,7 +5,7 @@ from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_size_t, c_void
 from functools import cache
 from pathlib import Path
 
-PATHS = ("plain", "avx2", "avx512")
+PATHS = ("plain", "avx2", "avx512", "amx")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
 
 
@@ -45,8 +45,7 @@ class Model(Structure):
 
 class Step(Structure):
     _fields_ = [
-        ("count", c_int32),
-        ("wanted", c_int32),
+        *((name, c_int32) for name in ("count", "wanted", "written", "unused")),
         *((name, c_void_p) for name in ("slots", "positions", "untils", "rows", "states", "logits", "scratch")),
     ]
 
@@ -63,7 +62,7 @@ def library() -> ctypes.CDLL | None:
         found.zhumo_size.argtypes, found.zhumo_size.restype = [c_int], c_size_t
         found.zhumo_open.argtypes, found.zhumo_open.restype = [c_int], c_void_p
         found.zhumo_close.argtypes, found.zhumo_close.restype = [c_void_p], None
-        found.zhumo_scratch.argtypes, found.zhumo_scratch.restype = [POINTER(Model), c_int, c_int], c_size_t
+        found.zhumo_scratch.argtypes, found.zhumo_scratch.restype = [POINTER(Model), c_int, c_int, c_int], c_size_t
         found.zhumo_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int]
         found.zhumo_step.restype = None
         if [found.zhumo_size(which) for which in range(4)] == [
@@ -71,3 +70,16 @@ def library() -> ctypes.CDLL | None:
         ]:
             return found
     return None
+
+
+def path_of(core: ctypes.CDLL, name: str | None) -> int:
+    """The number of a kind of processor code, by default of the best one.
+
+    Raises:
+        ValueError: there is none of that name, or this processor does not run it.
+    """
+    best: int = core.zhumo_path()
+    found = PATHS.index(name) if name else best
+    if found > best:
+        raise ValueError(f"this processor has no {name}; it has {PATHS[best]}")
+    return found

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from zhumo.engine.crew import ALIGNED, one_thread
 from zhumo.engine.laid_out import LaidOut
-from zhumo.engine.library import PATHS, Model, Step, library
+from zhumo.engine.library import PATHS, Model, Step, library, path_of
 from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack
 from zhumo.engine.parts import ROWS, Part, check
 from zhumo.transformer import Config, Transformer
@@ -41,8 +41,9 @@ class NativeModel:
     """A model in whole numbers with room for `slots` texts of `length` tokens.
 
     bits: of the weights, 4 only where asked for or where they lose nothing. cache_bits: of the keys and values of texts
-        under way, 16 or 8. threads: that work on one
-        call; None: as many as are fastest now. path: the kind of processor code, by default the best one.
+        under way, 16 or 8. threads: that work on one call; None: as many as are fastest now. path: the kind of
+        processor code, by default the best one; with tiles (amx) a prompt's activations are bfloat16, which is several
+        times as fast, and what is written has whole numbers.
 
     Raises:
         ValueError: sizes below 1, a model the core does not compute, or no core.
@@ -70,9 +71,8 @@ class NativeModel:
         self.bits: int = bits
         self.slots, self.length = slots, length
         self._core = core
-        self._path = PATHS.index(path) if path else core.zhumo_path()
-        if self._path > core.zhumo_path():
-            raise ValueError(f"this processor has no {path}; it has {PATHS[core.zhumo_path()]}")
+        self._path = path_of(core, path)
+        self.alike = self.path != "amx"
         self._laid_out = LaidOut()
         self.tokens = pack(model.stem.tokens.weight, bits=bits)
         self.head = self._head(model, bits)
@@ -104,17 +104,21 @@ class NativeModel:
             ValueError: a token, a slot or a position that is not there, an empty part, a slot asked for twice.
         """
         check(self, parts)
-        rows = [(part.slot, part.position + i, token) for part in parts for i, token in enumerate(part.ids)]
-        asked = [part.every or i == len(part.ids) - 1 for part in parts for i in range(len(part.ids))]
+        order = sorted(range(len(parts)), key=lambda place: parts[place].prompt)  # the core reads prompts last
+        ordered = [parts[place] for place in order]
+        rows = [(part.slot, part.position + i, token) for part in ordered for i, token in enumerate(part.ids)]
+        asked = [part.every or i == len(part.ids) - 1 for part in ordered for i in range(len(part.ids))]
+        written = sum(len(part.ids) for part in ordered if not part.prompt)
         logits = torch.empty(sum(asked), filled(self.config.vocabulary))
         told = 0
         with one_thread():
             for start in range(0, len(rows), ROWS):
-                wanted = list(itertools.compress(range(ROWS), asked[start : start + ROWS]))
-                self._call(rows[start : start + ROWS], wanted, logits[told : told + len(wanted)])
+                some, wanted = rows[start : start + ROWS], list(itertools.compress(range(ROWS), asked[start:]))
+                own = min(max(written - start, 0), len(some))
+                self._call(some, own, wanted, logits[told : told + len(wanted)])
                 told += len(wanted)
-        sizes = [len(part.ids) if part.every else 1 for part in parts]
-        return list(torch.split(logits[:, : self.config.vocabulary], sizes))
+        found = torch.split(logits[:, : self.config.vocabulary], [len(one.ids) if one.every else 1 for one in ordered])
+        return [one for _, one in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
 
     def copy(self, source: int, target: int, count: int) -> None:
         """The first `count` tokens of one slot's text are now those of another's too."""
@@ -131,7 +135,7 @@ class NativeModel:
             raise MemoryError(f"no {threads} threads to be had")
         self._team, self.threads = team, threads
         self._close = weakref.finalize(self, self._core.zhumo_close, team)
-        size = self._core.zhumo_scratch(byref(self._model), ROWS, threads)
+        size = self._core.zhumo_scratch(byref(self._model), ROWS, threads, self._path)
         self._scratch = torch.empty(size + ALIGNED, dtype=torch.uint8)
 
     def _try_threads(self) -> None:
@@ -148,14 +152,15 @@ class NativeModel:
         self._close()
         self._open(max(rates, key=lambda threads: rates[threads]))
 
-    def _call(self, rows: list[tuple[int, int, int]], wanted: list[int], logits: Tensor) -> None:
-        """One call of the core; the logits of the rows wanted, in their order, go into `logits`."""
+    def _call(self, rows: list[tuple[int, int, int]], written: int, wanted: list[int], logits: Tensor) -> None:
+        """One call of the core; the logits of the rows wanted, in their order, go into `logits`. written: how many of
+        the rows, the first ones, are of no prompt."""
         slots, positions, tokens = (torch.tensor(column, dtype=torch.int32) for column in zip(*rows, strict=True))
         untils, asked = positions + 1, torch.tensor(wanted, dtype=torch.int32)
         states = self._embedded(tokens, positions)
         step = Step(
-            len(rows), len(wanted), slots.data_ptr(), positions.data_ptr(), untils.data_ptr(), asked.data_ptr(),
-            states.data_ptr(), logits.data_ptr(), -(-self._scratch.data_ptr() // ALIGNED) * ALIGNED,
+            len(rows), len(wanted), written, 0, slots.data_ptr(), positions.data_ptr(), untils.data_ptr(),
+            asked.data_ptr(), states.data_ptr(), logits.data_ptr(), -(-self._scratch.data_ptr() // ALIGNED) * ALIGNED,
         )  # fmt: skip
         self._core.zhumo_step(self._team, byref(self._model), byref(step), self._path)
 

@@ -12,12 +12,14 @@ class Part(NamedTuple):
     """Tokens that go on with the text in a slot.
 
     position: of the first; those before it are already there. every: logits after each, not only after the last.
+    prompt: they are what a text begins with, rather than what is written after it.
     """
 
     slot: int
     position: int
     ids: Sequence[int]
     every: bool = False
+    prompt: bool = False
 
 
 class Reader(Protocol):
@@ -25,11 +27,13 @@ class Reader(Protocol):
 
     rows: the most tokens it should be asked to read in one step.
     steady: whether logits are the same, bit for bit, however many tokens one call reads.
+    alike: whether tokens of a prompt are read as those that are written, so that either may stand for the other.
     """
 
     bits: int
     rows: int
     steady: bool
+    alike: bool
     slots: int
     length: int
     vocabulary: int
@@ -49,7 +53,7 @@ def check(reader: Reader, parts: Sequence[Part]) -> None:
     """
     if len({part.slot for part in parts}) != len(parts):
         raise ValueError("a slot stands in two parts")
-    for slot, position, ids, _ in parts:
+    for slot, position, ids, *_ in parts:
         if not 0 <= slot < reader.slots or not ids or position < 0 or position + len(ids) > reader.length:
             raise ValueError(f"{len(ids)} tokens from {position} on in slot {slot}: there is no such room")
         if min(ids) < 0 or max(ids) >= reader.vocabulary:

@@ -37,7 +37,7 @@ class Product:
         with self._crew.lock:
             # Each vector is a text of one token, and nothing looks at another.
             step = Step(
-                count, count, place, place, place, place, states.ctypes.data, found.data_ptr(),
+                count, count, count, 0, place, place, place, place, states.ctypes.data, found.data_ptr(),
                 self._crew.room(self._model, count),
             )  # fmt: skip
             self._crew.run(self._model, step)

@@ -41,6 +41,7 @@ class End(Generic[Result]):
 class _Slot:
     index: int
     held: list[int] = field(default_factory=list)  # the tokens whose keys and values it holds
+    read: int = 0  # how many of them, the first ones, were read as a prompt
     taken: int = 0  # when it was last taken, in texts begun
 
 
@@ -51,6 +52,7 @@ class _Text(Generic[Piece, Result]):
     slot: _Slot | None = None
     unread: deque[int] = field(default_factory=deque)
     every: bool = False
+    prompt: bool = False  # what is unread is the text's beginning
     logits: list[Tensor] = field(default_factory=list)
     lookup: Lookup = field(default_factory=Lookup)
     ahead: deque[tuple[int, Tensor]] = field(
@@ -106,6 +108,8 @@ class Scheduler(Generic[Key, Piece, Result]):
             text = self._texts[key]
             assert text.slot is not None
             text.slot.held[part.position :] = part.ids
+            if text.prompt:
+                text.slot.read = len(text.slot.held)
             self.read += len(part.ids)
             self._turns.charge(text.owner, len(part.ids))
             asked = min(len(part.ids), len(text.unread))
@@ -142,13 +146,14 @@ class Scheduler(Generic[Key, Piece, Result]):
             ids = [text.unread[i] for i in range(min(left, len(text.unread)))]
             guessed = self._guessed(text)
             left -= len(ids) + len(guessed)
-            part = Part(text.slot.index, len(text.slot.held), [*ids, *guessed], text.every or bool(guessed))
+            every = text.every or bool(guessed)
+            part = Part(text.slot.index, len(text.slot.held), [*ids, *guessed], every, text.prompt)
             chosen.append((key, part))
         return chosen
 
     def _guessed(self, text: _Text[Piece, Result]) -> list[int]:
         """What a text will probably want read after the one token it waits for."""
-        if not self.model.steady or text.every or len(text.unread) != 1 or text.slot is None:
+        if not self.model.steady or text.prompt or text.every or len(text.unread) != 1 or text.slot is None:
             return []
         room = self.model.length - len(text.slot.held) - 1
         return text.lookup.guess(min(text.guesses, AT_ONCE // len(self._texts) - 1, room))
@@ -179,7 +184,8 @@ class Scheduler(Generic[Key, Piece, Result]):
             if not self._guessed_right(text, piece):
                 break
             reply = text.ahead.popleft()[1]
-        text.unread, text.every, text.logits = deque(piece.ids), piece.every, []
+        text.unread, text.logits = deque(piece.ids), []
+        text.every, text.prompt = piece.every, piece.prompt
         if text.slot is None:
             self._seat(text, piece)
 
@@ -199,7 +205,7 @@ class Scheduler(Generic[Key, Piece, Result]):
         taken = {other.slot for other in self._texts.values()}
         free = [slot for slot in self._slots if slot not in taken]
         most = 0 if first.every else len(first.ids) - 1  # the last token is read in any case, for what comes after it
-        shared = {slot: min(most, _alike(slot.held, first.ids)) for slot in self._slots}
+        shared = {slot: min(most, _alike(self._known(slot), first.ids)) for slot in self._slots}
         slot = max(free, key=lambda slot: (shared[slot], -slot.taken))
         other = max(self._slots, key=lambda slot: shared[slot])
         known = shared[slot]
@@ -211,6 +217,11 @@ class Scheduler(Generic[Key, Piece, Result]):
         self.saved += known
         self._begun += 1
         slot.held, slot.taken, text.slot = list(first.ids[:known]), self._begun, slot
+        slot.read = known
+
+    def _known(self, slot: _Slot) -> list[int]:
+        """The tokens of a slot that may stand for those of a prompt."""
+        return slot.held if self.model.alike else slot.held[: slot.read]
 
 
 def _alike(one: Sequence[int], other: Sequence[int]) -> int:

@@ -16,7 +16,7 @@ class TorchModel:
         ValueError: a model that cannot write.
     """
 
-    rows, steady = ROWS, False
+    rows, steady, alike = ROWS, False, True
 
     def __init__(self, model: Transformer, *, slots: int, length: int) -> None:
         if not model.config.causal or model.head is None:

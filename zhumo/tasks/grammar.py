@@ -87,10 +87,11 @@ def _dated(schema: Any) -> Any:
 
 
 class Grammar:
-    """A `Constraint` of one text."""
+    """A `Constraint` of one text. known: so many tokens the tokenizer has."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: LLMatcher, known: int) -> None:
+        self._matcher, self._known = matcher, known
+        self._first: Tensor | None = None  # which tokens may begin it, once they were found
 
     @property
     def ended(self) -> bool:
@@ -103,9 +104,31 @@ class Grammar:
         Raises:
             DataError: to find them costs more than a place may.
         """
+        if self._first is not None:
+            return self._first
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._check()
         return torch.from_numpy(np.unpackbits(bits, bitorder="little").view(np.bool_))
+
+    def ready(self) -> None:
+        """Find what may begin the text: what a grammar costs shows at its first place.
+
+        Raises:
+            DataError: as `allowed`.
+        """
+        self._first = self.allowed()
+
+    def permits(self, token: int) -> bool:
+        """Whether this token may come next.
+
+        Raises:
+            DataError: as `allowed`.
+        """
+        if self._first is not None:  # it begins with what is forced, which the matcher would let one write otherwise
+            return token < len(self._first) and bool(self._first[token])
+        found = token < self._known and bool(self._matcher.validate_tokens([token]))
+        self._check()
+        return found
 
     def add(self, token: int, room: int) -> Sequence[int]:
         """Go on with a token; returns those that must follow, at most `room`, already gone on with.
@@ -113,6 +136,7 @@ class Grammar:
         Raises:
             DataError: as `allowed`.
         """
+        self._first = None
         self._matcher.consume_token(token)
         forced: list[int] = self._matcher.compute_ff_tokens()[:room]
         if forced:
@@ -153,6 +177,6 @@ class Grammars:
             raise DataError("data.bad_form", problem=f"it takes longer than {READY:g} s to get ready") from error
 
     def _ready(self, source: str) -> Grammar:
-        grammar = Grammar(LLMatcher(self._tokens, source, log_level=0, limits=LIMITS))
-        grammar.allowed()  # what a grammar costs shows at its first place
+        grammar = Grammar(LLMatcher(self._tokens, source, log_level=0, limits=LIMITS), self._tokens.vocab_size)
+        grammar.ready()
         return grammar

@@ -17,7 +17,7 @@ def read_tokens(ids: Sequence[int], top: int, room: int) -> Generator[Read, Tens
     found: list[Token] = []
     for start in range(0, len(ids) - 1, AT_ONCE):
         end = min(start + AT_ONCE, len(ids) - 1)
-        logits = yield Read(ids[start:end], room, every=True)
+        logits = yield Read(ids[start:end], room, every=True, prompt=True)
         assert logits is not None
         chances = logits.float().log_softmax(-1)
         best = chances.topk(top, dim=-1)

@@ -4,6 +4,7 @@ The order is the published one: repetition penalty, temperature, top-k, top-p, m
 does nothing, and temperature 0 takes the likeliest token. Before all of them comes what a text must be (`Constraint`).
 """
 
+import math
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
@@ -40,6 +41,7 @@ class Sampling:
     repetition_penalty: above 1, tokens already there become less likely (Keskar et al. 2019).
     seed: of the draw; the same seed draws the same text.
     alternatives: how many of the likeliest tokens to report beside the chosen one.
+    likelihoods: whether to tell how likely tokens are, which takes a look at all of them.
     """
 
     temperature: float = 0.0
@@ -49,6 +51,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int = 0
     alternatives: int = 0
+    likelihoods: bool = True
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
@@ -60,12 +63,20 @@ class Sampling:
         if self.top_p == 0:
             raise ValueError("top_p must be above 0: no token reaches nothing")
 
+    @property
+    def of_all(self) -> bool:
+        """Whether a token is chosen from all there are: greedily, or with none left out."""
+        return self.temperature == 0 or (self.top_k == 0 and self.top_p == 1 and self.min_p == 0)
+
 
 class Constraint(Protocol):
     """What one text must be, told token by token."""
 
     def allowed(self) -> Tensor:
         """Which tokens may come next, (tokens,) bool, never none; of a model's ids beyond them none may."""
+
+    def permits(self, token: int) -> bool:
+        """Whether this token of the model's may come next, which is known at once."""
 
     def add(self, token: int, room: int) -> Sequence[int]:
         """Go on with a token; returns those that must follow whatever the model says, at most `room`, already gone on
@@ -79,7 +90,7 @@ class Constraint(Protocol):
 class Token(NamedTuple):
     """A token as it was written.
 
-    logprob: its log probability under the model itself, before any option of `Sampling`.
+    logprob: its log probability under the model itself, before any option of `Sampling`; NaN where it is not told.
     alternatives: the likeliest ids at this place with theirs, likeliest first.
     """
 
@@ -131,14 +142,24 @@ def choose(
     generator: torch.Generator,
     constraint: Constraint | None = None,
 ) -> Token:
-    """One token from (vocabulary,) logits; `seen` as in `filtered`."""
+    """One token from (vocabulary,) logits; `seen` as in `filtered`.
+
+    What a constraint allows takes long to find. So one of all tokens is drawn first, and only where that may not come
+    another of those that may: each of them is as likely as if it had been drawn from them at once.
+    """
     logits = logits.float()
-    allowed = filtered(logits if constraint is None else _only(logits, constraint.allowed()), seen, sampling)
-    if sampling.temperature == 0:
-        index = int(allowed.numpy(force=True).argmax())  # torch looks at one number at a time
-    else:
-        index = int(torch.multinomial(allowed.softmax(-1), 1, generator=generator))
+    if constraint is None or sampling.of_all:
+        index = _drawn(filtered(logits, seen, sampling), sampling, generator)
+        if constraint is None or constraint.permits(index):
+            return _token(index, logits, sampling)
+    index = _drawn(filtered(_only(logits, constraint.allowed()), seen, sampling), sampling, generator)
     return _token(index, logits, sampling)
+
+
+def _drawn(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    if sampling.temperature == 0:
+        return int(logits.numpy(force=True).argmax())  # torch looks at one number at a time
+    return int(torch.multinomial(logits.softmax(-1), 1, generator=generator))
 
 
 def _only(logits: Tensor, allowed: Tensor) -> Tensor:
@@ -148,6 +169,8 @@ def _only(logits: Tensor, allowed: Tensor) -> Tensor:
 
 def _token(index: int, logits: Tensor, sampling: Sampling) -> Token:
     """A token as it was written, with what the (vocabulary,) logits say of its place."""
+    if not sampling.likelihoods:
+        return Token(index, math.nan)
     logprobs = logits.float().log_softmax(-1)
     best = logprobs.topk(min(sampling.alternatives, len(logits)))
     alternatives = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
@@ -159,11 +182,13 @@ class Read(NamedTuple):
 
     ids: the next tokens of the text. room: how many tokens the whole text may come to.
     every: logits after each of `ids`, (ids, vocabulary); else after the last, (vocabulary,).
+    prompt: the text begins with them; they were not written by the model.
     """
 
     ids: Sequence[int]
     room: int
     every: bool = False
+    prompt: bool = False
 
 
 def write(
@@ -182,7 +207,7 @@ def write(
     Tokens that a constraint leaves no choice about are read together with the one before them.
     unread: those at the end of `ids` that the model has not read yet.
     """
-    logits = yield Read(unread, room)
+    logits = yield Read(unread, room, prompt=True)
     assert logits is not None
     generator = torch.Generator(logits.device).manual_seed(sampling.seed)
     seen = torch.tensor(ids, device=logits.device)

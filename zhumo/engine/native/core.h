@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ROWS = 16, BLOCK = 32, GROUPS = 8, QUERIES = 4, AT_ONCE = 8, PAGE = 4096 };
-enum { PLAIN, AVX2, AVX512, PATHS };
+enum { ROWS = 16, BLOCK = 32, GROUPS = 8, QUERIES = 4, AT_ONCE = 8, PAGE = 4096, TOGETHER = 32, CELLS = ROWS * BLOCK };
+enum { PLAIN, AVX2, AVX512, AMX, PATHS };
 enum { GELU, GELU_TANH, RELU, SILU };
 
 typedef struct {
@@ -45,6 +45,7 @@ typedef struct {
 
 typedef struct {
     int32_t count, wanted;
+    int32_t written, unused;  // so many rows, the first ones, go on with a text; the others are of prompts
     const int32_t *slots, *positions, *untils;  // of each row: whose it is, where it stands, how many positions it sees
     const int32_t *rows;                        // which rows are wanted
     float *states;                              // count x width rounded up to 32: embeddings, then last hidden states
@@ -55,15 +56,15 @@ typedef struct {
 typedef struct {  // 32 activations in whole numbers
     int8_t quants[BLOCK];
     float scale;
-    float lift;    // the sum of the numbers, which a minimum of the weights is multiplied with
-    int32_t owed;  // minus the sum of the quants, which unsigned weights are too large by
-    int32_t unused;
+    float lift;       // the sum of the numbers, which a minimum of the weights is multiplied with
+    int32_t owed[2];  // minus the sum of the quants, times what unsigned weights of 4 bits, and of 8, are too large by
 } Block;
 
 typedef struct {
-    Block *blocks;  // rows x count
+    Block *blocks;    // rows x count
+    uint16_t *tiles;  // of rows of prompts, where there are tiles: groups of 16 x count x 16 rows x 32, bfloat16
     int32_t count;
-} Whole;
+} Entered;
 
 typedef struct Team Team;
 
@@ -71,9 +72,13 @@ typedef struct {
     const Model *model;
     const Step *step;
     Team *team;
-    Whole narrow, attended, wide;  // what goes into query, key, value, gate and up; into out; into down
+    int written;                     // rows whose activations are whole numbers: all, where there are no tiles
+    Entered narrow, attended, wide;  // what goes into query, key, value, gate and up; into out; into down
     float *query, *key, *value;
     float *scores;     // threads x QUERIES x length
+    uint16_t *weights; // threads x 4 x the most blocks of a row x CELLS, bfloat16: four tiles of weights
+    size_t weighed;    // blocks of one of these tiles
+    uint8_t *desks;    // what each thread attends with, where there are tiles
     int32_t *groups;   // first row and count of rows that stand together
     int32_t group_count;
 } Work;

@@ -3,7 +3,8 @@
 //   LANES         how many numbers its registers hold: of wider vectors compilers make memory,
 //   HALVES(p)     so many float16 numbers from p on, as float32,
 //   BYTES(p)      so many int8 numbers from p on, as float32,
-//   TILE          the product of one tile and a few rows of activations (the only other thing that differs).
+//   TILE          the product of one tile and a few rows of activations,
+//   TILES         defined where the processor multiplies whole tiles of bfloat16: rows of prompts go through those.
 
 typedef float PATH(v) __attribute__((vector_size(4 * LANES)));
 typedef float PATH(v_anywhere) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -87,7 +88,21 @@ static INLINE void PATH(quantise)(const float *x, Block *out) {
     for (int i = 0; i < BLOCK; i++) out->quants[i] = (int8_t)whole[i];
     out->scale = most / 127.0f;
     out->lift = out->scale * (float)total;
-    out->owed = -total;
+    out->owed[0] = -8 * total;
+    out->owed[1] = -128 * total;
+}
+
+// A block of a row's activations, in the numbers that its products are made of.
+static INLINE void PATH(put)(const Work *work, const Entered *to, int row, int block, const float *x) {
+#ifdef TILES
+    if (row >= work->written) {
+        size_t own = row - work->written, group = own / ROWS * to->count + block;
+        PATH(to_bfloat)(x, to->tiles + group * CELLS + own % ROWS * BLOCK);
+        return;
+    }
+#endif
+    (void)work;
+    PATH(quantise)(x, to->blocks + (size_t)row * to->count + block);
 }
 
 // out = (x - mean) / deviation * gain + shift; both of `size`, filled up with zeros as gain and shift are.
@@ -109,11 +124,11 @@ static void PATH(normalise)(const float *x, float *out, int size, const float *g
     }
 }
 
-// Before a linear layer: normalise, where that comes first, and turn into whole numbers. Where norms come after, x
-// itself is normalised by what came before.
+// Before a linear layer: normalise, where that comes first, and turn into the numbers it multiplies. Where norms come
+// after, x itself is normalised by what came before.
 static void PATH(enter)(const Work *work, int thread, const float *gain, const float *shift) {
     const Model *model = work->model;
-    Whole narrow = work->narrow;
+    Entered narrow = work->narrow;
     int filled = narrow.count * BLOCK, first, end;
     float row[filled];
     while ((end = take(work->team, work->step->count, &first)) > first)
@@ -121,13 +136,13 @@ static void PATH(enter)(const Work *work, int thread, const float *gain, const f
             float *x = work->step->states + (size_t)r * filled;
             float *y = model->norm_first ? row : x;
             if (gain) PATH(normalise)(x, y, model->width, gain, shift, model);
-            for (int b = 0; b < narrow.count; b++) PATH(quantise)(y + b * BLOCK, narrow.blocks + (size_t)r * narrow.count + b);
+            for (int b = 0; b < narrow.count; b++) PATH(put)(work, &narrow, r, b, y + b * BLOCK);
         }
     (void)thread;
     meet(work->team);
 }
 
-static INLINE void PATH(tile)(const Matrix *m, int tile, const Whole *in, int row, const int count, float (*out)[ROWS]) {
+static INLINE void PATH(tile)(const Matrix *m, int tile, const Entered *in, int row, const int count, float (*out)[ROWS]) {
     if (m->bits == 8)
         TILE(m, tile, in, row, count, 8, 0, out);
     else if (m->minima)
@@ -139,28 +154,28 @@ static INLINE void PATH(tile)(const Matrix *m, int tile, const Whole *in, int ro
             for (int i = 0; i < ROWS; i++) out[r][i] += m->bias[(size_t)tile * ROWS + i];
 }
 
-static void PATH(tile_1)(const Matrix *m, int tile, const Whole *in, int row, float (*out)[ROWS]) {
+static void PATH(tile_1)(const Matrix *m, int tile, const Entered *in, int row, float (*out)[ROWS]) {
     PATH(tile)(m, tile, in, row, 1, out);
 }
 
-static void PATH(tile_4)(const Matrix *m, int tile, const Whole *in, int row, float (*out)[ROWS]) {
+static void PATH(tile_4)(const Matrix *m, int tile, const Entered *in, int row, float (*out)[ROWS]) {
     PATH(tile)(m, tile, in, row, 4, out);
 }
 
-static void PATH(tile_8)(const Matrix *m, int tile, const Whole *in, int row, float (*out)[ROWS]) {
+static void PATH(tile_8)(const Matrix *m, int tile, const Entered *in, int row, float (*out)[ROWS]) {
     PATH(tile)(m, tile, in, row, 8, out);
 }
 
 // 16 outputs for as many rows as fit at once, from `row` on, before `end`; how many rows.
-static INLINE int PATH(outputs)(const Matrix *m, int tile, const Whole *in, int row, int end, float (*out)[ROWS]) {
+static INLINE int PATH(outputs)(const Matrix *m, int tile, const Entered *in, int row, int end, float (*out)[ROWS]) {
     if (end - row >= 8) return PATH(tile_8)(m, tile, in, row, out), 8;
     if (end - row >= 4) return PATH(tile_4)(m, tile, in, row, out), 4;
     return PATH(tile_1)(m, tile, in, row, out), 1;
 }
 
 // out = matrix * in, or added to what is there; out is rows x stride.
-static void PATH(multiply)(const Work *work, const Matrix *m, const Whole *in, int rows, float *out, size_t stride,
-                           int add, int from, int to) {
+static void PATH(multiply)(const Matrix *m, const Entered *in, int rows, float *out, size_t stride, int add, int from,
+                           int to) {
     for (int t = from; t < to; t++)
         for (int r = 0; r < rows;) {
             float y[AT_ONCE][ROWS];
@@ -170,18 +185,58 @@ static void PATH(multiply)(const Work *work, const Matrix *m, const Whole *in, i
                 for (int j = 0; j < ROWS; j++) place[j] = add ? place[j] + y[i][j] : y[i][j];
             }
         }
-    (void)work;
 }
 
-static void PATH(project)(const Work *work, const Matrix *m, const Whole *in, int rows, float *out, size_t stride,
-                          int add) {
+#ifdef TILES
+// Four tiles of weights, one after the other, that belong to this thread.
+static INLINE uint16_t *PATH(own_weights)(const Work *work, int thread) {
+    return work->weights + (size_t)thread * 4 * work->weighed * CELLS;
+}
+
+// The same as `multiply` for rows of prompts: weights become bfloat16 once for all of them, 32 outputs at a time.
+static void PATH(multiply_tiles)(const Work *work, int thread, const Matrix *m, const Entered *in, int rows, float *out,
+                                 size_t stride, int add, int from, int to) {
+    uint16_t *weights = PATH(own_weights)(work, thread);
+    for (int t = from; t < to; t += 2) {
+        int pair = t + 1 < to ? 2 : 1;
+        for (int i = 0; i < pair; i++) PATH(unpack)(m, t + i, weights + (size_t)i * m->blocks * CELLS);
+        for (int r = 0; r < rows; r += 2 * ROWS) {
+            _Alignas(64) float y[2][2][ROWS][ROWS];
+            PATH(sums)(in, r / ROWS, rows - r > ROWS ? 2 : 1, weights, pair, y);
+            for (int i = 0; i < 2 * ROWS && r + i < rows; i++)
+                for (int j = 0; j < pair; j++) {
+                    size_t tile = (size_t)(t + j) * ROWS;
+                    float *place = out + (size_t)(r + i) * stride + tile;
+                    V found = LOAD(y[i / ROWS][j][i % ROWS]);
+                    if (m->bias) found += LOAD(m->bias + tile);
+                    if (add) found += LOAD(place);
+                    STORE(place, found);
+                }
+        }
+    }
+}
+#endif
+
+// The same for all rows of a step: those that are written, and those of prompts.
+static INLINE void PATH(multiply_all)(const Work *work, int thread, const Matrix *m, const Entered *in, float *out,
+                                      size_t stride, int add, int from, int to) {
+    PATH(multiply)(m, in, work->written, out, stride, add, from, to);
+#ifdef TILES
+    int read = work->step->count - work->written;
+    if (read) PATH(multiply_tiles)(work, thread, m, in, read, out + work->written * stride, stride, add, from, to);
+#endif
+    (void)thread;
+}
+
+// What a linear layer makes of a step's rows is added to their states.
+static void PATH(project)(const Work *work, int thread, const Matrix *m, const Entered *in) {
     int first, end;
     while ((end = take(work->team, m->tiles, &first)) > first)
-        PATH(multiply)(work, m, in, rows, out, stride, add, first, end);
+        PATH(multiply_all)(work, thread, m, in, work->step->states, (size_t)work->narrow.count * BLOCK, 1, first, end);
     meet(work->team);
 }
 
-static void PATH(look_for)(const Work *work, const Layer *layer) {
+static void PATH(look_for)(const Work *work, int thread, const Layer *layer) {
     const Matrix *parts[] = {&layer->query, &layer->key, &layer->value};
     float *outs[] = {work->query, work->key, work->value};
     int units = layer->query.tiles + layer->key.tiles + layer->value.tiles, first, end;
@@ -189,7 +244,7 @@ static void PATH(look_for)(const Work *work, const Layer *layer) {
         for (int part = 0, before = 0; part < 3; before += parts[part++]->tiles) {
             int tiles = parts[part]->tiles;
             int from = first > before ? first - before : 0, to = end - before < tiles ? end - before : tiles;
-            PATH(multiply)(work, parts[part], &work->narrow, work->step->count, outs[part], (size_t)tiles * ROWS, 0, from, to);
+            PATH(multiply_all)(work, thread, parts[part], &work->narrow, outs[part], (size_t)tiles * ROWS, 0, from, to);
         }
     meet(work->team);
 }
@@ -317,6 +372,110 @@ static INLINE void PATH(attend)(const Model *model, size_t start, const int coun
     }
 }
 
+#ifdef TILES
+// What one thread attends with: keys and values of one head as tiles, and of 16 queries themselves, their scores, the
+// chances they make of them, and what they find.
+typedef struct {
+    uint16_t *keys, *values, *queries, *chances;
+    float *scores, *found;
+    size_t room;  // from one query's scores to the next one's; multiples of a page would meet in a cache
+} PATH(Desk);
+
+static INLINE PATH(Desk) PATH(own_desk)(const Work *work, int thread) {
+    size_t size = work->model->head_dim, room = attended_room(work->model);
+    uint16_t *keys = (uint16_t *)(work->desks + thread * desk_size(work->model));
+    uint16_t *values = keys + room * size, *queries = values + room * size, *chances = queries + ROWS * size;
+    float *scores = (float *)(chances + ROWS * room), *found = scores + ROWS * (room + ROWS);
+    return (PATH(Desk)){keys, values, queries, chances, scores, found, room + ROWS};
+}
+
+// Keys and values of a head, which begin at number `first`, as tiles: from token `low` to `high`, and after it zeros.
+static INLINE void PATH(lay_out_tiles)(const Model *model, PATH(Desk) desk, size_t first, int low, int high,
+                                       const int whole) {
+    int size = model->head_dim;
+    for (int p = low; p < high; p += ROWS)
+        for (int d = 0; d < size; d += 2) {
+            size_t from = first + (size_t)p * size + (size_t)d * ROWS;
+            V even = PATH(numbers)(model->keys, from, whole), odd = PATH(numbers)(model->keys, from + ROWS, whole);
+            PATH(put_pair)(desk.keys + (size_t)(p - low) * size + d / BLOCK * CELLS + d % BLOCK * ROWS, even, odd);
+        }
+    for (int p = low; p < high; p += BLOCK)
+        for (int i = 0; i < BLOCK; i += 2)
+            for (int d = 0; d < size; d += ROWS) {
+                size_t from = first + (size_t)(p + i) * size + d;
+                V even = p + i < high ? PATH(numbers)(model->values, from, whole) : (V){};
+                V odd = p + i + 1 < high ? PATH(numbers)(model->values, from + size, whole) : (V){};
+                PATH(put_pair)(desk.values + (size_t)(p - low) * size + d / ROWS * CELLS + i * ROWS, even, odd);
+            }
+}
+
+// Scores of a query in its row of the desk become chances; returns one over their sum. It sees tokens from `start` to
+// `until`, and the row begins with token `low`. head: where keys and values begin.
+static INLINE float PATH(weigh)(const Model *model, PATH(Desk) desk, int query, size_t head, int start, int until,
+                                int low, int high, const int whole) {
+    float *scores = desk.scores + query * desk.room;
+    const I lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    V most = (V){} - INFINITY, total = {};
+    for (int p = low; p < high; p += LANES) {
+        V x = LOAD(scores + p - low) * model->scale;
+        if (whole) x *= LOAD(model->key_scales + head + p);
+        x = WHERE((lanes + p >= start) & (lanes + p < until), x, (V){} - INFINITY);
+        STORE(scores + p - low, x);
+        most = WHERE(x > most, x, most);
+    }
+    float largest = PATH(largest)(most);
+    int p = low;
+    for (; p < high; p += LANES) {
+        V x = LOAD(scores + p - low);
+        V chance = WHERE(x > -INFINITY, PATH(exponential)(x - largest), (V){});
+        total += chance;
+        if (whole) chance = WHERE(x > -INFINITY, chance * LOAD(model->value_scales + head + p), (V){});
+        STORE(scores + p - low, chance);
+    }
+    if ((p - low) % BLOCK) STORE(scores + p - low, (V){});
+    uint16_t *own = desk.chances + query * BLOCK;
+    for (int b = 0; b < p - low; b += BLOCK) PATH(to_bfloat)(scores + b, own + (size_t)b * ROWS);
+    return 1.0f / PATH(sum)(total);
+}
+
+// Rows of a prompt at the keys and values of one head, 16 queries at a time. start: where those of the head begin.
+static INLINE void PATH(attend_tiles)(const Work *work, int thread, int row, int rows, int head, size_t start,
+                                      const int whole) {
+    const Model *model = work->model;
+    PATH(Desk) desk = PATH(own_desk)(work, thread);
+    int size = model->head_dim, shared = model->heads / model->kv_heads, low = INT32_MAX, high = 0;
+    for (int r = row; r < row + rows; r++) {
+        int until = work->step->untils[r], from = first_seen(model, until);
+        low = from < low ? from : low;
+        high = until > high ? until : high;
+    }
+    low = low / BLOCK * BLOCK;
+    PATH(lay_out_tiles)(model, desk, start * size, low, high, whole);
+    for (int q = 0; q < rows * shared; q += ROWS) {
+        int count = rows * shared - q < ROWS ? rows * shared - q : ROWS;
+        float inverse[ROWS];
+        for (int i = 0; i < count; i++) {
+            size_t own = row + (q + i) / shared, among = head * shared + (q + i) % shared;
+            const float *query = work->query + (own * model->heads + among) * size;
+            for (int d = 0; d < size; d += BLOCK) PATH(to_bfloat)(query + d, desk.queries + d * ROWS + i * BLOCK);
+        }
+        PATH(scores)(desk.queries, desk.keys, size, high - low, desk.scores, desk.room);
+        for (int i = 0; i < count; i++) {
+            int until = work->step->untils[row + (q + i) / shared];
+            inverse[i] = PATH(weigh)(model, desk, i, start, first_seen(model, until), until, low, high, whole);
+        }
+        PATH(gathered)(desk.chances, desk.values, size, high - low, desk.found);
+        for (int i = 0; i < count; i++)
+            for (int d = 0; d < size; d += BLOCK) {
+                float out[BLOCK];
+                for (int j = 0; j < BLOCK; j += LANES) STORE(out + j, LOAD(desk.found + i * size + d + j) * inverse[i]);
+                int block = ((head * shared + (q + i) % shared) * size + d) / BLOCK;
+                PATH(put)(work, &work->attended, row + (q + i) / shared, block, out);
+            }
+    }
+}
+#endif
+
 static void PATH(attend_all)(const Work *work, int thread, size_t place) {
     const Model *model = work->model;
     const Step *step = work->step;
@@ -329,6 +488,15 @@ static void PATH(attend_all)(const Work *work, int thread, size_t place) {
             int row = work->groups[2 * group], queries = work->groups[2 * group + 1] * shared;
             size_t slot = step->slots[row];
             size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length;
+#ifdef TILES
+            if (row >= work->written) {
+                if (model->key_scales)
+                    PATH(attend_tiles)(work, thread, row, queries / shared, head, start, 1);
+                else
+                    PATH(attend_tiles)(work, thread, row, queries / shared, head, start, 0);
+                continue;
+            }
+#endif
             for (int q = 0; q < queries; q += QUERIES) {
                 const float *asked[QUERIES];
                 float *outs[QUERIES];
@@ -338,7 +506,7 @@ static void PATH(attend_all)(const Work *work, int thread, size_t place) {
                     asked[i] = work->query + ((size_t)r * model->heads + head * shared + j % shared) * size;
                     outs[i] = out + i * size;
                     untils[i] = step->untils[r];
-                    starts[i] = model->window && untils[i] > model->window ? untils[i] - model->window : 0;
+                    starts[i] = first_seen(model, untils[i]);
                 }
                 if (count == 1 && model->key_scales)
                     PATH(attend)(model, start, 1, 1, asked, starts, untils, scores, outs);
@@ -349,39 +517,76 @@ static void PATH(attend_all)(const Work *work, int thread, size_t place) {
                 else
                     PATH(attend)(model, start, QUERIES, 0, asked, starts, untils, scores, outs);
                 for (int i = 0; i < count; i++) {
-                    int j = q + i;
-                    Block *to = work->attended.blocks + (size_t)(row + j / shared) * work->attended.count;
-                    to += (head * shared + j % shared) * size / BLOCK;
-                    for (int b = 0; b < size / BLOCK; b++) PATH(quantise)(outs[i] + b * BLOCK, to + b);
+                    int j = q + i, block = (head * shared + j % shared) * size / BLOCK;
+                    for (int b = 0; b < size / BLOCK; b++)
+                        PATH(put)(work, &work->attended, row + j / shared, block + b, outs[i] + b * BLOCK);
                 }
             }
         }
     meet(work->team);
 }
 
-// The wide half of a feed-forward, a block of 32 at a time, which is then whole numbers at once.
-static void PATH(widen)(const Work *work, const Layer *layer) {
-    int rows = work->step->count, kind = work->model->activation, first, end;
-    Whole wide = work->wide;
-    while ((end = take(work->team, wide.count, &first)) > first)
-        for (int b = first; b < end; b++)
+// 32 numbers of the wide half of a feed-forward, each half of them from a tile. gates: NULL, where there are none.
+static INLINE void PATH(widened)(const Work *work, int row, int block, const float *const *ups,
+                                 const float *const *gates) {
+    float out[BLOCK];
+    for (int j = 0; j < BLOCK; j += LANES) {
+        V up = LOAD(ups[j / ROWS] + j % ROWS);
+        STORE(out + j, gates ? PATH(activated)(LOAD(gates[j / ROWS] + j % ROWS), work->model->activation) * up
+                             : PATH(activated)(up, work->model->activation));
+    }
+    PATH(put)(work, &work->wide, row, block, out);
+}
+
+#ifdef TILES
+// One block of 32 for the rows of prompts.
+static void PATH(widen_tiles)(const Work *work, int thread, const Layer *layer, int block) {
+    const Matrix *parts[] = {&layer->up, &layer->gate};
+    int gated = layer->gate.quants != NULL, rows = work->step->count - work->written;
+    size_t tile = (size_t)work->narrow.count * CELLS;
+    uint16_t *weights = PATH(own_weights)(work, thread);
+    for (int i = 0; i < 2 * (1 + gated); i++) PATH(unpack)(parts[i / 2], 2 * block + i % 2, weights + i * tile);
+    for (int r = 0; r < rows; r += 2 * ROWS) {
+        _Alignas(64) float y[2][2][2][ROWS][ROWS];
+        for (int part = 0; part <= gated; part++) {
+            PATH(sums)(&work->narrow, r / ROWS, rows - r > ROWS ? 2 : 1, weights + 2 * part * tile, 2, y[part]);
+            if (!parts[part]->bias) continue;
+            for (int i = 0; i < 4 * ROWS; i++) {
+                float *sum = y[part][i / (2 * ROWS)][i / ROWS % 2][i % ROWS];
+                STORE(sum, LOAD(sum) + LOAD(parts[part]->bias + (2 * block + i / ROWS % 2) * ROWS));
+            }
+        }
+        for (int i = 0; i < 2 * ROWS && r + i < rows; i++) {
+            const float *halves[2][2];
+            for (int part = 0; part < 2; part++)
+                for (int j = 0; j < 2; j++) halves[part][j] = y[part][i / ROWS][j][i % ROWS];
+            PATH(widened)(work, work->written + r + i, block, halves[0], gated ? halves[1] : NULL);
+        }
+    }
+}
+#endif
+
+// The wide half of a feed-forward, a block of 32 at a time, which then is what the narrow half multiplies.
+static void PATH(widen)(const Work *work, int thread, const Layer *layer) {
+    int rows = work->written, gated = layer->gate.quants != NULL, first, end;
+    while ((end = take(work->team, work->wide.count, &first)) > first)
+        for (int b = first; b < end; b++) {
             for (int r = 0; r < rows;) {
                 float up[2][AT_ONCE][ROWS], gate[2][AT_ONCE][ROWS];
                 int count = 0;
                 for (int half = 0; half < 2; half++) {
                     count = PATH(outputs)(&layer->up, 2 * b + half, &work->narrow, r, rows, up[half]);
-                    if (layer->gate.quants) PATH(outputs)(&layer->gate, 2 * b + half, &work->narrow, r, rows, gate[half]);
+                    if (gated) PATH(outputs)(&layer->gate, 2 * b + half, &work->narrow, r, rows, gate[half]);
                 }
-                for (int i = 0; i < count; i++, r++) {
-                    float row[BLOCK];
-                    for (int j = 0; j < BLOCK; j += LANES) {
-                        const float *x = up[j / ROWS][i] + j % ROWS, *y = gate[j / ROWS][i] + j % ROWS;
-                        STORE(row + j, layer->gate.quants ? PATH(activated)(LOAD(y), kind) * LOAD(x)
-                                                          : PATH(activated)(LOAD(x), kind));
-                    }
-                    PATH(quantise)(row, wide.blocks + (size_t)r * wide.count + b);
-                }
+                for (int i = 0; i < count; i++, r++)
+                    PATH(widened)(work, r, b, (const float *[]){up[0][i], up[1][i]},
+                                  gated ? (const float *[]){gate[0][i], gate[1][i]} : NULL);
             }
+#ifdef TILES
+            if (work->step->count > rows) PATH(widen_tiles)(work, thread, layer, b);
+#endif
+        }
+    (void)thread;
     meet(work->team);
 }
 
@@ -389,7 +594,7 @@ static void PATH(widen)(const Work *work, const Layer *layer) {
 static void PATH(leave)(const Work *work) {
     const Model *model = work->model;
     const Step *step = work->step;
-    Whole narrow = work->narrow;
+    Entered narrow = work->narrow;
     int filled = narrow.count * BLOCK, first, end;
     while ((end = take(work->team, step->wanted, &first)) > first)
         for (int i = first; i < end; i++) {
@@ -398,14 +603,15 @@ static void PATH(leave)(const Work *work) {
             for (int b = 0; b < narrow.count; b++) PATH(quantise)(x + b * BLOCK, narrow.blocks + (size_t)i * narrow.count + b);
         }
     meet(work->team);
-    if (model->head.quants)
-        PATH(project)(work, &model->head, &narrow, step->wanted, step->logits, (size_t)model->head.tiles * ROWS, 0);
+    if (!model->head.quants) return;
+    while ((end = take(work->team, model->head.tiles, &first)) > first)
+        PATH(multiply)(&model->head, &narrow, step->wanted, step->logits, (size_t)model->head.tiles * ROWS, 0, first,
+                       end);
+    meet(work->team);
 }
 
 static void PATH(step)(const Work *work, int thread) {
     const Model *model = work->model;
-    int rows = work->step->count, filled = work->narrow.count * BLOCK;
-    float *states = work->step->states;
     for (int l = 0; l < model->depth; l++) {
         const Layer *layer = model->layers + l;
         const Layer *before = l ? layer - 1 : NULL;
@@ -413,16 +619,16 @@ static void PATH(step)(const Work *work, int thread) {
             PATH(enter)(work, thread, layer->attention_gain, layer->attention_shift);
         else
             PATH(enter)(work, thread, before ? before->feed_gain : NULL, before ? before->feed_shift : NULL);
-        PATH(look_for)(work, layer);
+        PATH(look_for)(work, thread, layer);
         PATH(remember)(work, layer, model->passing ? 0 : l);
         PATH(attend_all)(work, thread, model->passing ? 0 : l);
-        PATH(project)(work, &layer->out, &work->attended, rows, states, filled, 1);
+        PATH(project)(work, thread, &layer->out, &work->attended);
         if (model->norm_first)
             PATH(enter)(work, thread, layer->feed_gain, layer->feed_shift);
         else
             PATH(enter)(work, thread, layer->attention_gain, layer->attention_shift);
-        PATH(widen)(work, layer);
-        PATH(project)(work, &layer->down, &work->wide, rows, states, filled, 1);
+        PATH(widen)(work, thread, layer);
+        PATH(project)(work, thread, &layer->down, &work->wide);
     }
     PATH(leave)(work);
 }
