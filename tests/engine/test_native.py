@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from zhumo.engine import native
 from zhumo.engine.library import PATHS, library
 from zhumo.engine.native import CacheBits, NativeModel, computes
 from zhumo.engine.packed import Bits
@@ -126,7 +125,7 @@ def test_a_call_of_many_rows_is_cut(prompt: bool, monkeypatch: pytest.MonkeyPatc
     core = NativeModel(model_of("llama"), slots=2, length=48)
     parts = [Part(0, 0, TEXT, prompt=prompt), Part(1, 0, TEXT[:30], every=True)]
     whole = torch.cat(core.step(parts))
-    monkeypatch.setattr(native, "ROWS", 5)
+    monkeypatch.setattr(core, "rows", 5)
     assert torch.equal(torch.cat(core.step(parts)), whole)
 
 

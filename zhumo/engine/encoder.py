@@ -16,7 +16,7 @@ from zhumo.engine.packed import Bits, filled
 from zhumo.transformer import Cache, RowCache, Source, Transformer
 from zhumo.transformer.positions import turns
 
-AT_ONCE = 64  # tokens of one call, unless a text is longer: what is computed of them stays in a core's own cache
+AT_ONCE = 128  # tokens of one call, unless a text is longer: what is computed of them stays in a core's own cache
 
 
 class Text(NamedTuple):

@@ -22,6 +22,7 @@ from zhumo.transformer.positions import turns
 
 CacheBits = Literal[8, 16]
 
+UNPACKED = 256  # tokens read at once through tiles: for all of them weights are unpacked once
 TRIALS = 8  # steps that a number of threads is tried with
 
 
@@ -49,7 +50,7 @@ class NativeModel:
         ValueError: sizes below 1, a model the core does not compute, or no core.
     """
 
-    rows, steady = ROWS, True
+    steady = True
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class NativeModel:
         self._core = core
         self._path = path_of(core, path)
         self.alike = self.path != "amx"
+        self.rows = ROWS if self.alike else UNPACKED
         self._laid_out = LaidOut()
         self.tokens = pack(model.stem.tokens.weight, bits=bits)
         self.head = self._head(model, bits)
@@ -112,8 +114,9 @@ class NativeModel:
         logits = torch.empty(sum(asked), filled(self.config.vocabulary))
         told = 0
         with one_thread():
-            for start in range(0, len(rows), ROWS):
-                some, wanted = rows[start : start + ROWS], list(itertools.compress(range(ROWS), asked[start:]))
+            for start in range(0, len(rows), self.rows):
+                some = rows[start : start + self.rows]
+                wanted = list(itertools.compress(range(len(some)), asked[start:]))
                 own = min(max(written - start, 0), len(some))
                 self._call(some, own, wanted, logits[told : told + len(wanted)])
                 told += len(wanted)
@@ -135,7 +138,7 @@ class NativeModel:
             raise MemoryError(f"no {threads} threads to be had")
         self._team, self.threads = team, threads
         self._close = weakref.finalize(self, self._core.zhumo_close, team)
-        size = self._core.zhumo_scratch(byref(self._model), ROWS, threads, self._path)
+        size = self._core.zhumo_scratch(byref(self._model), self.rows, threads, self._path)
         self._scratch = torch.empty(size + ALIGNED, dtype=torch.uint8)
 
     def _try_threads(self) -> None:
