@@ -1,11 +1,9 @@
 """uvicorn's HTTP protocol, which turns away whom the server has no place for before there is a request object at all.
 
 An overloaded server spends its time on those it refuses. What they are told was written beforehand, so a refusal costs
-the parsing of a head and one write; and they are told together, so that who asks again at once has to wait a little and
-the engine has the processor meanwhile.
+the parsing of a head and one write.
 """
 
-import asyncio
 import secrets
 from typing import Any
 
@@ -17,36 +15,16 @@ from zhumo.deploy.refusals import Refusal, accepted_language
 from zhumo.words import LANGUAGES
 
 HEAD_LIMIT = 65_536  # bytes of a request's first line and headers
-HELD = 0.02  # seconds at most until who is turned away is told
-
-
-class Turnstile:
-    """Those who are to be turned away, until they are told so, all at once."""
-
-    def __init__(self) -> None:
-        self._held: list[Protocol] = []
-
-    def hold(self, connection: "Protocol") -> None:
-        """Let a connection wait for its refusal."""
-        if not self._held:
-            asyncio.get_running_loop().call_later(HELD, self._tell)
-        self._held.append(connection)
-
-    def _tell(self) -> None:
-        held, self._held = self._held, []
-        for connection in held:
-            asyncio.get_running_loop().call_soon(connection.turn_away)  # so that one that fails fails alone
 
 
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *arguments: Any, admission: Admission, turnstile: Turnstile, **named: Any) -> None:
+    def __init__(self, *arguments: Any, admission: Admission, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.admission, self.turnstile = admission, turnstile
+        self.admission = admission
         self.head: int | None = None  # bytes that have come of a head that is not whole yet
-        self.refused = self.held = False  # its request is; and it has not been told yet
-        self.stays = True  # the connection, once it has been told
+        self.refused = False
 
     def data_received(self, data: bytes) -> None:
         """Take in no endless head."""
@@ -56,15 +34,13 @@ class Protocol(HttpToolsProtocol):
             if self.head > HEAD_LIMIT and not self.transport.is_closing():
                 self._refuse(431, "head_too_large")
                 self.transport.close()
-        # The body of one who was turned away may come after that.
-        if self.refused and not self.held and self.timeout_keep_alive_task is None:
+        if self.refused and self.timeout_keep_alive_task is None:  # its body came after it was turned away
             wait = self.timeout_keep_alive
             self.timeout_keep_alive_task = self.loop.call_later(wait, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self.turn_away()  # the one before it
-        self._unset_keepalive_if_required()
+        self._unset_keepalive_if_required()  # it may come in one piece with another that was turned away
         super().on_message_begin()
         self.head, self.refused = 0, False
 
@@ -79,31 +55,12 @@ class Protocol(HttpToolsProtocol):
         elif (
             free and not self.expect_100_continue and self.admission.turns_away(self.parser.get_method(), self.headers)
         ):
-            self.refused = self.held = True
-            self.stays = self.parser.should_keep_alive()
-            self.turnstile.hold(self)
+            self._refuse(503, "busy", self.admission.retry_after)
+            self.on_response_complete()
+            if not self.parser.should_keep_alive():
+                self.transport.close()
         else:
             super().on_headers_complete()
-
-    def turn_away(self) -> None:
-        """Tell who is held that there is no place."""
-        if not self.held or self.transport.is_closing():
-            return
-        self.held = False
-        self._refuse(503, "busy", self.admission.retry_after)
-        self.on_response_complete()
-        if not self.stays:
-            self.transport.close()
-
-    def eof_received(self) -> None:
-        """Nothing more will be asked; who is held is still told."""
-        self.turn_away()
-        super().eof_received()
-
-    def shutdown(self) -> None:
-        """The server stops: nobody is held any longer."""
-        self.turn_away()
-        super().shutdown()
 
     def on_body(self, body: bytes) -> None:
         """Part of its body, which nobody reads of one who was turned away."""

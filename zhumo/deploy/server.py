@@ -20,7 +20,7 @@ from zhumo.deploy.admission import Admission, Keys
 from zhumo.deploy.app import Further, make_app
 from zhumo.deploy.feedback import Events
 from zhumo.deploy.places import SLOTS
-from zhumo.deploy.protocol import Protocol, Turnstile
+from zhumo.deploy.protocol import Protocol
 from zhumo.deploy.refusals import Refusal
 from zhumo.deploy.split import parse_split
 from zhumo.deploy.supervisor import RETRY, Supervisor
@@ -126,7 +126,7 @@ class _Server(uvicorn.Server):
         opened: Callable[[str], object] | None,
     ) -> None:  # fmt: skip
         super().__init__(uvicorn.Config(
-            app, http=partial(Protocol, admission=admission, turnstile=Turnstile()),  # type: ignore[arg-type]
+            app, http=partial(Protocol, admission=admission),  # type: ignore[arg-type]
             lifespan="on", ws="none", log_level="warning", access_log=False, server_header=False,
             proxy_headers=False, timeout_graceful_shutdown=FLUSH,
         ))  # fmt: skip
