@@ -209,18 +209,14 @@ static INLINE void product_avx512(const Matrix *m, int tile, const Entered *in, 
             const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
             const i4 *fours = (const i4 *)x->quants;
             // Weights without a minimum are stored that much too large, so that they are unsigned.
-            __m512i sum = lifted ? _mm512_setzero_si512() : _mm512_set1_epi32(x->owed[bits == 8]);
-            __m512i other = _mm512_setzero_si512();  // so that a row by itself need not wait for one sum
-            EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
-                __m512i four = _mm512_set1_epi32(fours[g]);
-                if (count == 1 && g % 2)
-                    other = _mm512_dpbusd_epi32(other, weights[g], four);
-                else
-                    sum = _mm512_dpbusd_epi32(sum, weights[g], four);
+            __m512i even = lifted ? _mm512_setzero_si512() : _mm512_set1_epi32(x->owed[bits == 8]);
+            __m512i odd = _mm512_setzero_si512();
+            EACH(GROUPS) for (int g = 0; g < GROUPS; g += 2) {  // two sums, so that one need not wait for the other
+                even = _mm512_dpbusd_epi32(even, weights[g], _mm512_set1_epi32(fours[g]));
+                odd = _mm512_dpbusd_epi32(odd, weights[g + 1], _mm512_set1_epi32(fours[g + 1]));
             }
-            if (count == 1) sum = _mm512_add_epi32(sum, other);
             __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(x->scale));
-            total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), factor, total[r]);
+            total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), factor, total[r]);
             if (lifted) total[r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x->lift), total[r]);
         }
     }
