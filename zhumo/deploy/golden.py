@@ -17,7 +17,7 @@ from zhumo.tasks.softmax import LARGE
 NAME = "golden.json"
 TEXT = "The dress is lovely and fits well. 布料很好，很喜欢。"
 WARMING: Row = {"prompt": TEXT, "max_tokens": 2}  # the first text that a server has its bundle write
-NARROW = 2e-2  # how far numbers of weights in fewer bits may lie apart: kinds of processor round them differently
+NARROW = 5e-2  # how far numbers of weights in fewer bits may lie apart: kinds of processor read in other numbers
 FIRST = 3  # items of the catalogue that a recommender is asked with
 
 
