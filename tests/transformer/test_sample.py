@@ -235,7 +235,7 @@ def test_a_token_is_as_likely_as_if_only_what_may_come_were_there(options: dict[
 def test_how_likely_a_token_is_is_told_where_it_is_asked_for() -> None:
     logits, draw = torch.tensor([1.0, 3.0, 2.0]), torch.Generator().manual_seed(0)
     told = choose(logits, torch.tensor([0]), Sampling(alternatives=2), draw)
-    silent = choose(logits, torch.tensor([0]), Sampling(alternatives=2, likelihoods=False), draw)
+    silent = choose(logits, torch.tensor([0]), Sampling(alternatives=None), draw)
     assert told.id == silent.id == 1 and told.logprob == pytest.approx(float(logits.log_softmax(-1)[1]))
     assert len(told.alternatives) == 2 and math.isnan(silent.logprob) and not silent.alternatives
 

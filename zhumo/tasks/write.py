@@ -471,7 +471,7 @@ def _reference_text(row: Row) -> str:
 
 def _sampling(row: Row) -> Sampling:
     given = {name: row[name] for name in OPTIONS if row.get(name) is not None}
-    given |= {"alternatives": row.get("logprobs") or 0, "likelihoods": row.get("logprobs") is not None}
+    given["alternatives"] = row.get("logprobs")
     try:
         return Sampling(**given)
     except (ValueError, TypeError) as error:

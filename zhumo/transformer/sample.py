@@ -40,8 +40,8 @@ class Sampling:
     min_p: only tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024); 0: all.
     repetition_penalty: above 1, tokens already there become less likely (Keskar et al. 2019).
     seed: of the draw; the same seed draws the same text.
-    alternatives: how many of the likeliest tokens to report beside the chosen one.
-    likelihoods: whether to tell how likely tokens are, which takes a look at all of them.
+    alternatives: how many of the likeliest tokens to report beside the chosen one; None: nor how likely that is, which
+        saves a look at all of them.
     """
 
     temperature: float = 0.0
@@ -50,12 +50,13 @@ class Sampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int = 0
-    alternatives: int = 0
-    likelihoods: bool = True
+    alternatives: int | None = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
+            if value is None and name == "alternatives":
+                continue
             if not low <= value <= high:  # also false of a NaN
                 raise ValueError(f"{name} must lie in [{low}, {high}], not {value}")
         if 0 < self.temperature < COLDEST:
@@ -169,7 +170,7 @@ def _only(logits: Tensor, allowed: Tensor) -> Tensor:
 
 def _token(index: int, logits: Tensor, sampling: Sampling) -> Token:
     """A token as it was written, with what the (vocabulary,) logits say of its place."""
-    if not sampling.likelihoods:
+    if sampling.alternatives is None:
         return Token(index, math.nan)
     logprobs = logits.float().log_softmax(-1)
     best = logprobs.topk(min(sampling.alternatives, len(logits)))
