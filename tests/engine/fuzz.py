@@ -64,7 +64,7 @@ def main(folder: str, rounds: int) -> None:
             said.append(torch.cat([logits for parts in asked for logits in native.step(parts)]))
             if slots > 1:
                 native.copy(0, 1, draw.randint(0, length))
-        # A number that lies between two whole ones may go to either.
+        # A number that lies between two whole ones may go to either, and through tiles a prompt's are not made whole.
         assert all((one - said[0]).norm() <= 0.02 * said[0].norm() for one in said), seed
     print(core._name, rounds)
 

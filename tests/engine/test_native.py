@@ -1,12 +1,13 @@
 """The native core beside torch: every decoder family, every kind of processor code, any cut of any number of texts."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from zhumo.engine.library import PATHS, library
+from zhumo.engine.library import PATHS, library, path_of
 from zhumo.engine.native import CacheBits, NativeModel, computes
 from zhumo.engine.packed import Bits
 from zhumo.engine.parts import Part
@@ -204,6 +205,13 @@ def test_sizes_that_make_no_sense_are_refused(change: dict[str, object]) -> None
         NativeModel(model_of("llama"), **({"slots": 1, "length": 8} | change))  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         NativeModel(model_of("gpt2"), slots=1, length=65)
+
+
+def test_code_that_the_processor_does_not_run_is_refused() -> None:
+    old: Any = SimpleNamespace(zhumo_path=lambda: PATHS.index("avx2"))
+    assert path_of(old, None) == path_of(old, "avx2") == 1 and path_of(old, "plain") == 0
+    with pytest.raises(ValueError, match="has no amx; it has avx2"):
+        path_of(old, "amx")
 
 
 @here

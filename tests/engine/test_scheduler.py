@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests.engine.test_cuda_model import cuda_model
 from tests.engine.test_native import model_of
+from zhumo.engine.agreement import agree
 from zhumo.engine.library import library
 from zhumo.engine.lookup import Lookup
 from zhumo.engine.native import NativeModel
@@ -139,6 +140,15 @@ def test_only_the_tokens_a_text_begins_with_are_its_prompt(monkeypatch: pytest.M
     assert sum(len(part.ids) for part in model.asked if part.prompt) == 21
     assert all(part.position >= 21 for part in model.asked if not part.prompt)
     assert any(len(part.ids) > 1 for part in model.asked if not part.prompt)
+
+
+def test_where_a_prompt_is_read_otherwise_agreement_is_measured_of_both() -> None:
+    for alike in (True, False):
+        reader, ids = Noting(alike), prompt(4, 41)
+        found = agree(model_of("llama"), reader, [ids])
+        assert found.tokens == 40 and found.top == 1 and abs(found.perplexity - 1) < 1e-4
+        read = [(part.position, len(part.ids), part.every, part.prompt) for part in reader.asked]
+        assert read == ([(0, 40, True, False)] if alike else [(0, 20, True, True), (20, 20, True, False)])
 
 
 def test_a_text_that_fails_or_is_dropped_takes_nobody_with_it(model: Reader) -> None:

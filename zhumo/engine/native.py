@@ -22,7 +22,7 @@ from zhumo.transformer.positions import turns
 
 CacheBits = Literal[8, 16]
 
-UNPACKED = 256  # tokens read at once through tiles: for all of them weights are unpacked once
+TILED = 256  # tokens that are read at once through tiles, for which weights are unpacked once
 TRIALS = 8  # steps that a number of threads is tried with
 
 
@@ -74,7 +74,7 @@ class NativeModel:
         self._core = core
         self._path = path_of(core, path)
         self.alike = self.path != "amx"
-        self.rows = ROWS if self.alike else UNPACKED
+        self.rows = ROWS if self.alike else TILED
         self._laid_out = LaidOut()
         self.tokens = pack(model.stem.tokens.weight, bits=bits)
         self.head = self._head(model, bits)
