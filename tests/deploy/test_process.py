@@ -232,6 +232,33 @@ def test_fifty_drains_cut_no_text(bundles: dict[str, Path]) -> None:
     assert all(drain(bundles["write"]) for _ in range(50))
 
 
+CTRL_C = """
+import asyncio, os, signal, time
+from zhumo.deploy.frames import Frames
+from zhumo.deploy.supervisor import Link, Nursery
+
+signal.signal(signal.SIGINT, lambda *_: None)
+nursery = Nursery()
+time.sleep(0.5)  # its interpreter is up, torch is not
+os.killpg(0, signal.SIGINT)
+
+
+async def ask() -> None:
+    link = Link(await Frames.over(nursery.fork()))
+    await link.open({}, 1)
+    await link.close()
+
+
+asyncio.run(ask())
+nursery.close()
+"""
+
+
+def test_ctrl_c_at_a_terminal_does_not_reach_who_forks_engines() -> None:
+    """A terminal sends it to all processes of its foreground group; the nursery is deaf only once it has imported."""
+    subprocess.run([sys.executable, "-c", CTRL_C], start_new_session=True, timeout=120, check=True)
+
+
 def test_whose_text_is_longer_than_grace_is_told(bundles: dict[str, Path], tmp_path: Path) -> None:
     code = "import sys; from zhumo.deploy import server; server.GRACE = 1.0; server.serve(sys.argv[1:], port=0)"
     with subprocess.Popen(

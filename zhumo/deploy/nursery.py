@@ -1,8 +1,8 @@
 """`python -m zhumo.deploy.nursery FD`: has imported all that an engine needs and forks one for each socket it is sent.
 
 A new engine is there in milliseconds, where an import of torch takes seconds. This process never computes anything, so
-no thread and no lock of a library is in the way of a fork. Signals that stop a server reach its whole group; who ends
-an engine is the server alone, by closing its end of the socket.
+no thread and no lock of a library is in the way of a fork. A service manager tells every process of a server to stop;
+who ends an engine is the server alone, by closing its end of the socket.
 """
 
 import asyncio

@@ -26,14 +26,15 @@ log = logging.getLogger("zhumo.serve")
 
 
 class Nursery:
-    """The process that forks engines; `nursery.py` is its other side."""
+    """The process that forks engines; `nursery.py` is its other side. It has a process group of its own: the Ctrl-C of
+    a terminal is for the server alone, which then lets the engine finish."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "zhumo.deploy.nursery", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, process_group=0,
             )  # fmt: skip
 
     @property
