@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -193,6 +194,30 @@ def test_texts_are_told_with_their_places_and_a_full_queue_says_so() -> None:
         "(1, {'text': 'all'})",
     ]
     assert one == [(0, "0 "), (0, {"text": "all"})]
+
+
+def test_whoever_wants_answers_alone_is_told_nothing_else_and_a_step_wakes_a_loop_once() -> None:
+    model = Slow()
+    writer, wakes = Writer("w", model), 0
+
+    async def read(pieces: bool) -> list[Told]:
+        loop = asyncio.get_running_loop()
+        tell = loop.call_soon_threadsafe
+
+        def counted(*arguments: Any, **named: Any) -> asyncio.Handle:
+            nonlocal wakes
+            wakes += 1
+            return tell(*arguments, **named)
+
+        loop.call_soon_threadsafe = counted  # type: ignore[method-assign, assignment]
+        return [said async for said in writer.stream([counting(20), counting(20)], pieces=pieces)]
+
+    assert len(asyncio.run(read(pieces=True))) == 42
+    assert wakes <= model.steps + 1 < 42
+    wakes = 0
+    assert sorted(map(str, asyncio.run(read(pieces=False)))) == ["(0, {'text': 'all'})", "(1, {'text': 'all'})"]
+    assert wakes <= 2
+    writer.close()
 
 
 def test_a_model_that_breaks_ends_every_text_with_its_error_and_the_next_one_is_tried() -> None:

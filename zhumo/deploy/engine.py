@@ -88,19 +88,21 @@ class Held:
             return await self.worker.run(
                 lambda: ([self.bundle.answer([row])[0] for row in rows], self._read(rows)), owner
             )
-        said = {place: piece async for place, piece in self.write(owner, rows) if not isinstance(piece, str)}
+        texts = self.write(owner, rows, pieces=False)
+        said = {place: answer async for place, answer in texts if not isinstance(answer, str)}
         answers = [said[place] for place in range(len(rows))]
         return answers, sum(answer["prompt_tokens"] for answer in answers)
 
-    def write(self, owner: str, rows: list[Row]) -> AsyncIterator[Told]:
-        """Each row's text as it is written, then its whole answer; with the row's place.
+    def write(self, owner: str, rows: list[Row], *, pieces: bool = True) -> AsyncIterator[Told]:
+        """Each row's text as it is written, then its whole answer; with the row's place. pieces: False gives the
+        answers alone.
 
         Raises:
             Refusal: 503, no place is free.
         """
         assert isinstance(self.task, Writes) and self.writer is not None
         length = self.writer.scheduler.model.length
-        return self.writer.stream([self.task.write(row, length) for row in rows], owner)
+        return self.writer.stream([self.task.write(row, length) for row in rows], owner, pieces=pieces)
 
     async def similar(self, owner: str, item: str, k: int, kind: str) -> Answer:
         """What a recommender finds like an item, or taken with it."""

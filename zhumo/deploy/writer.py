@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import suppress
 
 from torch import Tensor
 
@@ -20,17 +21,19 @@ Writing = Generator[Read | str, Tensor | None, Answer]
 
 
 class _Request:
-    """Texts that were asked for together, and where what they say goes."""
+    """Texts that were asked for together, and where what they say goes. pieces: whether that is more than answers."""
 
-    def __init__(self, writings: Sequence[Writing], owner: str) -> None:
-        self.writings, self.owner, self.left = writings, owner, len(writings)
+    def __init__(self, writings: Sequence[Writing], owner: str, pieces: bool) -> None:
+        self.writings, self.owner, self.pieces, self.left = writings, owner, pieces, len(writings)
         self.until, self.begun = time.monotonic() + WAIT, False
         self.loop = asyncio.get_running_loop()
         self.queue = asyncio.Queue[Told | Exception | None]()
         self.gone = False
 
-    def tell(self, said: Told | Exception | None) -> None:
-        self.loop.call_soon_threadsafe(self.queue.put_nowait, said)
+
+def _tell(said: Sequence[tuple[_Request, Told | Exception | None]]) -> None:
+    for request, what in said:
+        request.queue.put_nowait(what)
 
 
 class Writer:
@@ -41,6 +44,7 @@ class Writer:
         self.scheduler: Scheduler[tuple[_Request, int], str, Answer] = Scheduler(reader)
         self._requests: set[_Request] = set()
         self._new: deque[_Request] = deque()
+        self._said: list[tuple[_Request, Told | Exception | None]] = []
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._live, name=f"zhumo-{name}-writer", daemon=True)
@@ -57,13 +61,14 @@ class Writer:
         with self._changed:
             return sum(request.begun for request in self._requests)
 
-    def stream(self, writings: Sequence[Writing], owner: str = "") -> AsyncIterator[Told]:
+    def stream(self, writings: Sequence[Writing], owner: str = "", *, pieces: bool = True) -> AsyncIterator[Told]:
         """What the texts say, each piece with its text's place, and last its answer; given up when nobody reads on.
+        pieces: False tells the answers alone.
 
         Raises:
             Refusal: 503, no place is free; at once, not at the first piece. Or its turn did not come in time.
         """
-        request = _Request(writings, owner)
+        request = _Request(writings, owner, pieces)
         with self._changed:
             if self._closing or not self.places.take(owner):
                 raise Refusal(503, "busy", headers={"Retry-After": RETRY_AFTER})
@@ -103,14 +108,16 @@ class Writer:
                 self._look_after(request)
             try:
                 for (request, place), piece in self.scheduler.step():
-                    self._tell(request, place, piece)
+                    self._hear(request, place, piece)
             except Exception as error:  # of the model: nobody's text can go on
                 for request in requests:
-                    request.tell(error)
+                    self._said.append((request, error))
                     self._leave(request)
+            self._tell()
         for request in requests:
-            request.tell(None)
+            self._said.append((request, None))
             self._leave(request)
+        self._tell()
 
     def _look_after(self, request: _Request) -> None:
         """Let go who went away or has waited too long."""
@@ -120,24 +127,33 @@ class Writer:
         if request.gone:
             self._leave(request)
         elif not request.begun and time.monotonic() > request.until:
-            request.tell(Refusal(503, "waited", headers={"Retry-After": RETRY_AFTER}))
+            self._said.append((request, Refusal(503, "waited", headers={"Retry-After": RETRY_AFTER})))
             self._leave(request)
 
-    def _tell(self, request: _Request, place: int, piece: str | End[Answer]) -> None:
+    def _hear(self, request: _Request, place: int, piece: str | End[Answer]) -> None:
         if request.gone:
             return
         if not isinstance(piece, End):
-            request.tell((place, piece))
+            if request.pieces:
+                self._said.append((request, (place, piece)))
         elif piece.error is not None:
-            request.tell(piece.error)
+            self._said.append((request, piece.error))
             self._leave(request)
         else:
             assert piece.result is not None
-            request.tell((place, piece.result))
+            self._said.append((request, (place, piece.result)))
             request.left -= 1
             if not request.left:
-                request.tell(None)
+                self._said.append((request, None))
                 self._leave(request)
+
+    def _tell(self) -> None:
+        """Tell everybody what a step said, waking each loop but once: that costs as much as it costs to choose a
+        token."""
+        for loop in {request.loop for request, _ in self._said}:
+            with suppress(RuntimeError):  # it has been closed, and nobody waits there
+                loop.call_soon_threadsafe(_tell, [said for said in self._said if said[0].loop is loop])
+        self._said.clear()
 
     def _leave(self, request: _Request) -> None:
         for place in range(len(request.writings)):
