@@ -209,7 +209,7 @@ static INLINE void few_avx512(const Matrix *m, int tile, const Entered *in, int 
         __m512i weights[GROUPS];
         EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
             weights[g] = _mm512_loadu_si512(w + (bits == 8 ? g : g % 4) * 64);
-            if (g < bits) __builtin_prefetch(w + g * 64 + PAGE);  // processors look ahead no further than a page's end
+            if (g < bits) __builtin_prefetch(w + g * 64 + PAGE);  // processors look ahead to the end of a page
             if (bits == 4) weights[g] = _mm512_and_si512(g < 4 ? weights[g] : _mm512_srli_epi16(weights[g], 4), low);
         }
         __m512 scale = halves_avx512(m->scales + place * ROWS), minimum = _mm512_setzero_ps();
@@ -237,7 +237,7 @@ static INLINE void product_avx512(const Matrix *m, int tile, const Entered *in, 
     }
     const __m512i low = _mm512_set1_epi8(15);
     const size_t apart = (size_t)m->blocks * 64 * bits;  // bytes from a tile to the next
-    const uint8_t *w = m->quants + tile * apart, *next = w + ahead.from;
+    const uint8_t *w = m->quants + tile * apart, *next = ahead.from;
     const Block *entered = in->blocks + (size_t)row * in->count;
     size_t place[] = {(size_t)tile * m->blocks, (size_t)(tile + 1) * m->blocks};
     __m512 total[2][AT_ONCE];

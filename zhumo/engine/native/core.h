@@ -66,8 +66,8 @@ typedef struct {
     int32_t count;
 } Entered;
 
-typedef struct {  // weights that will be wanted: so many bytes from a tile's beginning, and so many lines of 64 a block
-    size_t from;
+typedef struct {  // weights that are soon wanted: where a tile begins, and how many lines of 64 bytes a block to ask for
+    const uint8_t *from;
     int lines;
 } Ahead;
 

@@ -167,24 +167,26 @@ static void PATH(tile_8)(const Matrix *m, int tile, const Entered *in, int row, 
     PATH(tile)(m, tile, in, row, 8, ahead, out);
 }
 
-// 32 outputs, those of two tiles, for as many of `rows` rows as fit at once, from `row` on; how many. Of eight rows and
-// more, the next two tiles come from memory meanwhile: a part of them each time that these are gone through.
-static INLINE int PATH(outputs)(const Matrix *m, int tile, const Entered *in, int row, int rows, float (*out)[BLOCK]) {
-    int times = (rows + AT_ONCE - 1) / AT_ONCE, lines = rows < AT_ONCE ? 0 : (m->bits + times - 1) / times;
-    size_t done = (size_t)row / AT_ONCE * m->blocks * 64 * lines;
-    Ahead ahead = {(size_t)2 * m->blocks * 64 * m->bits + done, lines};
+// 32 outputs, those of two tiles, for as many of `rows` rows as fit at once, from `row` on; how many. next: the tile that
+// comes after these, or a negative number. Of eight rows and more, it and its neighbour come from memory meanwhile: a
+// part of them each time that these are gone through.
+static INLINE int PATH(outputs)(const Matrix *m, int tile, int next, const Entered *in, int row, int rows,
+                                float (*out)[BLOCK]) {
+    int times = (rows + AT_ONCE - 1) / AT_ONCE, lines = rows < AT_ONCE || next < 0 ? 0 : (m->bits + times - 1) / times;
+    size_t begin = (size_t)next * m->blocks * 64 * m->bits, done = (size_t)row / AT_ONCE * m->blocks * 64 * lines;
+    Ahead ahead = {lines ? m->quants + begin + done : NULL, lines};
     if (rows - row >= 8) return PATH(tile_8)(m, tile, in, row, ahead, out), 8;
     if (rows - row >= 4) return PATH(tile_4)(m, tile, in, row, ahead, out), 4;
     return PATH(tile_1)(m, tile, in, row, ahead, out), 1;
 }
 
-// out = matrix * in, or added to what is there; out is rows x stride. Tiles come in twos.
+// out = matrix * in, or added to what is there; out is rows x stride. Tiles come in twos; next: those after `to`.
 static void PATH(multiply)(const Matrix *m, const Entered *in, int rows, float *out, size_t stride, int add, int from,
-                           int to) {
+                           int to, int next) {
     for (int t = from; t < to; t += 2)
         for (int r = 0; r < rows;) {
             float y[AT_ONCE][BLOCK];
-            int count = PATH(outputs)(m, t, in, r, rows, y);
+            int count = PATH(outputs)(m, t, t + 2 < to ? t + 2 : next, in, r, rows, y);
             for (int i = 0; i < count; i++, r++) {
                 float *place = out + (size_t)r * stride + (size_t)t * ROWS;
                 for (int j = 0; j < BLOCK; j++) place[j] = add ? place[j] + y[i][j] : y[i][j];
@@ -224,8 +226,8 @@ static void PATH(multiply_tiles)(const Work *work, int thread, const Matrix *m, 
 
 // The same for all rows of a step: those that are written, and those of prompts.
 static INLINE void PATH(multiply_all)(const Work *work, int thread, const Matrix *m, const Entered *in, float *out,
-                                      size_t stride, int add, int from, int to) {
-    PATH(multiply)(m, in, work->written, out, stride, add, from, to);
+                                      size_t stride, int add, int from, int to, int next) {
+    PATH(multiply)(m, in, work->written, out, stride, add, from, to, next);
 #ifdef TILES
     int read = work->step->count - work->written;
     if (read) PATH(multiply_tiles)(work, thread, m, in, read, out + work->written * stride, stride, add, from, to);
@@ -238,7 +240,7 @@ static void PATH(project)(const Work *work, int thread, const Matrix *m, const E
     int first, end;
     while ((end = take(work->team, m->tiles / 2, &first)) > first)
         PATH(multiply_all)(work, thread, m, in, work->step->states, (size_t)work->narrow.count * BLOCK, 1, 2 * first,
-                           2 * end);
+                           2 * end, 2 * after(work->team, end - 1, end, m->tiles / 2));
     meet(work->team);
 }
 
@@ -251,7 +253,8 @@ static void PATH(look_for)(const Work *work, int thread, const Layer *layer) {
             int tiles = parts[part]->tiles;
             int from = 2 * first > before ? 2 * first - before : 0;
             int to = 2 * end - before < tiles ? 2 * end - before : tiles;
-            PATH(multiply_all)(work, thread, parts[part], &work->narrow, outs[part], (size_t)tiles * ROWS, 0, from, to);
+            PATH(multiply_all)(work, thread, parts[part], &work->narrow, outs[part], (size_t)tiles * ROWS, 0, from, to,
+                               -1);
         }
     meet(work->team);
 }
@@ -580,10 +583,11 @@ static void PATH(widen)(const Work *work, int thread, const Layer *layer) {
     int rows = work->written, gated = layer->gate.quants != NULL, first, end;
     while ((end = take(work->team, work->wide.count, &first)) > first)
         for (int b = first; b < end; b++) {
+            int next = 2 * after(work->team, b, end, work->wide.count);
             for (int r = 0; r < rows;) {
                 float up[AT_ONCE][BLOCK], gate[AT_ONCE][BLOCK];
-                int count = PATH(outputs)(&layer->up, 2 * b, &work->narrow, r, rows, up);
-                if (gated) PATH(outputs)(&layer->gate, 2 * b, &work->narrow, r, rows, gate);
+                int count = PATH(outputs)(&layer->up, 2 * b, next, &work->narrow, r, rows, up);
+                if (gated) PATH(outputs)(&layer->gate, 2 * b, next, &work->narrow, r, rows, gate);
                 for (int i = 0; i < count; i++, r++)
                     PATH(widened)(work, r, b, (const float *[]){up[i], up[i] + ROWS},
                                   gated ? (const float *[]){gate[i], gate[i] + ROWS} : NULL);
@@ -612,7 +616,7 @@ static void PATH(leave)(const Work *work) {
     if (!model->head.quants) return;
     while ((end = take(work->team, model->head.tiles / 2, &first)) > first)
         PATH(multiply)(&model->head, &narrow, step->wanted, step->logits, (size_t)model->head.tiles * ROWS, 0,
-                       2 * first, 2 * end);
+                       2 * first, 2 * end, 2 * after(work->team, end - 1, end, model->head.tiles / 2));
     meet(work->team);
 }
 
