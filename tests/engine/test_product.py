@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.engine.test_native import here
+from tests.engine.test_packed import stored
 from zhumo.engine import Product, crew
+from zhumo.weights.blocks import Q4_0, Q4_1, Q8_0, Format
 
 pytestmark = here
 
@@ -33,6 +35,15 @@ def test_a_vector_says_the_same_in_any_company_and_from_any_thread() -> None:
     with ThreadPoolExecutor(4) as threads:
         for place, alone in enumerate(threads.map(times, vectors.split(1))):
             assert torch.equal(alone[0], together[place])
+
+
+@pytest.mark.parametrize("form", [Q8_0, Q4_1, Q4_0], ids=["Q8_0", "Q4_1", "Q4_0"])
+def test_a_vector_says_the_same_with_however_many(form: Format) -> None:
+    times, vectors = Product(stored(form, 300, 64)), _even(26, 64, 1)
+    wanted = torch.cat([times(vector) for vector in vectors.split(1)])
+    assert (wanted - vectors @ stored(form, 300, 64).T).abs().max() < 0.01
+    for count in range(2, 27):  # through one, four and eight at a time, by one tile or by two
+        assert torch.equal(times(vectors[:count]), wanted[:count]), count
 
 
 def test_where_nothing_was_compiled_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
