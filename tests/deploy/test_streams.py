@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,26 @@ def test_whoever_wants_answers_alone_is_told_nothing_else_and_a_step_wakes_a_loo
     wakes = 0
     assert sorted(map(str, asyncio.run(read(pieces=False)))) == ["(0, {'text': 'all'})", "(1, {'text': 'all'})"]
     assert wakes <= 2
+    writer.close()
+
+
+def test_whoever_closes_their_loop_in_the_middle_takes_nobody_with_them() -> None:
+    writer = Writer("w", Slow())
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> AsyncIterator[Told]:
+        stream = writer.stream([counting(9_000)])
+        assert await anext(stream) == (0, "0 ")
+        return stream
+
+    left = loop.run_until_complete(begin())
+    loop.close()
+
+    async def read() -> list[Told]:
+        return [said async for said in writer.stream([counting(1)])]
+
+    assert asyncio.run(asyncio.wait_for(read(), 30)) == [(0, "0 "), (0, {"text": "all"})]
+    assert left is not None  # nobody told the writer that it was given up
     writer.close()
 
 

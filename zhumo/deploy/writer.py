@@ -31,9 +31,9 @@ class _Request:
         self.gone = False
 
 
-def _tell(said: Sequence[tuple[_Request, Told | Exception | None]]) -> None:
-    for request, what in said:
-        request.queue.put_nowait(what)
+def _deliver(said: Sequence[tuple[_Request, Told | Exception | None]]) -> None:
+    for request, piece in said:
+        request.queue.put_nowait(piece)
 
 
 class Writer:
@@ -148,11 +148,10 @@ class Writer:
                 self._leave(request)
 
     def _tell(self) -> None:
-        """Tell everybody what a step said, waking each loop but once: that costs as much as it costs to choose a
-        token."""
+        """Tell everybody what a step said, waking each loop but once."""
         for loop in {request.loop for request, _ in self._said}:
             with suppress(RuntimeError):  # it has been closed, and nobody waits there
-                loop.call_soon_threadsafe(_tell, [said for said in self._said if said[0].loop is loop])
+                loop.call_soon_threadsafe(_deliver, [said for said in self._said if said[0].loop is loop])
         self._said.clear()
 
     def _leave(self, request: _Request) -> None:
