@@ -118,27 +118,27 @@ def shed_beside(target: Target, seconds: int) -> Callable[[], float]:
 def overload(bench: Bench, target: Target) -> None:
     """Eight clients alone, then the same eight among 256, by turns: single runs lie far apart."""
     admitted(target, CAPACITY, 3)
-    times: dict[str, list[float]] = {"alone": [], "crowded": []}
-    rates: dict[str, list[float]] = {"alone": [], "crowded": [], "refused": []}
+    answers, others = list[float](), list[float]()  # seconds of each, alone and among many
+    alone, crowded, refused = list[float](), list[float](), list[float]()  # a second
     for _ in range(RUNS):
-        for name in times:
-            turned_away = shed_beside(target, SECONDS) if name == "crowded" else None
-            found, rate = admitted(target, CAPACITY, SECONDS)
-            times[name] += found
-            rates[name].append(rate)
-            if turned_away is not None:
-                rates["refused"].append(turned_away())
-    refused, alone, crowded = (rates[name] for name in ("refused", "alone", "crowded"))
+        found, rate = admitted(target, CAPACITY, SECONDS)
+        answers += found
+        alone.append(rate)
+        turned_away = shed_beside(target, SECONDS)
+        found, rate = admitted(target, CAPACITY, SECONDS)
+        others += found
+        crowded.append(rate)
+        refused.append(turned_away())
     bench.row("overload.shed", median(refused), "/s", low=min(refused), high=max(refused),
               note=f"{CLIENTS} clients, {CAPACITY} texts at once; the middle one of {RUNS} runs")  # fmt: skip
-    # Of whom nobody was let in at all it is known that they waited as long as they asked.
-    before, after = (float(np.percentile(found or [SECONDS], 99)) for found in times.values())
+    # Where nobody at all was let in, they waited at least as long as they asked.
+    before, after = (float(np.percentile(found or [SECONDS], 99)) for found in (answers, others))
     bench.row("overload.p99", after, " s", peer=f"{CAPACITY} clients alone", peer_value=before, ratio=after / before,
-              note=f"of {len(times['crowded'])} answers to {CAPACITY} of the clients, {len(times['alone'])} alone, in "
-                   f"{RUNS} runs")  # fmt: skip
+              note=f"of {len(others)} answers to {CAPACITY} of the clients, {len(answers)} alone, in {RUNS} runs",
+              )  # fmt: skip
     bench.row("overload.goodput", median(crowded), " tokens/s", low=min(crowded), high=max(crowded),
               peer=f"{CAPACITY} clients alone", peer_value=median(alone), ratio=median(crowded) / median(alone),
-              note=f"theirs {min(alone):.0f} to {max(alone):.0f}")  # fmt: skip
+              note=f"alone {min(alone):.0f} to {max(alone):.0f}")  # fmt: skip
 
 
 def leave(bench: Bench, target: Target) -> None:
