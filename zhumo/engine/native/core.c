@@ -19,11 +19,6 @@ static INLINE int first_seen(const Model *model, int until) {
     return model->window && until > model->window ? until - model->window : 0;
 }
 
-// Keys or values a page behind these come from memory meanwhile: processors look ahead no further than a page's end.
-static INLINE void expect(const void *all, size_t place, const int whole) {
-    __builtin_prefetch((const uint8_t *)all + (whole ? place : 2 * place) + PAGE);
-}
-
 // What a thread needs to attend through tiles: so many positions, and so many bytes.
 static INLINE size_t attended_room(const Model *model) { return ((size_t)model->length + BLOCK - 1) / BLOCK * BLOCK; }
 
@@ -66,33 +61,31 @@ static INLINE float from_half(uint16_t half) {
 }
 
 static INLINE void product_plain(const Matrix *m, int tile, const Entered *in, int row, const int count, const int bits,
-                              const int lifted, Ahead ahead, float (*out)[BLOCK]) {
-    (void)ahead;
-    memset(out, 0, count * sizeof *out);
+                              const int lifted, float (*out)[ROWS]) {
     size_t place = (size_t)tile * m->blocks;
-    for (int half = 0; half < BLOCK; half += ROWS)
-        for (int b = 0; b < m->blocks; b++, place++) {
-            const uint8_t *w = m->quants + place * 64 * bits;
-            float scale[ROWS], minimum[ROWS] = {0};
-            for (int i = 0; i < ROWS; i++) {
-                scale[i] = from_half(m->scales[place * ROWS + i]);
-                if (lifted) minimum[i] = from_half(m->minima[place * ROWS + i]);
-            }
-            for (int r = 0; r < count; r++) {
-                const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
-                int32_t total[ROWS] = {0};
-                for (int g = 0; g < GROUPS; g++)
-                    for (int i = 0; i < ROWS; i++)
-                        for (int c = 0; c < 4; c++) {
-                            int weight = bits == 8 ? w[g * 64 + 4 * i + c]
-                                                   : w[g % 4 * 64 + 4 * i + c] >> (g < 4 ? 0 : 4) & 15;
-                            total[i] += weight * x->quants[4 * g + c];
-                        }
-                int32_t owed = lifted ? 0 : x->owed[bits == 8];
-                for (int i = 0; i < ROWS; i++)
-                    out[r][half + i] += (float)(total[i] + owed) * (scale[i] * x->scale) + minimum[i] * x->lift;
-            }
+    memset(out, 0, count * sizeof *out);
+    for (int b = 0; b < m->blocks; b++, place++) {
+        const uint8_t *w = m->quants + place * 64 * bits;
+        float scale[ROWS], minimum[ROWS] = {0};
+        for (int i = 0; i < ROWS; i++) {
+            scale[i] = from_half(m->scales[place * ROWS + i]);
+            if (lifted) minimum[i] = from_half(m->minima[place * ROWS + i]);
         }
+        for (int r = 0; r < count; r++) {
+            const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
+            int32_t total[ROWS] = {0};
+            for (int g = 0; g < GROUPS; g++)
+                for (int i = 0; i < ROWS; i++)
+                    for (int c = 0; c < 4; c++) {
+                        int weight = bits == 8 ? w[g * 64 + 4 * i + c]
+                                               : w[g % 4 * 64 + 4 * i + c] >> (g < 4 ? 0 : 4) & 15;
+                        total[i] += weight * x->quants[4 * g + c];
+                    }
+            int32_t owed = lifted ? 0 : x->owed[bits == 8];
+            for (int i = 0; i < ROWS; i++)
+                out[r][i] += (float)(total[i] + owed) * (scale[i] * x->scale) + minimum[i] * x->lift;
+        }
+    }
 }
 
 #include "path.h"
@@ -116,12 +109,10 @@ static INLINE void product_plain(const Matrix *m, int tile, const Entered *in, i
 #endif
 
 static INLINE void product_avx2(const Matrix *m, int tile, const Entered *in, int row, const int count, const int bits,
-                             const int lifted, Ahead ahead, float (*out)[BLOCK]) {
-    (void)ahead;
+                             const int lifted, float (*out)[ROWS]) {
     const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15), top = _mm256_set1_epi8((char)0x80);
-    for (int quarter = 0; quarter < 4; quarter++) {
-        const int half = quarter % 2;
-        size_t place = (size_t)(tile + quarter / 2) * m->blocks;
+    for (int half = 0; half < 2; half++) {
+        size_t place = (size_t)tile * m->blocks;
         __m256 total[AT_ONCE];
         EACH(AT_ONCE) for (int r = 0; r < count; r++) total[r] = _mm256_setzero_ps();
         for (int b = 0; b < m->blocks; b++, place++) {
@@ -162,7 +153,7 @@ static INLINE void product_avx2(const Matrix *m, int tile, const Entered *in, in
                 if (lifted) total[r] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(x->lift), total[r]);
             }
         }
-        EACH(AT_ONCE) for (int r = 0; r < count; r++) _mm256_storeu_ps(out[r] + quarter * 8, total[r]);
+        EACH(AT_ONCE) for (int r = 0; r < count; r++) _mm256_storeu_ps(out[r] + half * 8, total[r]);
     }
 }
 
@@ -197,86 +188,39 @@ static INLINE __m512 halves_avx512(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-// A few rows wait for memory: their weights are gone through in the order they lie.
-static INLINE void few_avx512(const Matrix *m, int tile, const Entered *in, int row, const int count, const int bits,
-                              const int lifted, float (*out)[BLOCK]) {
+static INLINE void product_avx512(const Matrix *m, int tile, const Entered *in, int row, const int count,
+                                  const int bits, const int lifted, float (*out)[ROWS]) {
     const __m512i low = _mm512_set1_epi8(15);
     size_t place = (size_t)tile * m->blocks;
-    __m512 total[FEW];
-    EACH(FEW) for (int r = 0; r < count; r++) total[r] = _mm512_setzero_ps();
+    __m512 total[AT_ONCE];
+    EACH(AT_ONCE) for (int r = 0; r < count; r++) total[r] = _mm512_setzero_ps();
     for (int b = 0; b < m->blocks; b++, place++) {
         const uint8_t *w = m->quants + place * 64 * bits;
         __m512i weights[GROUPS];
         EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
-            weights[g] = _mm512_loadu_si512(w + (bits == 8 ? g : g % 4) * 64);
-            if (g < bits) __builtin_prefetch(w + g * 64 + PAGE);  // processors look ahead to the end of a page
-            if (bits == 4) weights[g] = _mm512_and_si512(g < 4 ? weights[g] : _mm512_srli_epi16(weights[g], 4), low);
+            __m512i raw = _mm512_loadu_si512(w + (bits == 8 ? g : g % 4) * 64);
+            // Even eight rows wait for memory, and processors look ahead no further than the end of a page.
+            if (g < bits) __builtin_prefetch(w + g * 64 + PAGE);
+            weights[g] = bits == 8 ? raw : _mm512_and_si512(g < 4 ? raw : _mm512_srli_epi16(raw, 4), low);
         }
         __m512 scale = halves_avx512(m->scales + place * ROWS), minimum = _mm512_setzero_ps();
         if (lifted) minimum = halves_avx512(m->minima + place * ROWS);
-        EACH(FEW) for (int r = 0; r < count; r++) {
+        EACH(AT_ONCE) for (int r = 0; r < count; r++) {
             const Block *x = in->blocks + (size_t)(row + r) * in->count + b;
             const i4 *fours = (const i4 *)x->quants;
-            __m512i sum[] = {_mm512_set1_epi32(lifted ? 0 : x->owed[bits == 8]), _mm512_setzero_si512()};
-            EACH(GROUPS) for (int g = 0; g < GROUPS; g++)  // two sums, so that one need not wait for the other
-                sum[g % 2] = _mm512_dpbusd_epi32(sum[g % 2], weights[g], _mm512_set1_epi32(fours[g]));
+            // Weights without a minimum are stored that much too large, so that they are unsigned.
+            __m512i even = lifted ? _mm512_setzero_si512() : _mm512_set1_epi32(x->owed[bits == 8]);
+            __m512i odd = _mm512_setzero_si512();
+            EACH(GROUPS) for (int g = 0; g < GROUPS; g += 2) {  // two sums, so that one need not wait for the other
+                even = _mm512_dpbusd_epi32(even, weights[g], _mm512_set1_epi32(fours[g]));
+                odd = _mm512_dpbusd_epi32(odd, weights[g + 1], _mm512_set1_epi32(fours[g + 1]));
+            }
             __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(x->scale));
-            total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sum[0], sum[1])), factor, total[r]);
+            total[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)), factor, total[r]);
             if (lifted) total[r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x->lift), total[r]);
         }
     }
-    EACH(FEW) for (int r = 0; r < count; r++) _mm512_storeu_ps(out[r], total[r]);
-}
-
-static INLINE void product_avx512(const Matrix *m, int tile, const Entered *in, int row, const int count,
-                                  const int bits, const int lifted, Ahead ahead, float (*out)[BLOCK]) {
-    if (count <= FEW && !ahead.lines) {
-        for (int t = 0; t < 2; t++)
-            few_avx512(m, tile + t, in, row, count, bits, lifted, (float (*)[BLOCK])(out[0] + t * ROWS));
-        return;
-    }
-    const __m512i low = _mm512_set1_epi8(15);
-    const size_t apart = (size_t)m->blocks * 64 * bits;  // bytes from a tile to the next
-    const uint8_t *w = m->quants + tile * apart, *next = ahead.from;
-    const Block *entered = in->blocks + (size_t)row * in->count;
-    size_t place[] = {(size_t)tile * m->blocks, (size_t)(tile + 1) * m->blocks};
-    __m512 total[2][AT_ONCE];
-    EACH(2) for (int t = 0; t < 2; t++)
-        EACH(AT_ONCE) for (int r = 0; r < count; r++) total[t][r] = _mm512_setzero_ps();
-    for (int b = 0; b < m->blocks; b++, place[0]++, place[1]++, w += 64 * bits) {
-        for (int line = 0; line < ahead.lines; line++, next += 64) {
-            __builtin_prefetch(next);
-            __builtin_prefetch(next + apart);
-        }
-        // Weights without a minimum are stored that much too large, so that they are unsigned.
-        __m512i sum[2][AT_ONCE];
-        EACH(AT_ONCE) for (int r = 0; r < count; r++)
-            sum[0][r] = sum[1][r] = _mm512_set1_epi32(lifted ? 0 : entered[(size_t)r * in->count + b].owed[bits == 8]);
-        EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
-            __m512i weights[2];
-            EACH(2) for (int t = 0; t < 2; t++) {
-                weights[t] = _mm512_loadu_si512(w + t * apart + (bits == 8 ? g : g % 4) * 64);
-                if (bits == 4) weights[t] = _mm512_and_si512(g < 4 ? weights[t] : _mm512_srli_epi16(weights[t], 4), low);
-            }
-            EACH(AT_ONCE) for (int r = 0; r < count; r++) {
-                const i4 *fours = (const i4 *)entered[(size_t)r * in->count + b].quants;
-                __m512i four = _mm512_set1_epi32(fours[g]);  // taken in once for both tiles
-                EACH(2) for (int t = 0; t < 2; t++) sum[t][r] = _mm512_dpbusd_epi32(sum[t][r], weights[t], four);
-            }
-        }
-        EACH(2) for (int t = 0; t < 2; t++) {
-            __m512 scale = halves_avx512(m->scales + place[t] * ROWS), minimum = _mm512_setzero_ps();
-            if (lifted) minimum = halves_avx512(m->minima + place[t] * ROWS);
-            EACH(AT_ONCE) for (int r = 0; r < count; r++) {
-                const Block *x = entered + (size_t)r * in->count + b;
-                __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(x->scale));
-                total[t][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][r]), factor, total[t][r]);
-                if (lifted) total[t][r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x->lift), total[t][r]);
-            }
-        }
-    }
-    EACH(AT_ONCE) for (int r = 0; r < count; r++)
-        EACH(2) for (int t = 0; t < 2; t++) _mm512_storeu_ps(out[r] + t * ROWS, total[t][r]);
+    EACH(AT_ONCE) for (int r = 0; r < count; r++) _mm512_storeu_ps(out[r], total[r]);
 }
 
 #define PATH(name) NAME(name, avx512)

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ROWS = 16, BLOCK = 32, GROUPS = 8, QUERIES = 4, AT_ONCE = 8, FEW = 4, PAGE = 4096, TOGETHER = 32, CELLS = ROWS * BLOCK };
+enum { ROWS = 16, BLOCK = 32, GROUPS = 8, QUERIES = 4, AT_ONCE = 8, PAGE = 4096, TOGETHER = 32, CELLS = ROWS * BLOCK };
 enum { PLAIN, AVX2, AVX512, AMX, PATHS };
 enum { GELU, GELU_TANH, RELU, SILU };
 
@@ -65,11 +65,6 @@ typedef struct {
     uint16_t *tiles;  // of rows of prompts, where there are tiles: groups of 16 x count x 16 rows x 32, bfloat16
     int32_t count;
 } Entered;
-
-typedef struct {  // weights that are soon wanted: where a tile begins, and how many lines of 64 bytes a block to ask for
-    const uint8_t *from;
-    int lines;
-} Ahead;
 
 typedef struct Team Team;
 

@@ -142,54 +142,47 @@ static void PATH(enter)(const Work *work, int thread, const float *gain, const f
     meet(work->team);
 }
 
-static INLINE void PATH(tile)(const Matrix *m, int tile, const Entered *in, int row, const int count, Ahead ahead,
-                              float (*out)[BLOCK]) {
+static INLINE void PATH(tile)(const Matrix *m, int tile, const Entered *in, int row, const int count, float (*out)[ROWS]) {
     if (m->bits == 8)
-        TILE(m, tile, in, row, count, 8, 0, ahead, out);
+        TILE(m, tile, in, row, count, 8, 0, out);
     else if (m->minima)
-        TILE(m, tile, in, row, count, 4, 1, ahead, out);
+        TILE(m, tile, in, row, count, 4, 1, out);
     else
-        TILE(m, tile, in, row, count, 4, 0, ahead, out);
+        TILE(m, tile, in, row, count, 4, 0, out);
     if (m->bias)
         for (int r = 0; r < count; r++)
-            for (int i = 0; i < BLOCK; i++) out[r][i] += m->bias[(size_t)tile * ROWS + i];
+            for (int i = 0; i < ROWS; i++) out[r][i] += m->bias[(size_t)tile * ROWS + i];
 }
 
-static void PATH(tile_1)(const Matrix *m, int tile, const Entered *in, int row, Ahead ahead, float (*out)[BLOCK]) {
-    PATH(tile)(m, tile, in, row, 1, ahead, out);
+static void PATH(tile_1)(const Matrix *m, int tile, const Entered *in, int row, float (*out)[ROWS]) {
+    PATH(tile)(m, tile, in, row, 1, out);
 }
 
-static void PATH(tile_4)(const Matrix *m, int tile, const Entered *in, int row, Ahead ahead, float (*out)[BLOCK]) {
-    PATH(tile)(m, tile, in, row, 4, ahead, out);
+static void PATH(tile_4)(const Matrix *m, int tile, const Entered *in, int row, float (*out)[ROWS]) {
+    PATH(tile)(m, tile, in, row, 4, out);
 }
 
-static void PATH(tile_8)(const Matrix *m, int tile, const Entered *in, int row, Ahead ahead, float (*out)[BLOCK]) {
-    PATH(tile)(m, tile, in, row, 8, ahead, out);
+static void PATH(tile_8)(const Matrix *m, int tile, const Entered *in, int row, float (*out)[ROWS]) {
+    PATH(tile)(m, tile, in, row, 8, out);
 }
 
-// 32 outputs, those of two tiles, for as many of `rows` rows as fit at once, from `row` on; how many. next: the tile that
-// comes after these, or a negative number. Of eight rows and more, it and its neighbour come from memory meanwhile: a
-// part of them each time that these are gone through.
-static INLINE int PATH(outputs)(const Matrix *m, int tile, int next, const Entered *in, int row, int rows,
-                                float (*out)[BLOCK]) {
-    int times = (rows + AT_ONCE - 1) / AT_ONCE, lines = rows < AT_ONCE || next < 0 ? 0 : (m->bits + times - 1) / times;
-    size_t begin = (size_t)next * m->blocks * 64 * m->bits, done = (size_t)row / AT_ONCE * m->blocks * 64 * lines;
-    Ahead ahead = {lines ? m->quants + begin + done : NULL, lines};
-    if (rows - row >= 8) return PATH(tile_8)(m, tile, in, row, ahead, out), 8;
-    if (rows - row >= 4) return PATH(tile_4)(m, tile, in, row, ahead, out), 4;
-    return PATH(tile_1)(m, tile, in, row, ahead, out), 1;
+// 16 outputs for as many rows as fit at once, from `row` on, before `end`; how many rows.
+static INLINE int PATH(outputs)(const Matrix *m, int tile, const Entered *in, int row, int end, float (*out)[ROWS]) {
+    if (end - row >= 8) return PATH(tile_8)(m, tile, in, row, out), 8;
+    if (end - row >= 4) return PATH(tile_4)(m, tile, in, row, out), 4;
+    return PATH(tile_1)(m, tile, in, row, out), 1;
 }
 
-// out = matrix * in, or added to what is there; out is rows x stride. Tiles come in twos; next: those after `to`.
+// out = matrix * in, or added to what is there; out is rows x stride.
 static void PATH(multiply)(const Matrix *m, const Entered *in, int rows, float *out, size_t stride, int add, int from,
-                           int to, int next) {
-    for (int t = from; t < to; t += 2)
+                           int to) {
+    for (int t = from; t < to; t++)
         for (int r = 0; r < rows;) {
-            float y[AT_ONCE][BLOCK];
-            int count = PATH(outputs)(m, t, t + 2 < to ? t + 2 : next, in, r, rows, y);
+            float y[AT_ONCE][ROWS];
+            int count = PATH(outputs)(m, t, in, r, rows, y);
             for (int i = 0; i < count; i++, r++) {
                 float *place = out + (size_t)r * stride + (size_t)t * ROWS;
-                for (int j = 0; j < BLOCK; j++) place[j] = add ? place[j] + y[i][j] : y[i][j];
+                for (int j = 0; j < ROWS; j++) place[j] = add ? place[j] + y[i][j] : y[i][j];
             }
         }
 }
@@ -226,8 +219,8 @@ static void PATH(multiply_tiles)(const Work *work, int thread, const Matrix *m, 
 
 // The same for all rows of a step: those that are written, and those of prompts.
 static INLINE void PATH(multiply_all)(const Work *work, int thread, const Matrix *m, const Entered *in, float *out,
-                                      size_t stride, int add, int from, int to, int next) {
-    PATH(multiply)(m, in, work->written, out, stride, add, from, to, next);
+                                      size_t stride, int add, int from, int to) {
+    PATH(multiply)(m, in, work->written, out, stride, add, from, to);
 #ifdef TILES
     int read = work->step->count - work->written;
     if (read) PATH(multiply_tiles)(work, thread, m, in, read, out + work->written * stride, stride, add, from, to);
@@ -238,23 +231,20 @@ static INLINE void PATH(multiply_all)(const Work *work, int thread, const Matrix
 // What a linear layer makes of a step's rows is added to their states.
 static void PATH(project)(const Work *work, int thread, const Matrix *m, const Entered *in) {
     int first, end;
-    while ((end = take(work->team, m->tiles / 2, &first)) > first)
-        PATH(multiply_all)(work, thread, m, in, work->step->states, (size_t)work->narrow.count * BLOCK, 1, 2 * first,
-                           2 * end, 2 * after(work->team, end - 1, end, m->tiles / 2));
+    while ((end = take(work->team, m->tiles, &first)) > first)
+        PATH(multiply_all)(work, thread, m, in, work->step->states, (size_t)work->narrow.count * BLOCK, 1, first, end);
     meet(work->team);
 }
 
 static void PATH(look_for)(const Work *work, int thread, const Layer *layer) {
     const Matrix *parts[] = {&layer->query, &layer->key, &layer->value};
     float *outs[] = {work->query, work->key, work->value};
-    int units = (layer->query.tiles + layer->key.tiles + layer->value.tiles) / 2, first, end;
+    int units = layer->query.tiles + layer->key.tiles + layer->value.tiles, first, end;
     while ((end = take(work->team, units, &first)) > first)
         for (int part = 0, before = 0; part < 3; before += parts[part++]->tiles) {
             int tiles = parts[part]->tiles;
-            int from = 2 * first > before ? 2 * first - before : 0;
-            int to = 2 * end - before < tiles ? 2 * end - before : tiles;
-            PATH(multiply_all)(work, thread, parts[part], &work->narrow, outs[part], (size_t)tiles * ROWS, 0, from, to,
-                               -1);
+            int from = first > before ? first - before : 0, to = end - before < tiles ? end - before : tiles;
+            PATH(multiply_all)(work, thread, parts[part], &work->narrow, outs[part], (size_t)tiles * ROWS, 0, from, to);
         }
     meet(work->team);
 }
@@ -340,7 +330,6 @@ static INLINE void PATH(attend)(const Model *model, size_t start, const int coun
         if (whole) scale *= LOAD(model->key_scales + start + place);
         EACH(QUERIES) for (int q = 0; q < count; q++) found[q] = (V){};
         for (int d = 0; d < size; d++) {
-            if (d % 2 == 0) expect(model->keys, key + d * 16, whole);
             V numbers = PATH(numbers)(model->keys, key + d * 16, whole);
             EACH(QUERIES) for (int q = 0; q < count; q++) found[q] += queries[q][d] * numbers;
         }
@@ -369,7 +358,6 @@ static INLINE void PATH(attend)(const Model *model, size_t start, const int coun
         V left[QUERIES], right[QUERIES];
         EACH(QUERIES) for (int q = 0; q < count; q++) left[q] = right[q] = (V){};
         for (int p = low; p < high; p++) {
-            expect(model->values, first + (size_t)p * size + d, whole);
             V a = PATH(numbers)(model->values, first + (size_t)p * size + d, whole);
             V b = PATH(numbers)(model->values, first + (size_t)p * size + d + LANES, whole);
             EACH(QUERIES) for (int q = 0; q < count; q++) {
@@ -583,14 +571,16 @@ static void PATH(widen)(const Work *work, int thread, const Layer *layer) {
     int rows = work->written, gated = layer->gate.quants != NULL, first, end;
     while ((end = take(work->team, work->wide.count, &first)) > first)
         for (int b = first; b < end; b++) {
-            int next = 2 * after(work->team, b, end, work->wide.count);
             for (int r = 0; r < rows;) {
-                float up[AT_ONCE][BLOCK], gate[AT_ONCE][BLOCK];
-                int count = PATH(outputs)(&layer->up, 2 * b, next, &work->narrow, r, rows, up);
-                if (gated) PATH(outputs)(&layer->gate, 2 * b, next, &work->narrow, r, rows, gate);
+                float up[2][AT_ONCE][ROWS], gate[2][AT_ONCE][ROWS];
+                int count = 0;
+                for (int half = 0; half < 2; half++) {
+                    count = PATH(outputs)(&layer->up, 2 * b + half, &work->narrow, r, rows, up[half]);
+                    if (gated) PATH(outputs)(&layer->gate, 2 * b + half, &work->narrow, r, rows, gate[half]);
+                }
                 for (int i = 0; i < count; i++, r++)
-                    PATH(widened)(work, r, b, (const float *[]){up[i], up[i] + ROWS},
-                                  gated ? (const float *[]){gate[i], gate[i] + ROWS} : NULL);
+                    PATH(widened)(work, r, b, (const float *[]){up[0][i], up[1][i]},
+                                  gated ? (const float *[]){gate[0][i], gate[1][i]} : NULL);
             }
 #ifdef TILES
             if (work->step->count > rows) PATH(widen_tiles)(work, thread, layer, b);
@@ -614,9 +604,9 @@ static void PATH(leave)(const Work *work) {
         }
     meet(work->team);
     if (!model->head.quants) return;
-    while ((end = take(work->team, model->head.tiles / 2, &first)) > first)
-        PATH(multiply)(&model->head, &narrow, step->wanted, step->logits, (size_t)model->head.tiles * ROWS, 0,
-                       2 * first, 2 * end, 2 * after(work->team, end - 1, end, model->head.tiles / 2));
+    while ((end = take(work->team, model->head.tiles, &first)) > first)
+        PATH(multiply)(&model->head, &narrow, step->wanted, step->logits, (size_t)model->head.tiles * ROWS, 0, first,
+                       end);
     meet(work->team);
 }
 

@@ -84,13 +84,6 @@ static int take(Team *team, int units, int *first) {
     return start + share < units ? start + share : units;
 }
 
-// The unit that a thread will probably do after one of those it took, or -1.
-static inline int after(Team *team, int unit, int end, int units) {
-    if (unit + 1 < end) return unit + 1;
-    unsigned next = atomic_load_explicit(&team->next, memory_order_relaxed);
-    return next < (unsigned)units ? (int)next : -1;
-}
-
 typedef struct {
     Team *team;
     int thread;
