@@ -7,7 +7,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from zhumo.deploy.admission import Admission
-from zhumo.deploy.protocol import Protocol
+from zhumo.deploy.protocol import TICK, Protocol
 
 ASKED = b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -49,12 +49,23 @@ async def slow(scope: Any, receive: object, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
-async def listening(admission: Full, app: Any = app, **settings: Any) -> tuple[asyncio.Server, int]:
+async def after_a_tick() -> float:
+    """Just after those were told who had been turned away; the time of the next one."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep((loop.time() // TICK + 1) * TICK - loop.time())
+    return (loop.time() // TICK + 1) * TICK
+
+
+async def listening(
+    admission: Full, app: Any = app, state: ServerState | None = None, **settings: Any
+) -> tuple[asyncio.Server, int]:
     config = Config(app, interface="asgi3", lifespan="off", log_config=None, **settings)
     config.load()
 
+    state = state or ServerState()
+
     def made() -> Protocol:
-        told: Any = {"config": config, "server_state": ServerState(), "app_state": {}}
+        told: Any = {"config": config, "server_state": state, "app_state": {}}
         return Protocol(**told, admission=cast(Admission, admission))
 
     server = await asyncio.get_running_loop().create_server(made, "127.0.0.1")
@@ -105,3 +116,87 @@ def test_who_is_let_in_right_after_another_was_turned_away_is_not_idle() -> None
 
     found = asyncio.run(talk())
     assert found[0].startswith(b"HTTP/1.1 503") and found[1].startswith(b"HTTP/1.1 200")
+
+
+def test_who_is_turned_away_is_told_at_the_next_tick() -> None:
+    """So who asks again at once is refused as often as the clock ticks and no oftener."""
+
+    async def talk() -> tuple[float, float]:
+        server, port = await listening(Full())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        due = await after_a_tick()
+        writer.write(ASKED % 1)
+        await answer(reader)
+        writer.close()
+        server.close()
+        return due, asyncio.get_running_loop().time()
+
+    for _ in range(5):
+        due, told = asyncio.run(talk())
+        assert told >= due - 0.001  # the clock's own grain
+
+
+def test_who_asks_twice_in_one_breath_is_told_twice_in_order() -> None:
+    async def talk() -> bytes:
+        server, port = await listening(Full(), timeout_keep_alive=1000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        last = b"GET / HTTP/1.1\r\nHost: a\r\nAccept-Language: zh\r\nConnection: close\r\n\r\n"
+        writer.write(ASKED % 1 + last)
+        found = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        server.close()
+        return found
+
+    found = asyncio.run(talk())
+    assert found.count(b"HTTP/1.1 503") == 2
+    assert 0 < found.find(b"Too many requests") < found.find("排队的请求过多".encode())
+
+
+def test_what_is_not_http_is_answered_after_who_was_turned_away() -> None:
+    async def talk() -> bytes:
+        server, port = await listening(Full())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write((ASKED % 1).partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n")
+        found = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        server.close()
+        return found
+
+    found = asyncio.run(talk())
+    assert 0 == found.find(b"HTTP/1.1 503") < found.find(b"HTTP/1.1 400")
+
+
+def test_who_goes_away_before_the_tick_is_told_nothing_and_leaves_nothing() -> None:
+    async def talk() -> tuple[list[Any], int]:
+        problems, state = list[Any](), ServerState()
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: problems.append(told))
+        server, port = await listening(Full(), state=state)
+        for _ in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(ASKED % 1)
+            await writer.drain()
+            writer.transport.abort()
+        await asyncio.sleep(5 * TICK)
+        server.close()
+        return problems, len(state.connections)
+
+    assert asyncio.run(talk()) == ([], 0)
+
+
+def test_who_was_turned_away_is_told_before_the_server_stops() -> None:
+    async def talk() -> bytes:
+        state = ServerState()
+        server, port = await listening(Full(), state=state)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await after_a_tick()
+        writer.write(ASKED % 1)
+        while not any(cast(Protocol, one).refused for one in state.connections):
+            await asyncio.sleep(0)
+        for one in list(state.connections):
+            one.shutdown()
+        found = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        server.close()
+        return found
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 503")

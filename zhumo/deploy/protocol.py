@@ -1,7 +1,8 @@
 """uvicorn's HTTP protocol, which turns away whom the server has no place for before there is a request object at all.
 
 An overloaded server spends its time on those it refuses. What they are told was written beforehand, so a refusal costs
-the parsing of a head and one write.
+the parsing of a head and one write. All who were turned away since the last tick are told at the next one: who asks
+again at once cannot take more of the processor than that from the texts of those who were let in.
 """
 
 import secrets
@@ -15,6 +16,7 @@ from zhumo.deploy.refusals import Refusal, accepted_language
 from zhumo.words import LANGUAGES
 
 HEAD_LIMIT = 65_536  # bytes of a request's first line and headers
+TICK = 0.02  # seconds between two times at which those are told who were turned away
 
 
 class Protocol(HttpToolsProtocol):
@@ -25,6 +27,7 @@ class Protocol(HttpToolsProtocol):
         self.admission = admission
         self.head: int | None = None  # bytes that have come of a head that is not whole yet
         self.refused = False
+        self.untold: tuple[bytes, bool] | None = None  # to whom was turned away, and whether the connection stays
 
     def data_received(self, data: bytes) -> None:
         """Take in no endless head."""
@@ -32,15 +35,16 @@ class Protocol(HttpToolsProtocol):
         if self.head is not None:
             self.head += len(data)
             if self.head > HEAD_LIMIT and not self.transport.is_closing():
-                self._refuse(431, "head_too_large")
-                self.transport.close()
-        if self.refused and self.timeout_keep_alive_task is None:  # its body came after it was turned away
+                self._refuse_head()
+        told = self.refused and self.untold is None
+        if told and self.timeout_keep_alive_task is None:  # its body came after it was turned away
             wait = self.timeout_keep_alive
             self.timeout_keep_alive_task = self.loop.call_later(wait, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._unset_keepalive_if_required()  # it may come in one piece with another that was turned away
+        self._tell()  # it may come on the heels of another that was turned away
+        self._unset_keepalive_if_required()
         super().on_message_begin()
         self.head, self.refused = 0, False
 
@@ -50,15 +54,13 @@ class Protocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         free = self.cycle is None or self.cycle.response_complete
         if size > HEAD_LIMIT:
-            self._refuse(431, "head_too_large")
-            self.transport.close()
+            self._refuse_head()
         elif (
             free and not self.expect_100_continue and self.admission.turns_away(self.parser.get_method(), self.headers)
         ):
-            self._refuse(503, "busy", self.admission.retry_after)
-            self.on_response_complete()
-            if not self.parser.should_keep_alive():
-                self.transport.close()
+            self.refused = True
+            self.untold = self._refusal(503, "busy", self.admission.retry_after), self.parser.should_keep_alive()
+            self.loop.call_at((self.loop.time() // TICK + 1) * TICK, self._tell)
         else:
             super().on_headers_complete()
 
@@ -72,11 +74,35 @@ class Protocol(HttpToolsProtocol):
         if not self.refused:
             super().on_message_complete()
 
-    def _refuse(self, status: int, key: str, retry_after: bytes = b"1") -> None:
+    def send_400_response(self, msg: str) -> None:
+        """What came is not HTTP."""
+        self._tell()
+        super().send_400_response(msg)
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        self._tell()
+        super().shutdown()
+
+    def _tell(self) -> None:
+        """Tell whom was turned away, if nobody has."""
+        if self.untold is None:
+            return
+        (refusal, stays), self.untold = self.untold, None
+        self.transport.write(refusal)
+        self.on_response_complete()
+        if not stays:
+            self.transport.close()
+
+    def _refuse_head(self) -> None:
         self.refused = True
+        self.transport.write(self._refusal(431, "head_too_large", b"1"))
+        self.transport.close()
+
+    def _refusal(self, status: int, key: str, retry_after: bytes) -> bytes:
         before, after = WRITTEN[status, key, accepted_language(self.headers)]
         name = secrets.token_hex(16).encode()
-        self.transport.write(b"".join((before, retry_after, b"\r\nx-request-id: ", name, b"\r\n\r\n", after)))
+        return b"".join((before, retry_after, b"\r\nx-request-id: ", name, b"\r\n\r\n", after))
 
 
 def _written(status: int, key: str, language: str) -> tuple[bytes, bytes]:
