@@ -1,6 +1,8 @@
 """The threads of the native core, and the memory they compute in."""
 
+import math
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,15 +10,48 @@ from ctypes import byref
 
 import torch
 
-from zhumo.engine.library import Model, Step, library, path_of
+from zhumo.engine.library import PATHS, Model, Step, library, path_of
 
 ALIGNED = 64  # bytes: what the core works in begins at a multiple of this
+WINDOW = 0.2  # seconds of steps after which is counted how many cores their threads had
+SHARE = 0.1  # of a core, which is too little for a thread
+SHORTEST, LONGEST = 1.0, 8.0  # seconds until all threads are tried again, twice as long each time that it was in vain
+
+
+class Cores:
+    """How many of `most` threads are to work: as many as there are cores for.
+
+    A thread that has no core, since another program has it or a container may not use it, is waited for by all others,
+    many times in a step. So a crew with too few cores goes on with fewer threads, and tries all of them now and then.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = self.count = most
+        self._seconds = self._had = 0.0
+        self._pause, self._again = SHORTEST, math.inf
+
+    def saw(self, seconds: float, had: float) -> None:
+        """A step took so many seconds, in which its threads together had so many seconds of processors."""
+        self._seconds += seconds
+        self._had += had
+        if self._seconds < WINDOW:
+            return
+        found = max(1, math.ceil(self._had / self._seconds - SHARE))
+        self._seconds = self._had = 0.0
+        now, tried = time.monotonic(), self.count == self.most
+        if found < self.count:
+            self.count, self._again = found, now + self._pause
+            self._pause = min(2 * self._pause, LONGEST)
+        elif tried:
+            self._pause = SHORTEST
+        elif now > self._again:
+            self.count = self.most
 
 
 class Crew:
     """Threads that work on one call at a time; whoever calls holds `lock` from before it asks for room.
 
-    threads: default those of torch. path: the kind of processor code, by default the best one.
+    threads: at most, default those of torch. path: the kind of processor code, by default the best one.
 
     Raises:
         ValueError: there is no core, or the processor has not this kind of code.
@@ -27,25 +62,32 @@ class Crew:
         if core is None:
             raise ValueError("there is no native core here")
         self._core, self._path = core, path_of(core, path)
-        self._threads = threads or torch.get_num_threads()
-        self._team = core.zhumo_open(self._threads)
+        self.cores = Cores(threads or torch.get_num_threads())
+        self._team = core.zhumo_open(self.cores.most)
         if not self._team:
-            raise MemoryError(f"no {self._threads} threads to be had")
+            raise MemoryError(f"no {self.cores.most} threads to be had")
         weakref.finalize(self, core.zhumo_close, self._team)
         self._room = torch.empty(0, dtype=torch.uint8)
         self.lock = threading.Lock()
 
+    @property
+    def path(self) -> str:
+        """Which kind of processor code runs."""
+        return PATHS[self._path]
+
     def room(self, model: Model, count: int, beside: int = 0) -> int:
         """Where memory begins for `beside` bytes of the caller's, a multiple of ALIGNED, and after them what a step of
         so many rows needs. It is the same memory in every call."""
-        needed = beside + self._core.zhumo_scratch(byref(model), count, self._threads, self._path) + ALIGNED
+        needed = beside + self._core.zhumo_scratch(byref(model), count, self.cores.most, self._path) + ALIGNED
         if len(self._room) < needed:
             self._room = torch.empty(needed, dtype=torch.uint8)
         return -(-self._room.data_ptr() // ALIGNED) * ALIGNED
 
     def run(self, model: Model, step: Step) -> None:
         """Compute a step."""
-        self._core.zhumo_step(self._team, byref(model), byref(step), self._path)
+        begun = time.perf_counter()
+        had = self._core.zhumo_step(self._team, byref(model), byref(step), self.cores.count, self._path)
+        self.cores.saw(time.perf_counter() - begun, had)
 
 
 @contextmanager

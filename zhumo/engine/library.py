@@ -1,7 +1,7 @@
 """The native core: found, loaded, and spoken to with the structures of `native/core.h`."""
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_size_t, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int32, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -63,8 +63,8 @@ def library() -> ctypes.CDLL | None:
         found.zhumo_open.argtypes, found.zhumo_open.restype = [c_int], c_void_p
         found.zhumo_close.argtypes, found.zhumo_close.restype = [c_void_p], None
         found.zhumo_scratch.argtypes, found.zhumo_scratch.restype = [POINTER(Model), c_int, c_int, c_int], c_size_t
-        found.zhumo_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int]
-        found.zhumo_step.restype = None
+        found.zhumo_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int, c_int]
+        found.zhumo_step.restype = c_double
         if [found.zhumo_size(which) for which in range(4)] == [
             ctypes.sizeof(kind) for kind in (Matrix, Layer, Model, Step)
         ]:

@@ -2,19 +2,16 @@
 
 import itertools
 import os
-import time
-import weakref
 from collections.abc import Sequence
-from ctypes import byref
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zhumo.engine.crew import ALIGNED, one_thread
+from zhumo.engine.crew import Crew, one_thread
 from zhumo.engine.laid_out import LaidOut
-from zhumo.engine.library import PATHS, Model, Step, library, path_of
+from zhumo.engine.library import Model, Step, library
 from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack
 from zhumo.engine.parts import ROWS, Part, check
 from zhumo.transformer import Config, Transformer
@@ -23,7 +20,6 @@ from zhumo.transformer.positions import turns
 CacheBits = Literal[8, 16]
 
 TILED = 256  # tokens that are read at once through tiles, for which weights are unpacked once
-TRIALS = 8  # steps that a number of threads is tried with
 
 
 def computes(config: Config) -> bool:
@@ -42,7 +38,7 @@ class NativeModel:
     """A model in whole numbers with room for `slots` texts of `length` tokens.
 
     bits: of the weights, 4 only where asked for or where they lose nothing. cache_bits: of the keys and values of texts
-        under way, 16 or 8. threads: that work on one call; None: as many as are fastest now. path: the kind of
+        under way, 16 or 8. threads: that work on one call at most; None: one for each core. path: the kind of
         processor code, by default the best one; with tiles (amx) a prompt's activations are bfloat16, which is several
         times as fast, and what is written has whole numbers.
 
@@ -63,16 +59,15 @@ class NativeModel:
         threads: int | None = None,
         path: str | None = None,
     ) -> None:
-        config, core = model.config, library()
-        if core is None or not computes(config):
+        config = model.config
+        if library() is None or not computes(config):
             raise ValueError("there is no native core here, or it does not compute this model")
         if min(slots, length, 1 if threads is None else threads) < 1 or (not config.endless and length > config.length):
             raise ValueError(f"{slots} slots of {length} tokens and {threads} threads: not for this model")
         self.config, self.vocabulary = config, config.vocabulary
         self.bits: int = bits
         self.slots, self.length = slots, length
-        self._core = core
-        self._path = path_of(core, path)
+        self._crew = Crew(threads or len(os.sched_getaffinity(0)), path)
         self.alike = self.path != "amx"
         self.rows = ROWS if self.alike else TILED
         self._laid_out = LaidOut()
@@ -88,14 +83,11 @@ class NativeModel:
         # One of every key and of every value, where they are whole numbers.
         self.scales = None if cache_bits == 16 else torch.empty(2, *shape, room)
         self._model = self._described(model, room, bits)
-        self._open(threads or 1)
-        if threads is None:
-            self._try_threads()
 
     @property
     def path(self) -> str:
         """Which kind of processor code runs."""
-        return PATHS[self._path]
+        return self._crew.path
 
     @torch.inference_mode()
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
@@ -113,7 +105,7 @@ class NativeModel:
         written = sum(len(part.ids) for part in ordered if not part.prompt)
         logits = torch.empty(sum(asked), filled(self.config.vocabulary))
         told = 0
-        with one_thread():
+        with self._crew.lock, one_thread():
             for start in range(0, len(rows), self.rows):
                 some = rows[start : start + self.rows]
                 wanted = list(itertools.compress(range(len(some)), asked[start:]))
@@ -131,30 +123,6 @@ class NativeModel:
         if self.scales is not None:
             self.scales[:, :, target, :, :count] = self.scales[:, :, source, :, :count]
 
-    def _open(self, threads: int) -> None:
-        """Begin to work with so many threads."""
-        team = self._core.zhumo_open(threads)
-        if not team:
-            raise MemoryError(f"no {threads} threads to be had")
-        self._team, self.threads = team, threads
-        self._close = weakref.finalize(self, self._core.zhumo_close, team)
-        size = self._core.zhumo_scratch(byref(self._model), self.rows, threads, self._path)
-        self._scratch = torch.empty(size + ALIGNED, dtype=torch.uint8)
-
-    def _try_threads(self) -> None:
-        """Take as many threads as write fastest: a core somebody else is using makes all wait for it."""
-        rates = {}
-        for threads in sorted({1, len(os.sched_getaffinity(0))}):
-            self._close()
-            self._open(threads)
-            self.step([Part(0, 0, [0])])
-            begun = time.perf_counter()
-            for _ in range(TRIALS):
-                self.step([Part(0, 0, [0])])
-            rates[threads] = TRIALS / (time.perf_counter() - begun)
-        self._close()
-        self._open(max(rates, key=lambda threads: rates[threads]))
-
     def _call(self, rows: list[tuple[int, int, int]], written: int, wanted: list[int], logits: Tensor) -> None:
         """One call of the core; the logits of the rows wanted, in their order, go into `logits`. written: how many of
         the rows, the first ones, are of no prompt."""
@@ -163,9 +131,9 @@ class NativeModel:
         states = self._embedded(tokens, positions)
         step = Step(
             len(rows), len(wanted), written, 0, slots.data_ptr(), positions.data_ptr(), untils.data_ptr(),
-            asked.data_ptr(), states.data_ptr(), logits.data_ptr(), -(-self._scratch.data_ptr() // ALIGNED) * ALIGNED,
+            asked.data_ptr(), states.data_ptr(), logits.data_ptr(), self._crew.room(self._model, len(rows)),
         )  # fmt: skip
-        self._core.zhumo_step(self._team, byref(self._model), byref(step), self._path)
+        self._crew.run(self._model, step)
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
         known = self.tokens.take(tokens)

@@ -511,12 +511,13 @@ static void group(Work *work) {
     }
 }
 
-void zhumo_step(Team *team, const Model *model, const Step *step, int path) {
+// Returns the seconds of processors that `threads` of the team had together.
+double zhumo_step(Team *team, const Model *model, const Step *step, int threads, int path) {
     Work work = {.model = model, .step = step, .team = team, .written = step->count};
 #ifdef WITH_TILES
     if (path == AMX) work.written = step->written;
 #endif
     lay_out(&work, model, step->count, team->threads, path, step->scratch);
     group(&work);
-    run_together(team, run_of(path), &work);
+    return 1e-9 * (double)run_together(team, threads, run_of(path), &work);
 }
