@@ -61,7 +61,11 @@ def main(folder: str, rounds: int) -> None:
             native = NativeModel(
                 model, slots=slots, length=length, bits=bits, cache_bits=cache_bits, threads=threads, path=path
             )
-            said.append(torch.cat([logits for parts in asked for logits in native.step(parts)]))
+            found = list[torch.Tensor]()
+            for parts in asked:
+                native._crew.cores.count = draw.randint(1, threads)
+                found += native.step(parts)
+            said.append(torch.cat(found))
             if slots > 1:
                 native.copy(0, 1, draw.randint(0, length))
         # A number that lies between two whole ones may go to either, and through tiles a prompt's are not made whole.
