@@ -19,6 +19,14 @@ static INLINE int first_seen(const Model *model, int until) {
     return model->window && until > model->window ? until - model->window : 0;
 }
 
+// Where keys and values begin of what is attended to together, one head of one group, `unit` counting heads first.
+static INLINE size_t head_start(const Work *work, size_t place, int unit) {
+    const Model *model = work->model;
+    int group = unit / model->kv_heads, head = unit % model->kv_heads;
+    size_t slot = work->step->slots[work->groups[2 * group]];
+    return ((place * model->slots + slot) * model->kv_heads + head) * model->length;
+}
+
 // What a thread needs to attend through tiles: so many positions, and so many bytes.
 static INLINE size_t attended_room(const Model *model) { return ((size_t)model->length + BLOCK - 1) / BLOCK * BLOCK; }
 
@@ -47,6 +55,7 @@ static INLINE size_t desk_size(const Model *model) {
 
 #define PATH(name) NAME(name, plain)
 #define LANES 4
+#define AT_ONCE 8  // rows that share a tile of weights: as many as there are registers for their sums
 #define HALVES(p) ((V){from_half((p)[0]), from_half((p)[1]), from_half((p)[2]), from_half((p)[3])})
 #define BYTES(p) ((V){(p)[0], (p)[1], (p)[2], (p)[3]})
 #define TILE product_plain
@@ -91,6 +100,7 @@ static INLINE void product_plain(const Matrix *m, int tile, const Entered *in, i
 #include "path.h"
 #undef PATH
 #undef LANES
+#undef AT_ONCE
 #undef HALVES
 #undef BYTES
 #undef TILE
@@ -107,6 +117,8 @@ static INLINE void product_plain(const Matrix *m, int tile, const Entered *in, i
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 #endif
+
+#define AT_ONCE 8
 
 static INLINE void product_avx2(const Matrix *m, int tile, const Entered *in, int row, const int count, const int bits,
                              const int lifted, float (*out)[ROWS]) {
@@ -165,6 +177,7 @@ static INLINE void product_avx2(const Matrix *m, int tile, const Entered *in, in
 #include "path.h"
 #undef PATH
 #undef LANES
+#undef AT_ONCE
 #undef HALVES
 #undef BYTES
 #undef TILE
@@ -187,6 +200,8 @@ static INLINE void product_avx2(const Matrix *m, int tile, const Entered *in, in
 static INLINE __m512 halves_avx512(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
+
+#define AT_ONCE 16
 
 static INLINE void product_avx512(const Matrix *m, int tile, const Entered *in, int row, const int count,
                                   const int bits, const int lifted, float (*out)[ROWS]) {

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ROWS = 16, BLOCK = 32, GROUPS = 8, QUERIES = 4, AT_ONCE = 8, PAGE = 4096, TOGETHER = 32, CELLS = ROWS * BLOCK };
+enum { ROWS = 16, BLOCK = 32, GROUPS = 8, QUERIES = 4, PAGE = 4096, TOGETHER = 32, CELLS = ROWS * BLOCK };
 enum { PLAIN, AVX2, AVX512, AMX, PATHS };
 enum { GELU, GELU_TANH, RELU, SILU };
 

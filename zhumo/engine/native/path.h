@@ -166,8 +166,17 @@ static void PATH(tile_8)(const Matrix *m, int tile, const Entered *in, int row, 
     PATH(tile)(m, tile, in, row, 8, out);
 }
 
+#if AT_ONCE == 16
+static void PATH(tile_16)(const Matrix *m, int tile, const Entered *in, int row, float (*out)[ROWS]) {
+    PATH(tile)(m, tile, in, row, 16, out);
+}
+#endif
+
 // 16 outputs for as many rows as fit at once, from `row` on, before `end`; how many rows.
 static INLINE int PATH(outputs)(const Matrix *m, int tile, const Entered *in, int row, int end, float (*out)[ROWS]) {
+#if AT_ONCE == 16
+    if (end - row >= 16) return PATH(tile_16)(m, tile, in, row, out), 16;
+#endif
     if (end - row >= 8) return PATH(tile_8)(m, tile, in, row, out), 8;
     if (end - row >= 4) return PATH(tile_4)(m, tile, in, row, out), 4;
     return PATH(tile_1)(m, tile, in, row, out), 1;
@@ -313,12 +322,14 @@ static INLINE V PATH(numbers)(const void *all, size_t place, const int whole) {
     return HALVES((const uint16_t *)all + place);
 }
 
-// Up to `count` (1 or QUERIES) queries of one head at the keys and values they share, which begin at token `start`.
-static INLINE void PATH(attend)(const Model *model, size_t start, const int count, const int whole,
+// Up to `count` (1 or QUERIES) queries of one head at the keys and values they share, which begin at token `start`. All
+// these lie far apart in memory: values are asked for while keys are compared, and then the keys of the next, at `next`.
+static INLINE void PATH(attend)(const Model *model, size_t start, size_t next, const int count, const int whole,
                                 const float *const *queries, const int32_t *starts, const int32_t *untils,
                                 float *scores, float *const *outs) {
     int size = model->head_dim, low = starts[0], high = untils[0];
-    size_t first = start * size;
+    size_t first = start * size, width = whole ? sizeof(int8_t) : sizeof(uint16_t);
+    const char *values = model->values, *next_keys = (const char *)model->keys + next * size * width;
     for (int q = 1; q < count; q++) {
         low = starts[q] < low ? starts[q] : low;
         high = untils[q] > high ? untils[q] : high;
@@ -329,9 +340,12 @@ static INLINE void PATH(attend)(const Model *model, size_t start, const int coun
         V found[QUERIES], scale = (V){} + model->scale;
         if (whole) scale *= LOAD(model->key_scales + start + place);
         EACH(QUERIES) for (int q = 0; q < count; q++) found[q] = (V){};
-        for (int d = 0; d < size; d++) {
-            V numbers = PATH(numbers)(model->keys, key + d * 16, whole);
-            EACH(QUERIES) for (int q = 0; q < count; q++) found[q] += queries[q][d] * numbers;
+        for (int d = 0; d < size; d += 2) {
+            __builtin_prefetch(values + (key + d * 16) * width);
+            EACH(2) for (int e = d; e < d + 2; e++) {
+                V numbers = PATH(numbers)(model->keys, key + e * 16, whole);
+                EACH(QUERIES) for (int q = 0; q < count; q++) found[q] += queries[q][e] * numbers;
+            }
         }
         EACH(QUERIES) for (int q = 0; q < count; q++) STORE(scores + q * stride + place, found[q] * scale);
     }
@@ -358,6 +372,7 @@ static INLINE void PATH(attend)(const Model *model, size_t start, const int coun
         V left[QUERIES], right[QUERIES];
         EACH(QUERIES) for (int q = 0; q < count; q++) left[q] = right[q] = (V){};
         for (int p = low; p < high; p++) {
+            __builtin_prefetch(next_keys + ((size_t)p * size + d) * width);
             V a = PATH(numbers)(model->values, first + (size_t)p * size + d, whole);
             V b = PATH(numbers)(model->values, first + (size_t)p * size + d + LANES, whole);
             EACH(QUERIES) for (int q = 0; q < count; q++) {
@@ -480,14 +495,14 @@ static void PATH(attend_all)(const Work *work, int thread, size_t place) {
     const Model *model = work->model;
     const Step *step = work->step;
     int size = model->head_dim, shared = model->heads / model->kv_heads, first, end;
+    int units = work->group_count * model->kv_heads;
     float *scores = work->scores + (size_t)thread * QUERIES * model->length;
     float out[QUERIES * size];
-    while ((end = take(work->team, work->group_count * model->kv_heads, &first)) > first)
+    while ((end = take(work->team, units, &first)) > first)
         for (int unit = first; unit < end; unit++) {
             int group = unit / model->kv_heads, head = unit % model->kv_heads;
             int row = work->groups[2 * group], queries = work->groups[2 * group + 1] * shared;
-            size_t slot = step->slots[row];
-            size_t start = ((place * model->slots + slot) * model->kv_heads + head) * model->length;
+            size_t start = head_start(work, place, unit), next = head_start(work, place, unit + 1 < units ? unit + 1 : unit);
 #ifdef TILES
             if (row >= work->written) {
                 if (model->key_scales)
@@ -509,13 +524,13 @@ static void PATH(attend_all)(const Work *work, int thread, size_t place) {
                     starts[i] = first_seen(model, untils[i]);
                 }
                 if (count == 1 && model->key_scales)
-                    PATH(attend)(model, start, 1, 1, asked, starts, untils, scores, outs);
+                    PATH(attend)(model, start, next, 1, 1, asked, starts, untils, scores, outs);
                 else if (count == 1)
-                    PATH(attend)(model, start, 1, 0, asked, starts, untils, scores, outs);
+                    PATH(attend)(model, start, next, 1, 0, asked, starts, untils, scores, outs);
                 else if (model->key_scales)
-                    PATH(attend)(model, start, QUERIES, 1, asked, starts, untils, scores, outs);
+                    PATH(attend)(model, start, next, QUERIES, 1, asked, starts, untils, scores, outs);
                 else
-                    PATH(attend)(model, start, QUERIES, 0, asked, starts, untils, scores, outs);
+                    PATH(attend)(model, start, next, QUERIES, 0, asked, starts, untils, scores, outs);
                 for (int i = 0; i < count; i++) {
                     int j = q + i, block = (head * shared + j % shared) * size / BLOCK;
                     for (int b = 0; b < size / BLOCK; b++)
