@@ -100,13 +100,13 @@ class Token(NamedTuple):
     alternatives: tuple[tuple[int, float], ...] = ()
 
 
-def filtered(logits: Tensor, seen: Tensor, sampling: Sampling) -> Tensor:
+def filtered(logits: Tensor, seen: Sequence[int], sampling: Sampling) -> Tensor:
     """The logits the next token is drawn from; what may not be drawn is -inf.
 
-    logits: (vocabulary,) float32; seen: (time,) ids so far, prompt included; both stay as they are.
+    logits: (vocabulary,) float32, which stay as they are; seen: ids so far, prompt included.
     """
     if sampling.repetition_penalty != 1:
-        logits = _penalised(logits, seen, sampling.repetition_penalty)
+        logits = _penalised(logits, torch.tensor(seen, device=logits.device), sampling.repetition_penalty)
     if sampling.temperature not in (0, 1):
         logits = logits / sampling.temperature
     if 0 < sampling.top_k < len(logits):
@@ -138,7 +138,7 @@ def _without(logits: Tensor, which: Tensor) -> Tensor:
 
 def choose(
     logits: Tensor,
-    seen: Tensor,
+    seen: Sequence[int],
     sampling: Sampling,
     generator: torch.Generator,
     constraint: Constraint | None = None,
@@ -211,7 +211,7 @@ def write(
     logits = yield Read(unread, room, prompt=True)
     assert logits is not None
     generator = torch.Generator(logits.device).manual_seed(sampling.seed)
-    seen = torch.tensor(ids, device=logits.device)
+    seen = list(ids)
     while True:
         token = choose(logits, seen, sampling, generator, constraint)
         yield token
@@ -223,7 +223,7 @@ def write(
             return
         logits = yield Read([token.id, *forced], room, every=bool(forced))
         assert logits is not None
-        seen = torch.cat((seen, torch.tensor([token.id, *forced], device=logits.device)))
+        seen += [token.id, *forced]
         if forced:  # else there is one line, and to iterate over it makes a tensor of every number
             for index, line in zip(forced, logits, strict=False):
                 yield _token(index, line, sampling)
