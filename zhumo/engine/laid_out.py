@@ -1,11 +1,13 @@
 """A model as the structures that the native core reads (`native/core.h`), and all the memory they point to."""
 
 import math
+from ctypes import byref
 
+import torch
 from torch import Tensor
 
-from zhumo.engine.library import ACTIVATIONS, Layer, Matrix, Model
-from zhumo.engine.packed import Bits, Packed, pack, vector
+from zhumo.engine.library import ACTIVATIONS, Layer, Matrix, Model, library
+from zhumo.engine.packed import BLOCK, Bits, Packed, pack, vector
 from zhumo.transformer import Block, Transformer
 
 
@@ -58,3 +60,19 @@ class LaidOut:
         values = values.contiguous()
         self._kept.append(values)
         return values.data_ptr()
+
+
+def taken(matrix: Matrix, rows: Tensor) -> Tensor:
+    """These rows (count,) int32 of a matrix as float32, (count, columns filled up).
+
+    Numbers of a row lie far apart, so a processor must look for many at once, which torch does not.
+
+    Raises:
+        ValueError: there is no core.
+    """
+    core = library()
+    if core is None:
+        raise ValueError("there is no native core here")
+    found = torch.empty(len(rows), matrix.blocks * BLOCK)
+    core.zhumo_take(byref(matrix), rows.data_ptr(), len(rows), found.data_ptr())
+    return found

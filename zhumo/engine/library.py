@@ -55,21 +55,26 @@ def library() -> ctypes.CDLL | None:
     """The native core; None where the package was installed without a compiler."""
     for path in sorted(Path(__file__).parent.glob("_core*.so")):
         try:
-            found = ctypes.CDLL(str(path))
-        except OSError:
+            found = _declared(ctypes.CDLL(str(path)))
+        except (OSError, AttributeError):  # for another machine, or of another version
             continue
-        found.zhumo_path.restype = c_int
-        found.zhumo_size.argtypes, found.zhumo_size.restype = [c_int], c_size_t
-        found.zhumo_open.argtypes, found.zhumo_open.restype = [c_int], c_void_p
-        found.zhumo_close.argtypes, found.zhumo_close.restype = [c_void_p], None
-        found.zhumo_scratch.argtypes, found.zhumo_scratch.restype = [POINTER(Model), c_int, c_int, c_int], c_size_t
-        found.zhumo_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int, c_int]
-        found.zhumo_step.restype = c_double
         if [found.zhumo_size(which) for which in range(4)] == [
             ctypes.sizeof(kind) for kind in (Matrix, Layer, Model, Step)
         ]:
             return found
     return None
+
+
+def _declared(core: ctypes.CDLL) -> ctypes.CDLL:
+    core.zhumo_path.restype = c_int
+    core.zhumo_size.argtypes, core.zhumo_size.restype = [c_int], c_size_t
+    core.zhumo_open.argtypes, core.zhumo_open.restype = [c_int], c_void_p
+    core.zhumo_close.argtypes, core.zhumo_close.restype = [c_void_p], None
+    core.zhumo_take.argtypes, core.zhumo_take.restype = [POINTER(Matrix), c_void_p, c_int, c_void_p], None
+    core.zhumo_scratch.argtypes, core.zhumo_scratch.restype = [POINTER(Model), c_int, c_int, c_int], c_size_t
+    core.zhumo_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int, c_int]
+    core.zhumo_step.restype = c_double
+    return core
 
 
 def path_of(core: ctypes.CDLL, name: str | None) -> int:

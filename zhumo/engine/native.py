@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zhumo.engine.crew import Crew, one_thread
-from zhumo.engine.laid_out import LaidOut
+from zhumo.engine.laid_out import LaidOut, taken
 from zhumo.engine.library import Model, Step, library
 from zhumo.engine.packed import BLOCK, Bits, Packed, filled, pack
 from zhumo.engine.parts import ROWS, Part, check
@@ -71,8 +71,9 @@ class NativeModel:
         self.alike = self.path != "amx"
         self.rows = ROWS if self.alike else TILED
         self._laid_out = LaidOut()
-        self.tokens = pack(model.stem.tokens.weight, bits=bits)
-        self.head = self._head(model, bits)
+        tokens = pack(model.stem.tokens.weight, bits=bits)
+        self.head = self._head(model, tokens, bits)
+        self._tokens = self._laid_out.matrix(tokens)
         self._stem = model.stem
         room = -(-length // 16) * 16
         shape = (config.depth, slots, config.kv_heads)
@@ -136,16 +137,16 @@ class NativeModel:
         self._crew.run(self._model, step)
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        known = self.tokens.take(tokens)
+        known = taken(self._tokens, tokens)
         x = self._stem.placed(known[:, : self.config.width], positions)
         return F.pad(x, (0, known.size(1) - self.config.width)).contiguous()
 
-    def _head(self, model: Transformer, bits: Bits) -> Packed:
+    def _head(self, model: Transformer, tokens: Packed, bits: Bits) -> Packed:
         head = model.head
         if not isinstance(head, nn.Linear):
             raise ValueError("a model without a language-model head does not write")
         if head.weight is model.stem.tokens.weight and head.bias is None:
-            return self.tokens
+            return tokens
         return pack(head.weight, head.bias, bits)
 
     def _described(self, model: Transformer, room: int, bits: Bits) -> Model:

@@ -39,20 +39,6 @@ class Packed:
         """How many bytes one pass over the matrix reads."""
         return sum(part.nbytes for part in (self.quants, self.scales, self.minima, self.bias) if part is not None)
 
-    def take(self, rows: Tensor) -> Tensor:
-        """These rows as float32, (rows, columns filled up)."""
-        tile, place = rows // TILE, rows % TILE
-        raw = self.quants[tile, :, :, place]  # (rows, blocks, groups, 4)
-        if self.bits == 4:
-            raw = torch.cat((raw & 15, raw >> 4), dim=2)
-        quants = raw.flatten(2).float()
-        scales = self.scales[tile, :, place].float().unsqueeze(-1)
-        if self.minima is None:
-            found: Tensor = (quants - 2 ** (self.bits - 1)) * scales
-        else:
-            found = quants * scales + self.minima[tile, :, place].float().unsqueeze(-1)
-        return found.flatten(1)
-
 
 def filled(size: int) -> int:
     """`size` up to a whole number of blocks."""

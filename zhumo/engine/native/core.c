@@ -509,6 +509,22 @@ size_t zhumo_scratch(const Model *model, int rows, int threads, int path) {
     return lay_out(&work, model, rows, threads, path, NULL);
 }
 
+// Rows of a matrix as float32, its columns filled up.
+void zhumo_take(const Matrix *m, const int32_t *rows, int count, float *out) {
+    for (int i = 0; i < count; i++) {
+        size_t place = (size_t)(rows[i] / ROWS) * m->blocks, row = rows[i] % ROWS;
+        for (int b = 0; b < m->blocks; b++, place++, out += BLOCK) {
+            const uint8_t *own = m->quants + place * 64 * m->bits + row * 4;
+            float scale = from_half(m->scales[place * ROWS + row]);
+            float low = m->minima ? from_half(m->minima[place * ROWS + row]) : scale * (float)-(1 << (m->bits - 1));
+            for (int c = 0; c < BLOCK; c++) {
+                int g = c / 4, quant = m->bits == 8 ? own[g * 64 + c % 4] : own[g % 4 * 64 + c % 4] >> (g < 4 ? 0 : 4) & 15;
+                out[c] = scale * (float)quant + low;
+            }
+        }
+    }
+}
+
 // Rows of one slot that follow each other read the same keys and values, so they are attended to together.
 static void group(Work *work) {
     const Step *step = work->step;
