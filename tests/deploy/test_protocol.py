@@ -1,13 +1,14 @@
 """Who is turned away at the door, before there is a request."""
 
 import asyncio
+import socket
 from typing import Any, cast
 
 from uvicorn import Config
 from uvicorn.server import ServerState
 
 from zhumo.deploy.admission import Admission
-from zhumo.deploy.protocol import TICK, Protocol
+from zhumo.deploy.protocol import HEAD_LIMIT, TICK, Protocol
 
 ASKED = b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -16,8 +17,10 @@ class Full:
     """An admission that has no place."""
 
     retry_after = b"7"
+    came = 0
 
     def turns_away(self, *_: object) -> bool:
+        self.came += 1
         return True
 
 
@@ -34,12 +37,8 @@ async def answer(reader: asyncio.StreamReader) -> bytes:
 class First(Full):
     """One that has no place for the first who comes, and then has."""
 
-    def __init__(self) -> None:
-        self.came = 0
-
     def turns_away(self, *_: object) -> bool:
-        self.came += 1
-        return self.came == 1
+        return super().turns_away() and self.came == 1
 
 
 async def slow(scope: Any, receive: object, send: Any) -> None:
@@ -167,10 +166,10 @@ def test_what_is_not_http_is_answered_after_who_was_turned_away() -> None:
 
 
 def test_who_goes_away_before_the_tick_is_told_nothing_and_leaves_nothing() -> None:
-    async def talk() -> tuple[list[Any], int]:
-        problems, state = list[Any](), ServerState()
+    async def talk() -> tuple[list[Any], int, int]:
+        problems, state, door = list[Any](), ServerState(), Full()
         asyncio.get_running_loop().set_exception_handler(lambda _, told: problems.append(told))
-        server, port = await listening(Full(), state=state)
+        server, port = await listening(door, state=state)
         for _ in range(20):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(ASKED % 1)
@@ -178,9 +177,10 @@ def test_who_goes_away_before_the_tick_is_told_nothing_and_leaves_nothing() -> N
             writer.transport.abort()
         await asyncio.sleep(5 * TICK)
         server.close()
-        return problems, len(state.connections)
+        return problems, len(state.connections), door.came
 
-    assert asyncio.run(talk()) == ([], 0)
+    problems, left, came = asyncio.run(talk())
+    assert (problems, left) == ([], 0) and came > 0
 
 
 def test_who_was_turned_away_is_told_before_the_server_stops() -> None:
@@ -190,11 +190,65 @@ def test_who_was_turned_away_is_told_before_the_server_stops() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await after_a_tick()
         writer.write(ASKED % 1)
-        while not any(cast(Protocol, one).refused for one in state.connections):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while not any(cast(Protocol, one).refused for one in state.connections):
+                await asyncio.sleep(0)
         for one in list(state.connections):
             one.shutdown()
         found = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        server.close()
+        return found
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 503")
+
+
+def test_who_says_no_more_is_told_all_the_same() -> None:
+    async def talk() -> bytes:
+        server, port = await listening(Full())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ASKED % 1)
+        writer.write_eof()
+        found = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        server.close()
+        return found
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 503")
+
+
+def test_who_asks_and_asks_and_reads_nothing_is_let_go() -> None:
+    """Otherwise the answers it does not fetch would fill the memory."""
+
+    async def talk() -> int:
+        state = ServerState()
+        server, port = await listening(Full(), state=state)
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(60):
+                while True:
+                    await loop.sock_sendall(connection, ASKED % 1 * 1000)
+        except ConnectionError:
+            return len(state.connections)
+        finally:
+            connection.close()
+            server.close()
+
+    assert asyncio.run(talk()) == 0
+
+
+def test_a_head_behind_a_long_body_is_not_too_large() -> None:
+    async def talk() -> bytes:
+        server, port = await listening(Full())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head, _, end = (ASKED % 2).partition(b"Content-Length")
+        body = b"a" * (HEAD_LIMIT + 10)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body + head)
+        await answer(reader)
+        writer.write(b"Content-Length" + end)
+        found = await asyncio.wait_for(answer(reader), 60)
         writer.close()
         server.close()
         return found

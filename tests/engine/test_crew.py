@@ -5,15 +5,18 @@ import os
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
-from tests.engine.test_native import TEXT, here, model_of
+from tests.engine.test_native import TEXT, here, model_of, paths
 from zhumo.engine import crew
 from zhumo.engine.crew import LONGEST, SHORTEST, WINDOW, Cores
 from zhumo.engine.native import NativeModel
 from zhumo.engine.parts import Part
+
+COUNTS = [4, 1, 3, 1, 2, 4]
 
 
 @pytest.fixture
@@ -30,7 +33,8 @@ def saw(cores: Cores, had: float) -> int:
 
 
 @pytest.mark.parametrize(("most", "had", "count"), [
-    (2, 1.9, 2), (2, 1.2, 2), (2, 1.05, 1), (2, 0.4, 1), (16, 15.7, 16), (16, 12.6, 13), (16, 0.0, 1), (1, 0.2, 1),
+    (2, 1.9, 2), (2, 1.2, 2), (2, 1.05, 1), (2, 0.4, 1), (16, 15.7, 16), (16, 10.4, 16), (16, 4.2, 4), (16, 0.0, 1),
+    (1, 0.2, 1),
 ])  # fmt: skip
 def test_as_many_work_as_there_are_cores(most: int, had: float, count: int) -> None:
     assert saw(Cores(most), had) == count
@@ -38,10 +42,13 @@ def test_as_many_work_as_there_are_cores(most: int, had: float, count: int) -> N
 
 def test_one_bad_moment_is_not_a_window() -> None:
     cores = Cores(2)
-    for _ in range(9):
-        cores.saw(WINDOW / 10, 1.9 * WINDOW / 10)
-    cores.saw(WINDOW / 10, 0.0)
+    for had in (1.9, 1.9, 0.0, 1.9):
+        assert cores.count == 2
+        cores.saw(WINDOW / 4, had * WINDOW / 4)
     assert cores.count == 2
+    for _ in range(4):
+        cores.saw(WINDOW / 4, 0.0)
+    assert cores.count == 1
 
 
 def test_all_are_tried_again_and_less_often_where_it_was_in_vain(clock: list[float]) -> None:
@@ -59,22 +66,33 @@ def test_all_are_tried_again_and_less_often_where_it_was_in_vain(clock: list[flo
 
 def test_all_work_again_once_there_are_cores_again(clock: list[float]) -> None:
     cores = Cores(4)
-    assert saw(cores, 1.5) == 2 and saw(cores, 0.7) == 1
-    clock[0] += 2 * LONGEST
-    assert saw(cores, 1.0) == 4 and saw(cores, 3.9) == 4 and saw(cores, 3.9) == 4
-    assert saw(cores, 2.9) == 3
+    assert saw(cores, 1.8) == 2 and saw(cores, 0.7) == 1
+    clock[0] += 2 * SHORTEST + 0.1
+    assert saw(cores, 1.0) == 4 and saw(cores, 1.0) == 1
+    clock[0] += 2 * SHORTEST + 0.1
+    assert saw(cores, 1.0) == 4, "only one trial was in vain before"
+    assert saw(cores, 3.9) == 4
+    assert saw(cores, 1.9) == 2
     clock[0] += SHORTEST + 0.1
-    assert saw(cores, 3.0) == 4, "it waits no longer than after the first time"
+    assert saw(cores, 2.0) == 4, "it waits no longer than after the first time"
 
 
 @here
-def test_any_number_of_the_threads_computes_the_same() -> None:
-    core, parts = NativeModel(model_of("llama"), slots=2, length=48, threads=4), [Part(0, 0, TEXT, every=True)]
-    found = []
-    for count in (4, 1, 3, 1, 2, 4):
-        core._crew.cores.count = count
-        found.append(core.step(parts)[0])
-    assert all(torch.equal(one, found[0]) for one in found)
+@pytest.mark.parametrize("path", paths)
+def test_any_number_of_the_threads_computes_the_same(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = NativeModel(model_of("llama"), slots=2, length=48, threads=4, path=path)
+    parts = [Part(0, 0, TEXT, every=True), Part(1, 0, TEXT[:20], every=True, prompt=True)]
+    crew, real, asked, found = core._crew, core._crew._core, list[int](), list[torch.Tensor]()
+
+    def step(*told: Any) -> float:
+        asked.append(told[3])
+        return cast(float, real.zhumo_step(*told))
+
+    monkeypatch.setattr(crew, "_core", SimpleNamespace(zhumo_step=step, zhumo_scratch=real.zhumo_scratch))
+    for count in COUNTS:
+        crew.cores.count = count
+        found.append(torch.cat(core.step(parts)))
+    assert all(torch.equal(one, found[0]) for one in found) and asked == COUNTS
 
 
 @here

@@ -1,4 +1,5 @@
-"""The native core under the address and the undefined-behaviour sanitiser, fed with random models and steps."""
+"""The native core under the address and the undefined-behaviour sanitiser, fed with random models and steps; and its
+threads under the thread sanitiser."""
 
 import os
 import shutil
@@ -39,3 +40,15 @@ def test_random_models_and_steps_touch_nothing_they_should_not(tmp_path: Path) -
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == [str(tmp_path / "_core.so"), str(ROUNDS)]
+
+
+@pytest.mark.timeout(600)
+def test_the_threads_race_nowhere(tmp_path: Path) -> None:
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("no compiler")
+    flags = ["-fsanitize=thread", "-g", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    driver, program = str(Path(__file__).with_name("team.c")), str(tmp_path / "team")
+    subprocess.run([gcc, *flags, f"-I{SOURCE.parent}", driver, "-o", program], check=True)
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]

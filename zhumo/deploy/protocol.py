@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol, which turns away whom the server has no place for before there is a request object at all.
 
 An overloaded server spends its time on those it refuses. What they are told was written beforehand, so a refusal costs
-the parsing of a head and one write. All who were turned away since the last tick are told at the next one: who asks
-again at once cannot take more of the processor than that from the texts of those who were let in.
+the parsing of a head and one write. All who were turned away since the last tick are told at the next one: who waits
+for the answer and asks again at once cannot take more of the processor from the texts of those who were let in.
 """
 
 import secrets
@@ -25,14 +25,16 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, admission: Admission, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.admission = admission
-        self.head: int | None = None  # bytes that have come of a head that is not whole yet
+        self.head: int | None = None  # bytes that have come of a head that is not whole yet, but for its first piece
+        self.begun = False  # a head, in the piece in hand
         self.refused = False
         self.untold: tuple[bytes, bool] | None = None  # to whom was turned away, and whether the connection stays
 
     def data_received(self, data: bytes) -> None:
         """Take in no endless head."""
+        self.begun = False
         super().data_received(data)
-        if self.head is not None:
+        if self.head is not None and not self.begun:
             self.head += len(data)
             if self.head > HEAD_LIMIT and not self.transport.is_closing():
                 self._refuse_head()
@@ -46,7 +48,7 @@ class Protocol(HttpToolsProtocol):
         self._tell()  # it may come on the heels of another that was turned away
         self._unset_keepalive_if_required()
         super().on_message_begin()
-        self.head, self.refused = 0, False
+        self.head, self.begun, self.refused = 0, True, False
 
     def on_headers_complete(self) -> None:
         """Its head is whole: turn it away, or let the app see it."""
@@ -74,6 +76,11 @@ class Protocol(HttpToolsProtocol):
         if not self.refused:
             super().on_message_complete()
 
+    def eof_received(self) -> None:
+        """It will say no more, but may listen."""
+        self._tell()
+        super().eof_received()
+
     def send_400_response(self, msg: str) -> None:
         """What came is not HTTP."""
         self._tell()
@@ -89,6 +96,11 @@ class Protocol(HttpToolsProtocol):
         if self.untold is None:
             return
         (refusal, stays), self.untold = self.untold, None
+        if self.transport.is_closing():
+            return
+        if self.flow.write_paused:  # it asks and asks and reads nothing
+            self.transport.abort()
+            return
         self.transport.write(refusal)
         self.on_response_complete()
         if not stays:

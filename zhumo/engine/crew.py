@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import byref
+from ctypes import byref, c_double
 
 import torch
 
@@ -14,7 +14,7 @@ from zhumo.engine.library import PATHS, Model, Step, library, path_of
 
 ALIGNED = 64  # bytes: what the core works in begins at a multiple of this
 WINDOW = 0.2  # seconds of steps after which is counted how many cores their threads had
-SHARE = 0.1  # of a core, which is too little for a thread
+SHARE = 0.55  # of a core; threads that had less each are too many
 SHORTEST, LONGEST = 1.0, 8.0  # seconds until all threads are tried again, twice as long each time that it was in vain
 
 
@@ -22,7 +22,8 @@ class Cores:
     """How many of `most` threads are to work: as many as there are cores for.
 
     A thread that has no core, since another program has it or a container may not use it, is waited for by all others,
-    many times in a step. So a crew with too few cores goes on with fewer threads, and tries all of them now and then.
+    many times in a step. So a crew that had too little goes on with as many threads as it had cores, and now and then
+    tries all of them again.
     """
 
     def __init__(self, most: int) -> None:
@@ -36,12 +37,12 @@ class Cores:
         self._had += had
         if self._seconds < WINDOW:
             return
-        found = max(1, math.ceil(self._had / self._seconds - SHARE))
-        self._seconds = self._had = 0.0
+        had, self._seconds, self._had = self._had / self._seconds, 0.0, 0.0
         now, tried = time.monotonic(), self.count == self.most
-        if found < self.count:
-            self.count, self._again = found, now + self._pause
-            self._pause = min(2 * self._pause, LONGEST)
+        if had < SHARE * self.count and self.count > 1:
+            self.count, self._again = max(1, round(had)), now + self._pause
+            if tried:
+                self._pause = min(2 * self._pause, LONGEST)
         elif tried:
             self._pause = SHORTEST
         elif now > self._again:
@@ -85,9 +86,9 @@ class Crew:
 
     def run(self, model: Model, step: Step) -> None:
         """Compute a step."""
-        begun = time.perf_counter()
-        had = self._core.zhumo_step(self._team, byref(model), byref(step), self.cores.count, self._path)
-        self.cores.saw(time.perf_counter() - begun, had)
+        had, count = c_double(), self.cores.count
+        seconds = self._core.zhumo_step(self._team, byref(model), byref(step), count, self._path, byref(had))
+        self.cores.saw(seconds, had.value)
 
 
 @contextmanager

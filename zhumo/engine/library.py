@@ -72,7 +72,7 @@ def _declared(core: ctypes.CDLL) -> ctypes.CDLL:
     core.zhumo_close.argtypes, core.zhumo_close.restype = [c_void_p], None
     core.zhumo_take.argtypes, core.zhumo_take.restype = [POINTER(Matrix), c_void_p, c_int, c_void_p], None
     core.zhumo_scratch.argtypes, core.zhumo_scratch.restype = [POINTER(Model), c_int, c_int, c_int], c_size_t
-    core.zhumo_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int, c_int]
+    core.zhumo_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step), c_int, c_int, POINTER(c_double)]
     core.zhumo_step.restype = c_double
     return core
 

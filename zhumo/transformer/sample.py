@@ -106,7 +106,9 @@ def filtered(logits: Tensor, seen: Sequence[int], sampling: Sampling) -> Tensor:
     logits: (vocabulary,) float32, which stay as they are; seen: ids so far, prompt included.
     """
     if sampling.repetition_penalty != 1:
-        logits = _penalised(logits, torch.tensor(seen, device=logits.device), sampling.repetition_penalty)
+        logits = _penalised(
+            logits, torch.tensor(list(set(seen)), dtype=torch.long, device=logits.device), sampling.repetition_penalty
+        )
     if sampling.temperature not in (0, 1):
         logits = logits / sampling.temperature
     if 0 < sampling.top_k < len(logits):

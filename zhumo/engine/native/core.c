@@ -214,7 +214,7 @@ static INLINE void product_avx512(const Matrix *m, int tile, const Entered *in, 
         __m512i weights[GROUPS];
         EACH(GROUPS) for (int g = 0; g < GROUPS; g++) {
             __m512i raw = _mm512_loadu_si512(w + (bits == 8 ? g : g % 4) * 64);
-            // Even eight rows wait for memory, and processors look ahead no further than the end of a page.
+            // Even many rows wait for memory, and processors look ahead no further than the end of a page.
             if (g < bits) __builtin_prefetch(w + g * 64 + PAGE);
             weights[g] = bits == 8 ? raw : _mm512_and_si512(g < 4 ? raw : _mm512_srli_epi16(raw, 4), low);
         }
@@ -542,13 +542,13 @@ static void group(Work *work) {
     }
 }
 
-// Returns the seconds of processors that `threads` of the team had together.
-double zhumo_step(Team *team, const Model *model, const Step *step, int threads, int path) {
+// A step by so many threads of the team; returns and `had` as of `run_together`.
+double zhumo_step(Team *team, const Model *model, const Step *step, int threads, int path, double *had) {
     Work work = {.model = model, .step = step, .team = team, .written = step->count};
 #ifdef WITH_TILES
     if (path == AMX) work.written = step->written;
 #endif
     lay_out(&work, model, step->count, team->threads, path, step->scratch);
     group(&work);
-    return 1e-9 * (double)run_together(team, threads, run_of(path), &work);
+    return run_together(team, threads, run_of(path), &work, had);
 }

@@ -3,6 +3,7 @@
 //   LANES         how many numbers its registers hold: of wider vectors compilers make memory,
 //   HALVES(p)     so many float16 numbers from p on, as float32,
 //   BYTES(p)      so many int8 numbers from p on, as float32,
+//   AT_ONCE       how many rows of activations share a tile of weights at most, 8 or 16,
 //   TILE          the product of one tile and a few rows of activations,
 //   TILES         defined where the processor multiplies whole tiles of bfloat16: rows of prompts go through those.
 

@@ -69,12 +69,13 @@ static void change(Team *team, Sign *sign) {
 
 // Until all who work have come here. The last one opens the gate and begins the next count of units.
 static void meet(Team *team) {
-    if (team->active == 1) {
+    unsigned all = (unsigned)team->active;  // before others may see that this one is here, and go on to another step
+    if (all == 1) {
         atomic_store_explicit(&team->next, 0, memory_order_relaxed);
         return;
     }
     unsigned known = atomic_load(&team->gate.word);
-    if (atomic_fetch_add(&team->arrived, 1) + 1 < (unsigned)team->active) {
+    if (atomic_fetch_add(&team->arrived, 1) + 1 < all) {
         wait_for_change(team, &team->gate, known);
         return;
     }
@@ -98,16 +99,16 @@ static int take(Team *team, int units, int *first) {
     return start + share < units ? start + share : units;
 }
 
-static unsigned long long processor_time(void) {
+static unsigned long long nanoseconds(clockid_t clock) {
     struct timespec found;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &found);
+    clock_gettime(clock, &found);
     return found.tv_sec * 1000000000ULL + (unsigned long long)found.tv_nsec;
 }
 
 static void take_part(Team *team, int number) {
-    unsigned long long before = processor_time();
+    unsigned long long before = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
     team->run(team->work, number);
-    atomic_fetch_add(&team->had, processor_time() - before);
+    atomic_fetch_add(&team->had, nanoseconds(CLOCK_THREAD_CPUTIME_ID) - before);
     meet(team);
 }
 
@@ -120,15 +121,17 @@ static void *live(void *argument) {
     }
 }
 
-// So many threads do `run`. Returns the nanoseconds of processors that they had together.
-static unsigned long long run_together(Team *team, int active, Run run, const Work *what) {
+// So many threads do `run`. Returns the seconds that it took; had: those of processors that they had together.
+static double run_together(Team *team, int active, Run run, const Work *what, double *had) {
+    unsigned long long before = nanoseconds(CLOCK_MONOTONIC);
     team->active = active;
     team->run = run;
     team->work = what;
     atomic_store(&team->had, 0);
     for (int i = 1; i < active; i++) change(team, &team->members[i].bell);
     take_part(team, 0);
-    return atomic_load(&team->had);
+    *had = 1e-9 * (double)atomic_load(&team->had);
+    return 1e-9 * (double)(nanoseconds(CLOCK_MONOTONIC) - before);
 }
 
 static void close_team(Team *team) {
