@@ -85,12 +85,13 @@ def reranked(bench: Bench, name: str) -> None:
 
 
 def in_order(reranker: Bundle, documents: Sequence[str], asked: Sequence[str], first: np.ndarray) -> np.ndarray:
-    """Scores by which the first WEIGHED documents of each question stand as the reranker says, above all others."""
+    """Scores by which the first WEIGHED documents of each question stand as the reranker says, above all others; of
+    equals the one that stood first before."""
     best = np.argsort(-first, axis=1, kind="stable")[:, :WEIGHED]
     rows = [{"text": text, "documents": [documents[one] for one in own]} for text, own in zip(asked, best, strict=True)]
     found = first - first.max() - 1.0
     for line, own, answer in zip(found, best, answered(reranker.answer, rows), strict=True):
-        line[own] = answer["scores"]
+        line[own[np.argsort(-np.array(answer["scores"]), kind="stable")]] = np.arange(len(own), 0, -1)
     return found
 
 
