@@ -71,6 +71,23 @@ async def listening(
     return server, server.sockets[0].getsockname()[1]
 
 
+def all_that_is_said_to(sent: bytes, *, more: bool = True) -> bytes:
+    """By a server that has no place, until it ends the connection. more: whether the client may say more."""
+
+    async def talk() -> bytes:
+        server, port = await listening(Full(), timeout_keep_alive=1000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        if not more:
+            writer.write_eof()
+        found = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        server.close()
+        return found
+
+    return asyncio.run(talk())
+
+
 def test_who_is_turned_away_is_told_over_a_connection_that_stays() -> None:
     async def talk() -> list[bytes]:
         server, port = await listening(Full())
@@ -136,32 +153,15 @@ def test_who_is_turned_away_is_told_at_the_next_tick() -> None:
 
 
 def test_who_asks_twice_in_one_breath_is_told_twice_in_order() -> None:
-    async def talk() -> bytes:
-        server, port = await listening(Full(), timeout_keep_alive=1000)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        last = b"GET / HTTP/1.1\r\nHost: a\r\nAccept-Language: zh\r\nConnection: close\r\n\r\n"
-        writer.write(ASKED % 1 + last)
-        found = await asyncio.wait_for(reader.read(), 60)
-        writer.close()
-        server.close()
-        return found
-
-    found = asyncio.run(talk())
+    last = b"GET / HTTP/1.1\r\nHost: a\r\nAccept-Language: zh\r\nConnection: close\r\n\r\n"
+    found = all_that_is_said_to(ASKED % 1 + last)
     assert found.count(b"HTTP/1.1 503") == 2
     assert 0 < found.find(b"Too many requests") < found.find("排队的请求过多".encode())
 
 
 def test_what_is_not_http_is_answered_after_who_was_turned_away() -> None:
-    async def talk() -> bytes:
-        server, port = await listening(Full())
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write((ASKED % 1).partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n")
-        found = await asyncio.wait_for(reader.read(), 60)
-        writer.close()
-        server.close()
-        return found
-
-    found = asyncio.run(talk())
+    head = (ASKED % 1).partition(b"Content-Length")[0]
+    found = all_that_is_said_to(head + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n")
     assert 0 == found.find(b"HTTP/1.1 503") < found.find(b"HTTP/1.1 400")
 
 
@@ -204,17 +204,7 @@ def test_who_was_turned_away_is_told_before_the_server_stops() -> None:
 
 
 def test_who_says_no_more_is_told_all_the_same() -> None:
-    async def talk() -> bytes:
-        server, port = await listening(Full())
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(ASKED % 1)
-        writer.write_eof()
-        found = await asyncio.wait_for(reader.read(), 60)
-        writer.close()
-        server.close()
-        return found
-
-    assert asyncio.run(talk()).startswith(b"HTTP/1.1 503")
+    assert all_that_is_said_to(ASKED % 1, more=False).startswith(b"HTTP/1.1 503")
 
 
 def test_who_asks_and_asks_and_reads_nothing_is_let_go() -> None:

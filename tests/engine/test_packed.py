@@ -13,7 +13,7 @@ from zhumo.engine.library import library
 from zhumo.engine.packed import Bits, Packed, pack
 from zhumo.weights.blocks import Q4_0, Q4_1, Q8_0, Format, dequantise
 
-pytestmark = pytest.mark.skipif(library() is None, reason="no compiler")
+here = pytest.mark.skipif(library() is None, reason="no compiler")
 
 
 def stored(form: Format, rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -30,6 +30,7 @@ def rows_of(packed: Packed, rows: Sequence[int]) -> torch.Tensor:
     return taken(laid_out.matrix(packed), torch.tensor(rows, dtype=torch.int32))
 
 
+@here
 @pytest.mark.parametrize(("form", "bits"), [(Q8_0, 8), (Q4_1, 4), (Q4_0, 4)], ids=["Q8_0", "Q4_1", "Q4_0"])
 def test_what_a_file_stored_is_packed_without_loss(form: Format, bits: Bits) -> None:
     weight = stored(form, 96, 64)
@@ -39,6 +40,7 @@ def test_what_a_file_stored_is_packed_without_loss(form: Format, bits: Bits) -> 
     assert packed.bytes <= weight.numel() * (form.size / form.numbers)
 
 
+@here
 @given(rows=st.integers(1, 70), columns=st.integers(1, 70), bits=st.sampled_from((4, 8)), seed=st.integers(0, 9))
 def test_a_weight_is_at_most_half_a_step_off(rows: int, columns: int, bits: Bits, seed: int) -> None:
     weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
@@ -47,6 +49,7 @@ def test_a_weight_is_at_most_half_a_step_off(rows: int, columns: int, bits: Bits
     assert (got - weight).abs().max() <= 0.52 * step + 0.003
 
 
+@here
 @pytest.mark.parametrize("bits", [4, 8])
 def test_rows_are_taken_in_any_order(bits: Bits) -> None:
     packed = pack(torch.randn(50, 40, generator=torch.Generator().manual_seed(1)), bits=bits)
@@ -54,6 +57,7 @@ def test_rows_are_taken_in_any_order(bits: Bits) -> None:
     assert torch.equal(rows_of(packed, rows), rows_of(packed, range(50))[rows])
 
 
+@here
 def test_zeros_stay_zeros() -> None:
     assert not rows_of(pack(torch.zeros(40, 40)), range(40)).any()
 

@@ -42,7 +42,7 @@ def test_a_vector_says_the_same_with_however_many(form: Format) -> None:
     times, vectors = Product(stored(form, 300, 64)), _even(26, 64, 1)
     wanted = torch.cat([times(vector) for vector in vectors.split(1)])
     assert (wanted - vectors @ stored(form, 300, 64).T).abs().max() < 0.01
-    for count in range(2, 27):  # through one, four and eight at a time
+    for count in range(2, 27):  # through one, four, eight and sixteen at a time
         assert torch.equal(times(vectors[:count]), wanted[:count]), count
 
 
