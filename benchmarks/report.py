@@ -20,9 +20,11 @@ SHOPS: Mapping[str, tuple[str, str]] = {
     "retail-new": ("Online Retail, new items alone", "Online Retail，只要新商品"),
 }  # fmt: skip
 HEADS: Mapping[str, tuple[str, ...]] = {
-    "recommend.md": ("NDCG@10", "served", "Transformer alone", "best library", "Markov + item-kNN", "lately popular"),
-    "recommend.zh-CN.md": ("NDCG@10", "服务的回答", "仅 Transformer", "最好的库", "马尔可夫 + item-kNN", "近来热门"),
-}
+    "recommend.md": ("NDCG@10", "served", "Transformer alone", "best library", "Markov + item-kNN", "lately popular",
+                     "own favourites", "p"),
+    "recommend.zh-CN.md": ("NDCG@10", "服务的回答", "仅 Transformer", "最好的库", "马尔可夫 + item-kNN", "近来热门",
+                           "自己常买的", "p"),
+}  # fmt: skip
 SPEED = {"performance.md": "en", "performance.zh-CN.md": "zh"}
 HEAD = """# Results
 
@@ -93,7 +95,7 @@ def libraries(runs: dict[str, dict[str, Any]]) -> str:
 
 
 def page(name: str, rows: Mapping[str, float]) -> str:
-    """The table on a page of `HEADS`. rows: NDCG@10 by the name of the row."""
+    """The table on a page of `HEADS`. rows: values by the name of the row."""
     lines = [f"| {' | '.join(HEADS[name])} |", "|---" * len(HEADS[name]) + "|"]
     for shop, titles in SHOPS.items():
         found = {row.removeprefix(f"{shop}.").removesuffix(".ndcg@10"): value for row, value in rows.items()
@@ -103,8 +105,10 @@ def page(name: str, rows: Mapping[str, float]) -> str:
             continue  # a shop is shown once a library has been asked about it
         library, best = max(libraries_.items(), key=lambda one: one[1])
         textbook = max(found["textbook"], found["textbook-and-validation"])
+        again = found.get("own-favourites", 0.0)  # nothing where an answer holds nothing that was taken
         cells = [titles["zh" in name], short(found["served"]), short(found["transformer"]),
-                 f"{short(best)} ({library})", short(textbook), short(found["lately"])]  # fmt: skip
+                 f"{short(best)} ({library})", short(textbook), short(found["lately"]), short(again) if again else "–",
+                 short(rows[f"{shop}.served.p_over_all"])]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

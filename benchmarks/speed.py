@@ -56,6 +56,7 @@ HEADS = {
     "zh": ("做什么", "我们", "对方", "倍数", "要求", "测量"),
 }
 NONE = {"en": "nothing", "zh": "无"}
+IN_CHINESE = {"ourselves without": "不用它的我们自己"}  # of peers, those whose name is words
 ROW, LEFT, WIDTH, RIGHT = 26, 420, 330, 110  # height and widths of the plot
 LEAST, MOST = 0.25, 8.0  # the ends of its axis
 
@@ -65,6 +66,7 @@ class Speed(NamedTuple):
 
     what: tuple[str, str]
     ours: str
+    peer: tuple[str, str]
     theirs: str
     times: float
     asked: float | None
@@ -87,10 +89,10 @@ def faster(what: tuple[str, str], row: dict[str, Any]) -> Speed:
     """A row of results. Where it is a time, the less the faster."""
     turned = row["name"].endswith(LESS_IS_MORE)
     times, asked = (1 / value if turned and value else value for value in (row["ratio"], row["at_least"]))
-    theirs = f"{row['peer']}: {row['peer_value']:,.4g}{row['unit']}"
+    peer, theirs = row["peer"], f"{row['peer_value']:,.4g}{row['unit']}"
     chip = row.get("gpu", row["cpu"])
     ours, maker = f"{row['value']:,.4g}{row['unit']}", chip.split()[0].removesuffix("(R)")
-    return Speed(what, ours, theirs, times, asked, f"{row['date']}, {chip}", maker)
+    return Speed(what, ours, (peer, IN_CHINESE.get(peer, peer)), theirs, times, asked, f"{row['date']}, {chip}", maker)
 
 
 def table(rows: Sequence[Speed], language: str) -> str:
@@ -98,7 +100,8 @@ def table(rows: Sequence[Speed], language: str) -> str:
     lines = [f"| {' | '.join(HEADS[language])} |", "|---" * len(HEADS[language]) + "|"]
     for row in rows:
         asked = NONE[language] if row.asked is None else f"{row.asked:.3g}"
-        cells = (row.what[language == "zh"], row.ours, row.theirs, f"{row.times:.2f}", asked, row.day)
+        theirs = f"{row.peer[language == 'zh']}: {row.theirs}"
+        cells = (row.what[language == "zh"], row.ours, theirs, f"{row.times:.2f}", asked, row.day)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -118,9 +121,8 @@ def plot(rows: Sequence[Speed], language: str) -> str:
         parts.append(f'<text x="{_x(tick)}" y="{height - 10}" text-anchor="middle">{tick:g}×</text>')
     for place, row in enumerate(rows):
         top, ends = 8 + ROW * place, sorted((_x(1), _x(row.times)))
-        who = row.theirs.partition(":")[0]
         parts.append(f'<text x="{LEFT - 8}" y="{top + 14}" text-anchor="end">{escape(row.what[language == "zh"])} · '
-                     f"{escape(who)}</text>")  # fmt: skip
+                     f"{escape(row.peer[language == 'zh'])}</text>")  # fmt: skip
         parts.append(f'<rect class="{"ours" if row.times >= 1 else "behind"}" x="{ends[0]}" y="{top + 3}" '
                      f'width="{ends[1] - ends[0]:.1f}" height="14"/>')  # fmt: skip
         if row.asked is not None:
