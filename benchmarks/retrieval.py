@@ -25,9 +25,9 @@ from zhumo.metrics.measure import Measure
 from zhumo.metrics.retrieval import place_of, recall
 from zhumo.recipe import Recipe
 from zhumo.run import Run
-from zhumo.support.desk import WEIGHED
 from zhumo.support.search import fused
 from zhumo.tasks.embed import Embed
+from zhumo.tasks.rerank import WEIGHED
 
 PARTS = ("train", "dev", "test")
 ASKED_BY: Mapping[str, str] = {"medquad": "question", "zh-medical-qa": "title"}

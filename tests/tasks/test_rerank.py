@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from zhumo.baselines.retrieval import Bm25
 from zhumo.errors import DataError
 from zhumo.evaluate import read_report
 from zhumo.make import make
@@ -23,7 +24,7 @@ from zhumo.run import Run
 from zhumo.tasks import Row
 from zhumo.tasks.examples import collate
 from zhumo.tasks.pairs import mined
-from zhumo.tasks.rerank import Rerank
+from zhumo.tasks.rerank import WEIGHED, Rerank
 from zhumo.tokenizer import Tokenizer, learn_bpe
 from zhumo.transformer import Config, Transformer, initialise
 
@@ -130,30 +131,53 @@ def test_equals_stand_last_and_other_right_ones_do_not_count(shared: Path, task:
         task.score([{"scores": [1]}], [alone])
 
 
-def test_what_is_asked_is_what_bm25_takes_for_right_most_and_what_is_learned_is_surely_wrong() -> None:
+def test_what_is_mined_is_surely_less_likely() -> None:
     rows: list[Row] = [
         {"text": "red shoes", "match": "shoes for the garden"},
         {"text": "a coat", "match": "red shoes, very red shoes"},
         {"text": "??", "match": "!!"},
     ]
-    asked, learned = mined(rows[:1], 2, rows[1:], np.inf), mined(rows, 2)
-    assert asked == {"red shoes": ["red shoes, very red shoes"]}  # above the right one
+    learned = mined(rows, 2)
     assert learned["red shoes"] == [] and "??" in learned
     assert mined([{"text": "?", "match": "!"}, {"text": "..", "match": ";"}], 3)["?"] == []  # no words anywhere
 
 
-def test_a_test_row_gets_what_looks_more_right_than_its_answer_and_a_training_row_does_not(tmp_path: Path) -> None:
-    rows: list[Row] = [{"text": "red shoes", "match": "shoes for the garden"}, {"text": "a coat", "match": "red shoes"}]
-    for asked, wrong in (("test", ["red shoes"]), ("valid", ["red shoes"]), ("train", None)):
-        held: dict[Part, list[Row]] = {"train": rows[1:], "valid": [], "test": []}
-        held[asked] = [rows[0], *(rows[1:] if asked == "train" else [])]  # type: ignore[index]
-        parts = {part: Stored(tmp_path / f"{part}.jsonl", len(own)) for part, own in held.items()}
-        for part, own in held.items():
-            write_rows(parts[part].path, own)
-        beside_right(parts, 3)
-        found = {part: list(stored) for part, stored in parts.items()}
-        assert found[asked][0].get("negatives") == wrong  # type: ignore[index]
-        assert {part: len(own) for part, own in found.items()} == {part: len(own) for part, own in held.items()}
+@pytest.mark.parametrize("asked", ["train", "valid", "test"])
+def test_wrong_answers_are_drawn_from_what_a_search_finds_beside_a_right_one(
+    shared: Path, tmp_path: Path, asked: Part
+) -> None:
+    with gzip.open(shared / "zh-medical-qa" / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows: list[Row] = [{"text": row["title"], "match": row["answer"]} for row in map(json.loads, lines)][:200]
+    kept = {"text": rows[0]["text"] + "？", "match": rows[0]["match"], "negatives": ["mine"]}
+    held: dict[Part, list[Row]] = {"train": rows[:100], "valid": [], "test": []}
+    held[asked] = [*held[asked], *rows[100:], kept]
+    parts = {part: Stored(tmp_path / f"{part}.jsonl", len(own)) for part, own in held.items()}
+    for part, own in held.items():
+        write_rows(parts[part].path, own)
+    beside_right(parts, 3)
+    found = {part: list(stored) for part, stored in parts.items()}
+    assert {part: len(own) for part, own in found.items()} == {part: len(own) for part, own in held.items()}
+    assert found[asked].pop() == kept
+    documents = list(dict.fromkeys(row["match"] for row in rows))
+    above = below = without = 0
+    for row in found[asked][-100:]:
+        scores = dict(zip(documents, Bm25(documents).scores([row["text"]])[0], strict=True))
+        first = sorted(documents, key=lambda one: -scores[one])[:WEIGHED]
+        assert ("negatives" in row) == (row["match"] in first)
+        wrong = row.get("negatives", [])
+        assert len(set(wrong)) == len(wrong) and set(wrong) <= set(first) - {row["match"]}
+        above += sum(scores[one] > scores[row["match"]] for one in wrong)
+        below += sum(scores[one] < scores[row["match"]] for one in wrong)
+        without += not wrong
+    assert min(above, below, without) > 9, (above, below, without)
+
+
+def test_pairs_that_share_no_word_leave_nothing_to_choose_from(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("text,match\n" + "".join(f"q{place},a{place}\n" for place in range(20)), encoding="utf-8")
+    recipe = Recipe.check({"task": "rerank", "prepare": {"source": str(source), "vocabulary": 300}}, "test")
+    with pytest.raises(DataError, match="among the twenty that BM25"):
+        make(recipe, Run.of(recipe, tmp_path), only="prepare")
 
 
 @pytest.mark.parametrize("wrong", [[""], [None], [["a"]], [{"text": "a"}], ["a", "  "]])

@@ -68,6 +68,8 @@ def prepare(recipe: Recipe, run: Run) -> None:
     task.learn(parts["train"])
     examples = {part: encode(task, parts[part], step.folder / f"{part}.safetensors") for part in ("train", "valid")}
     if not examples["train"]:
+        if kind.wrong:
+            raise DataError("rerank.no_choice")
         raise DataError("data.no_rows", source=section.source, kept=reader.counts.kept)
     save_task(step.folder, task)
     if tokenizer is not None:

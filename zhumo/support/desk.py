@@ -18,7 +18,6 @@ SURE = 2.6  # standard deviations by which an answered question comes nearer tha
 QUOTED = 300  # letters of an answer; a sentence is never cut, and a Chinese letter counts as two
 WHOLE = 600  # letters up to which the answer to a question of an FAQ is given whole
 SHOWN = 3  # citations
-WEIGHED = 20  # passages that a reranker puts in order
 STRANGE = 0.05  # how familiar a question must be to a classifier; five in a hundred of its own are less so
 LIKELY = 0.5  # an intent that is told is more likely than this
 SHORT: Mapping[Language, int] = {"en": 4, "zh": 8}  # words, or letters, up to which a question may lean on another

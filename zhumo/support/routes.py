@@ -19,7 +19,7 @@ from zhumo.deploy.served import CALLER, Begin, Follow, Served
 from zhumo.errors import SourceError, ZhumoError
 from zhumo.privacy import mask_all
 from zhumo.support.agents import add_agents, add_visitors, plain, quoted, searched
-from zhumo.support.desk import SHOWN, SURE, WEIGHED, Found, Intent, Reply, found, intent_of, readings, replied
+from zhumo.support.desk import SHOWN, SURE, Found, Intent, Reply, found, intent_of, readings, replied
 from zhumo.support.faq import publish
 from zhumo.support.improving import Flywheel, add_improving
 from zhumo.support.library import Library
@@ -28,6 +28,7 @@ from zhumo.support.tickets import Tickets, TicketsError
 from zhumo.support.uploads import AT_ONCE, add_documents, passage_encoder
 from zhumo.support.wording import worded
 from zhumo.support.writers import writer_of
+from zhumo.tasks.rerank import WEIGHED
 from zhumo.words import say
 
 log = logging.getLogger("zhumo.serve")

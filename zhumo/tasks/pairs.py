@@ -23,14 +23,9 @@ PAIR: Mapping[str, Field] = {
 right answers, `matches`, and wrong ones that look right, `negatives`."""
 
 
-def mined(
-    rows: Iterable[Row], count: int, among: Iterable[Row] = (), share: float = LIKE_RIGHT
-) -> dict[str, list[str]]:
-    """For each text the `count` wrong answers that BM25 finds likeliest among all right ones of rows and of `among`.
-
-    share: of the right answer's score, from which a found one is left out: what is about as likely may well be right
-    (Moreira et al. 2024). Infinite: none is left out.
-    """
+def looked_up(rows: Iterable[Row], among: Iterable[Row] = ()) -> Iterator[tuple[str, list[str], np.ndarray, list[int]]]:
+    """Each text of rows that has a right answer, all right answers of rows and of `among`, how likely BM25 finds each
+    of them (`(answers,)`), and which are the text's own."""
     asked: dict[str, None] = {}
     right: dict[str, list[str]] = {}
     for row in rows:
@@ -40,18 +35,23 @@ def mined(
         right.setdefault(row["text"], []).extend(right_answers(row))
     documents = list(dict.fromkeys(match for own in right.values() for match in own))
     if len(documents) < 2:
-        return {}
+        return
     index, place = Bm25(documents), {match: number for number, match in enumerate(documents)}
-    found: dict[str, list[str]] = {}
     texts = list(asked)
     for start in range(0, len(texts), MINED_AT_ONCE):
         part = texts[start : start + MINED_AT_ONCE]
         for text, scores in zip(part, index.scores(part), strict=True):
-            own = [place[match] for match in right[text]]
-            if np.isfinite(share):
-                scores[scores >= share * scores[own].max()] = 0.0
-            scores[own] = 0.0
-            found[text] = [documents[one] for one in best(scores, count) if scores[one] > 0]
+            yield text, documents, scores, [place[match] for match in right[text]]
+
+
+def mined(rows: Iterable[Row], count: int) -> dict[str, list[str]]:
+    """For each text the `count` wrong answers that BM25 finds likeliest, but none that is about as likely as a right
+    one: it may well be right (Moreira et al. 2024)."""
+    found: dict[str, list[str]] = {}
+    for text, documents, scores, own in looked_up(rows):
+        scores[scores >= LIKE_RIGHT * scores[own].max()] = 0.0
+        scores[own] = 0.0
+        found[text] = [documents[one] for one in best(scores, count) if scores[one] > 0]
     return found
 
 

@@ -29,6 +29,7 @@ from zhumo.tasks.pooling import pool
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # pairs in one pass of the model
+WEIGHED = 20  # documents that it puts in order, of those a search has found
 NEGATIVES = 7  # wrong answers that a row gets which names none, where the recipe does not say how many
 
 
@@ -36,7 +37,7 @@ class Rerank(Task):
     """A text and documents in, how surely each of them answers it out.
 
     Learned from right answers beside wrong ones that look right. A row that names no wrong ones gets some in prepare,
-    of all right answers those that BM25 finds likeliest, and so can be asked alone.
+    of the first that BM25 finds, if its right answer is one of those, and so can be asked alone.
 
     state: from the start weights `pooling` and what they want before a text, `prefix`, and a document, `match_prefix`;
     from calibration `scale` and `shift`, which make a score a probability (Platt 1999).
