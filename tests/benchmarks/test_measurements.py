@@ -11,21 +11,21 @@ from benchmarks import harness
 
 
 def test_a_speed_is_kept_once_per_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["engine"])
+    monkeypatch.setattr(sys, "argv", ["serving"])
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
-    names = ("decode.1.Q4_1", "agreement.Q4_1")
+    names = ("overload.p99", "drains.cut")
 
     def measured(cpu: str, value: float) -> list[dict[str, Any]]:
         monkeypatch.setattr(harness, "machine", lambda: {"cpu": cpu})
-        bench = harness.Bench("engine", "")
+        bench = harness.Bench("serving", "")
         for name in names:
             bench.row(name, value, ratio=value)
-        found: list[dict[str, Any]] = json.loads((tmp_path / "engine.json").read_text())["rows"]
+        found: list[dict[str, Any]] = json.loads((tmp_path / "serving.json").read_text())["rows"]
         return found
 
     measured("A", 1.0)
     measured("B", 2.0)
     rows = measured("A", 3.0)
     assert [(row["name"], row["cpu"], row["value"]) for row in rows] == [
-        ("decode.1.Q4_1", "A", 3.0), ("decode.1.Q4_1", "B", 2.0), ("agreement.Q4_1", "A", 3.0)
+        ("overload.p99", "A", 3.0), ("overload.p99", "B", 2.0), ("drains.cut", "A", 3.0)
     ]  # fmt: skip
