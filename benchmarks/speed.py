@@ -76,12 +76,14 @@ class Speed(NamedTuple):
 
 def speeds() -> list[Speed]:
     """The rows that were measured, in the order of `SHOWN`; one on two kinds of processor is two."""
-    found = []
+    found: list[Speed] = []
     for script, shown in SHOWN.items():
         path = RESULTS / f"{script}.json"
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
         measured = [row for row in rows if row["value"] is not None and row["ratio"]]
-        found += [faster(what, row) for name, what in shown.items() for row in measured if row["name"] == name]
+        for name, what in shown.items():
+            own = [faster(what, row) for row in measured if row["name"] == name]
+            found += sorted(own, key=lambda speed: speed.maker)
     return found
 
 
