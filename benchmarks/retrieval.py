@@ -27,7 +27,7 @@ from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.support.search import fused
 from zhumo.tasks.embed import Embed
-from zhumo.tasks.rerank import WEIGHED
+from zhumo.tasks.pairs import WEIGHED
 
 PARTS = ("train", "dev", "test")
 ASKED_BY: Mapping[str, str] = {"medquad": "question", "zh-medical-qa": "title"}

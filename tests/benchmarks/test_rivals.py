@@ -107,6 +107,7 @@ def test_time_is_turned_into_speed(ratio: float, name: str, times: float) -> Non
     found = speed.faster(("what", "什么"), row)
     assert found.times == times and found.asked == pytest.approx(1.25 if name == "learn.wall" else 0.8)
     drawn = speed.plot([found], "zh")
+    assert "不用它" in speed.table([speed.faster(("what", "什么"), {**row, "peer": "ourselves without"})], "zh")
     assert "什么 · a &amp; b" in drawn and ('class="behind"' in drawn) == (times < 1)
 
 

@@ -23,8 +23,8 @@ from zhumo.recipe import Recipe
 from zhumo.run import Run
 from zhumo.tasks import Row
 from zhumo.tasks.examples import collate
-from zhumo.tasks.pairs import mined
-from zhumo.tasks.rerank import WEIGHED, Rerank
+from zhumo.tasks.pairs import WEIGHED, mined
+from zhumo.tasks.rerank import Rerank
 from zhumo.tokenizer import Tokenizer, learn_bpe
 from zhumo.transformer import Config, Transformer, initialise
 

@@ -7,8 +7,7 @@ from itertools import chain
 from zhumo.prepare.split import Part
 from zhumo.prepare.stored import Stored, write_rows
 from zhumo.tasks import Row
-from zhumo.tasks.pairs import looked_up
-from zhumo.tasks.rerank import WEIGHED
+from zhumo.tasks.pairs import WEIGHED, looked_up
 from zhumo.tasks.shelf import best
 
 

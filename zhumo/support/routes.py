@@ -28,7 +28,7 @@ from zhumo.support.tickets import Tickets, TicketsError
 from zhumo.support.uploads import AT_ONCE, add_documents, passage_encoder
 from zhumo.support.wording import worded
 from zhumo.support.writers import writer_of
-from zhumo.tasks.rerank import WEIGHED
+from zhumo.tasks.pairs import WEIGHED
 from zhumo.words import say
 
 log = logging.getLogger("zhumo.serve")

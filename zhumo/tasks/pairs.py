@@ -11,6 +11,7 @@ from zhumo.metrics.retrieval import right_answers
 from zhumo.tasks import Field, Row
 from zhumo.tasks.shelf import best
 
+WEIGHED = 20  # documents that are put in order, of those a search has found
 MINED_AT_ONCE = 64  # texts for which wrong answers are looked up at once
 LIKE_RIGHT = 0.95  # share of the right answer's score from which a found one may be right too, and is left out
 PAIR: Mapping[str, Field] = {

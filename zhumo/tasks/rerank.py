@@ -29,7 +29,6 @@ from zhumo.tasks.pooling import pool
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # pairs in one pass of the model
-WEIGHED = 20  # documents that it puts in order, of those a search has found
 NEGATIVES = 7  # wrong answers that a row gets which names none, where the recipe does not say how many
 
 
