@@ -141,6 +141,7 @@ def test_a_question_nobody_answers_becomes_a_ticket_an_answer_and_a_correction(p
     page.all(".line-up option")[0].click()
     page.until(lambda: page.texts(".waiting .intent") == intents)
     click(page, ".reply-box .strong", "Take over")
+    page.find("#answer")  # the ticket is drawn anew
     page.find("#look").clear()
     page.find("#look").send_keys("Labels are kept.")
     page.until(lambda: "returns.md" in "".join(page.texts(".suggested summary")[:1]))
