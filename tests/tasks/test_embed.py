@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from zhumo.errors import DataError
 from zhumo.tasks import Row
 from zhumo.tasks.embed import TEMPERATURE, Embed
-from zhumo.tasks.examples import collate
+from zhumo.tasks.examples import Examples, batches, collate
 from zhumo.tasks.pairs import mined
 from zhumo.tokenizer import learn_bpe
 from zhumo.transformer import Config, Transformer, initialise, key_dropout
@@ -136,6 +136,16 @@ def test_wrong_answers_of_a_row_are_told_from_its_match(shared: Path, task: Embe
     assert loss.total.item() == pytest.approx(math.log(sum(map(math.exp, cosines))) - cosines[0], rel=1e-3)
     copied = task.encode({**one, "negatives": [one["match"]]})  # a copy of the right one is not wrong
     assert task.loss(model, collate(copied)).total.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_all_texts_of_an_example_count_as_read(shared: Path, task: Embed, tmp_path: Path) -> None:
+    rows = [{**row, "negatives": ["完全不对", "也不对"][:count]} for count, row in enumerate(_questions(shared)[:3])]
+    examples = [example for row in rows for example in task.encode(row)]
+    Examples.write(tmp_path / "made.safetensors", examples)
+    wanted = [len(one["ids"]) + len(one["match"]) + len(one["negatives"]) for one in examples]
+    assert Examples(tmp_path / "made.safetensors").lengths().tolist() == wanted
+    [(order, _)] = batches(examples, 3)
+    assert order == sorted(range(3), key=wanted.__getitem__)
 
 
 def test_rows_with_and_without_wrong_answers_share_a_batch(shared: Path, task: Embed) -> None:

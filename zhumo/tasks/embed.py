@@ -16,7 +16,7 @@ from zhumo.metrics.retrieval import place_of, recall, reciprocal_rank, right_ans
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import Batch, Example, batches, collate
 from zhumo.tasks.pairs import PAIR, mined, numbered
-from zhumo.tasks.pooling import pool
+from zhumo.tasks.pooling import pool_all
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # texts in one pass of the model
@@ -65,11 +65,12 @@ class Embed(Task):
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """InfoNCE (van den Oord et al. 2018): each text must find its match among the matches of its batch and the
         wrong answers of all its rows; at every width it may be cut to (Kusupati et al. 2022), their mean."""
-        texts = self._vectors(model, batch["ids"], batch["segments"])
-        choices, vectors = batch["match"], self._vectors(model, batch["match"], batch["match_segments"])
-        for wrong, segments, some in numbered(batch["negatives"], batch["negative_segments"]):
-            choices = _stacked(choices, wrong[some])
-            vectors = torch.cat([vectors, self._vectors(model, wrong, segments)[some]])
+        wrong = numbered(batch["negatives"], batch["negative_segments"])
+        sought = [(batch["match"], batch["match_segments"]), *wrong]
+        texts, *found = self._vectors(model, [(batch["ids"], batch["segments"]), *sought])
+        some = [segments.any(1) for _, segments in sought]
+        choices = _stacked([ids[own] for (ids, _), own in zip(sought, some, strict=True)])
+        vectors = torch.cat([one[own] for one, own in zip(found, some, strict=True)])
         own = torch.arange(len(texts), device=texts.device)
         # Two rows may have one and the same match, or text; the other row's match is then no wrong answer, nor is any
         # copy of a right one.
@@ -135,8 +136,8 @@ class Embed(Task):
         with torch.no_grad():
             for indices, part in batches(examples, ANSWERED_AT_ONCE):
                 batch = collate(part, device)
-                found = self._vectors(model, batch["ids"], batch["segments"]).tolist()
-                for index, vector in zip(indices, found, strict=True):
+                [found] = self._vectors(model, [(batch["ids"], batch["segments"])])
+                for index, vector in zip(indices, found.tolist(), strict=True):
                     vectors[index] = vector
         return vectors
 
@@ -147,8 +148,9 @@ class Embed(Task):
         # An empty text still needs one position to be asked at.
         return self.tokenizer.encode(self.state.get(prefix, "") + text, length=self.length) or [0]
 
-    def _vectors(self, model: Transformer, ids: Tensor, segments: Tensor) -> Tensor:
-        return F.normalize(pool(model, ids, segments, self.state.get("pooling")).float(), dim=-1)
+    def _vectors(self, model: Transformer, texts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        found = pool_all(model, texts, self.state.get("pooling"))
+        return [F.normalize(vectors.float(), dim=-1) for vectors in found]
 
 
 def _alike(ids: Tensor, others: Tensor) -> Tensor:
@@ -156,10 +158,10 @@ def _alike(ids: Tensor, others: Tensor) -> Tensor:
     return (ids.unsqueeze(1) == others.unsqueeze(0)).all(-1)
 
 
-def _stacked(one: Tensor, other: Tensor) -> Tensor:
-    """Two batches as one, the shorter lines padded."""
-    time = max(one.shape[1], other.shape[1])
-    return torch.cat([F.pad(part, (0, time - part.shape[1])) for part in (one, other)])
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Batches as one, the shorter lines padded."""
+    time = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, time - part.shape[1])) for part in parts])
 
 
 def _cut(vectors: Tensor, width: int) -> Tensor:

@@ -25,6 +25,7 @@ that `whole` made has none: all of it are targets."""
 
 IGNORE = -100
 PLAIN = {"ids", "targets"}  # what examples hold that may share a row
+BESIDE = ("targets", "labels", "segments")  # how names end of what says something about tokens and is none to be read
 PACK_WINDOW = 4_096  # examples that are packed together; more would save less than 1% of padding
 
 
@@ -77,8 +78,10 @@ class Examples(Sequence[Example]):
         return result
 
     def lengths(self) -> np.ndarray:
-        """Tokens in each example."""
-        return np.diff(self.arrays["ids.offsets"])
+        """Tokens to be read in each example, in all its texts."""
+        read = [np.diff(self.arrays[f"{name}.offsets"]) for name in self.names if not name.endswith(BESIDE)]
+        lengths: np.ndarray = np.sum(read, axis=0)
+        return lengths
 
     @staticmethod
     def write(path: Path, examples: Iterable[Example]) -> int:
@@ -123,7 +126,8 @@ def _join(path: Path, files: Mapping[str, BinaryIO], offsets: Mapping[str, "arra
 
 def batches(items: Sequence[Example], size: int) -> Iterator[tuple[list[int], list[Example]]]:
     """All items in batches of like length, so that little is padded; with the indices they had."""
-    order = sorted(range(len(items)), key=lambda index: len(items[index]["ids"]))
+    lengths = [sum(len(item[name]) for name in item if not name.endswith(BESIDE)) for item in items]
+    order = sorted(range(len(items)), key=lengths.__getitem__)
     for start in range(0, len(order), size):
         indices = order[start : start + size]
         yield indices, [items[index] for index in indices]

@@ -56,13 +56,13 @@ def mined(rows: Iterable[Row], count: int) -> dict[str, list[str]]:
     return found
 
 
-def numbered(ids: Tensor, segments: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Texts that lie one behind the other in each row, numbered 1, 2, ...: all first ones, then all second ones, where
-    they are, and which rows have one. A row keeps its place, by which dropout knows it; one without has a single id."""
+def numbered(ids: Tensor, segments: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Texts that lie one behind the other in each row, numbered 1, 2, ...: all first ones, then all second ones, with
+    segments of their own. A row keeps its place; one that has no such text is empty."""
+    found = []
     for number in range(1, int(segments.max()) + 1 if segments.shape[1] else 1):
-        mine = segments == number
-        some = mine.any(dim=1)
-        texts = [line[own] if own.any() else line[:1] for line, own in zip(ids, mine, strict=True)]
+        texts = [line[own] for line, own in zip(ids, segments == number, strict=True)]
         padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
-        whole = torch.nn.utils.rnn.pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
-        yield padded, whole, some
+        own = torch.nn.utils.rnn.pad_sequence([torch.ones_like(text) for text in texts], batch_first=True)
+        found.append((padded, own))
+    return found

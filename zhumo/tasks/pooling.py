@@ -1,13 +1,16 @@
 """One vector for a whole text."""
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from zhumo.transformer import Config, Transformer
+from zhumo.transformer import Config, Transformer, dropout_of
 
 Pooling = Literal["mean", "cls", "last"]
+TOGETHER = {"cpu": 2_048, "cuda": 16_384}  # padded positions that go through the model at once
 
 
 def pooling_of(pooling: Pooling | None, config: Config) -> Pooling:
@@ -31,3 +34,40 @@ def pool(model: Transformer, ids: Tensor, segments: Tensor, pooling: Pooling | N
         return x[:, 0]
     counted = segments.unsqueeze(-1).to(x.dtype)
     return (x * counted).sum(1) / counted.sum(1)
+
+
+def pool_all(model: Transformer, texts: Sequence[tuple[Tensor, Tensor]], pooling: Pooling | None) -> tuple[Tensor, ...]:
+    """`pool` of several batches of one text a row, whatever is like long together: little is padded.
+
+    texts: ids and segments of each batch, (batch, time); a row's place is the sample by which dropout knows it.
+
+    Returns:
+        The vectors of each batch, (batch, width); zeros where a row has no text.
+    """
+    device = texts[0][0].device
+    ids = [row[own] for batch, segments in texts for row, own in zip(batch, segments != 0, strict=True)]
+    places = torch.cat([torch.arange(len(batch), device=device) for batch, _ in texts])
+    order, vectors = [], []
+    for group in _alike([len(text) for text in ids], TOGETHER[device.type]):
+        some = [ids[index] for index in group]
+        padded = pad_sequence(some, batch_first=True)
+        segments = pad_sequence([torch.ones_like(text) for text in some], batch_first=True)
+        with dropout_of(model, places[group]):
+            vectors.append(pool(model, padded, segments, pooling))
+        order += group
+    found = torch.cat(vectors)
+    whole = found.new_zeros(len(ids), found.size(1)).index_copy(0, torch.tensor(order, device=device), found)
+    return torch.split(whole, [len(batch) for batch, _ in texts])
+
+
+def _alike(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """The indices of all texts that are not empty, longest first, in groups that have at most `room` positions once
+    they are padded, or a single text."""
+    group: list[int] = []
+    for index in sorted((index for index, length in enumerate(lengths) if length), key=lambda index: -lengths[index]):
+        if group and lengths[group[0]] * (len(group) + 1) > room:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group

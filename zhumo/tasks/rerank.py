@@ -25,7 +25,7 @@ from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.classify import LabelHead
 from zhumo.tasks.examples import Batch, Example, batches, collate
 from zhumo.tasks.pairs import PAIR, numbered
-from zhumo.tasks.pooling import pool
+from zhumo.tasks.pooling import pool_all
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # pairs in one pass of the model
@@ -79,11 +79,10 @@ class Rerank(Task):
 
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """Cross-entropy of the right pair among those of its example."""
-        pairs = [
-            self._logits(model, ids, segments).masked_fill(~some, -torch.inf)
-            for ids, segments, some in numbered(batch["ids"], batch["segments"])
-        ]
-        scores = torch.stack(pairs, dim=1)
+        pairs = numbered(batch["ids"], batch["segments"])
+        scores = torch.stack(self._logits(model, pairs), dim=1)
+        some = torch.stack([segments.any(1) for _, segments in pairs], dim=1)
+        scores = scores.masked_fill(~some, -torch.inf)
         right = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
         return Loss(F.cross_entropy(scores, right, reduction="sum"), len(scores))
 
@@ -138,10 +137,9 @@ class Rerank(Task):
         end = self.tokenizer.encode("")[1:]
         return [] if end else self.tokenizer.encode("\n", special=False), end
 
-    def _logits(self, model: Transformer, ids: Tensor, segments: Tensor) -> Tensor:
+    def _logits(self, model: Transformer, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
         assert model.head is not None
-        logits: Tensor = model.head(pool(model, ids, segments, self.state.get("pooling")))
-        return logits.float()[:, 0]
+        return [model.head(found).float()[:, 0] for found in pool_all(model, pairs, self.state.get("pooling"))]
 
     def _scores(self, model: Transformer, rows: Sequence[Row]) -> list[np.ndarray]:
         """What the head says of each candidate of each row."""
@@ -155,5 +153,6 @@ class Rerank(Task):
         with torch.no_grad():
             for indices, part in batches(pairs, ANSWERED_AT_ONCE):
                 batch = collate(part, device)
-                scores[indices] = self._logits(model, batch["ids"], batch["segments"]).cpu().numpy()
+                [found] = self._logits(model, [(batch["ids"], batch["segments"])])
+                scores[indices] = found.cpu().numpy()
         return np.split(scores, np.cumsum([len(own) for own in asked])[:-1]) if asked else []

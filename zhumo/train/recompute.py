@@ -8,7 +8,7 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from zhumo.transformer.block import Block
+from zhumo.transformer import Block, same_dropout
 
 Around = Callable[[], AbstractContextManager[object]]
 
@@ -20,13 +20,21 @@ def recomputed(model: nn.Module, around: Around) -> Iterator[None]:
     around: what a block is computed in again, so that it is as it was the first time.
     """
     blocks = [module for module in model.modules() if isinstance(module, Block)]
+
+    def contexts(block: Block) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+        return nullcontext(), _both(same_dropout(block), around)
+
     for block in blocks:
-        forgetful = partial(
-            checkpoint, block.forward, use_reentrant=False, context_fn=lambda: (nullcontext(), around())
-        )
+        forgetful = partial(checkpoint, block.forward, use_reentrant=False, context_fn=partial(contexts, block))
         setattr(block, "forward", forgetful)  # noqa: B010, mypy would have it a method
     try:
         yield
     finally:
         for block in blocks:
             del block.forward
+
+
+@contextmanager
+def _both(dropout: AbstractContextManager[object], around: Around) -> Iterator[None]:
+    with dropout, around():
+        yield

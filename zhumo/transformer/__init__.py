@@ -9,7 +9,7 @@
 from zhumo.transformer.block import Block, Source
 from zhumo.transformer.cache import Cache, RowCache
 from zhumo.transformer.config import Config
-from zhumo.transformer.dropout import Dropout, key_dropout
+from zhumo.transformer.dropout import Dropout, dropout_of, key_dropout, same_dropout
 from zhumo.transformer.loss import linear_cross_entropy
 from zhumo.transformer.model import Transformer, Unset, initialise
 
@@ -22,7 +22,9 @@ __all__ = [
     "Source",
     "Transformer",
     "Unset",
+    "dropout_of",
     "initialise",
     "key_dropout",
     "linear_cross_entropy",
+    "same_dropout",
 ]

@@ -5,6 +5,9 @@ another number of workers with the same result. Here each element's coin is a ha
 layer, position, column): the same sample in the same epoch is dropped the same way wherever it is computed.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,3 +70,32 @@ def key_dropout(model: nn.Module, keys: Tensor | None) -> None:
     seeds = None if keys is None or not layers else _mix(_low(keys) ^ _mix(_low(keys >> 31))).long()
     for place, layer in layers:
         layer.seeds = None if seeds is None else seeds + place * 0x9E3779B1
+
+
+def dropout_of(model: nn.Module, rows: Tensor) -> AbstractContextManager[None]:
+    """A context: a batch is some of the samples whose keys were given, those at `rows`."""
+    layers = _keyed(model)
+    return _seeded(layers, [seeds[rows] for _, seeds in layers])
+
+
+def same_dropout(model: nn.Module) -> AbstractContextManager[None]:
+    """A context to enter later: what is computed in it is dropped out as it would be now."""
+    layers = _keyed(model)
+    return _seeded(layers, [seeds for _, seeds in layers])
+
+
+def _keyed(model: nn.Module) -> list[tuple[Dropout, Tensor]]:
+    layers = (module for module in model.modules() if isinstance(module, Dropout) and module.training)
+    return [(layer, layer.seeds) for layer in layers if layer.seeds is not None]
+
+
+@contextmanager
+def _seeded(layers: Sequence[tuple[Dropout, Tensor]], seeds: Sequence[Tensor]) -> Iterator[None]:
+    before = [layer.seeds for layer, _ in layers]
+    try:
+        for (layer, _), own in zip(layers, seeds, strict=True):
+            layer.seeds = own
+        yield
+    finally:
+        for (layer, _), kept in zip(layers, before, strict=True):
+            layer.seeds = kept
