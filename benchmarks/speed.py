@@ -38,6 +38,7 @@ SHOWN: dict[str, dict[str, tuple[str, str]]] = {
         "learn.trainer.wall": ("a GPT to the same loss", "GPT 达到同样的损失"),
         "learn.nanogpt.wall": ("a GPT to the same loss", "GPT 达到同样的损失"),
         "learn.peft.tokens_per_second": ("LoRA, the same steps", "LoRA，同样的步数"),
+        "learn.encoder.tokens_per_second": ("an encoder, the same pairs", "编码器，同样的文本对"),
     },
     "gpu": {
         "gpu.decode.1": ("one text in one slot, bf16, GPU", "一段文本，一个位置，bf16，GPU"),
