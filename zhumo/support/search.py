@@ -21,10 +21,12 @@ import numpy as np
 from zhumo.baselines.retrieval import Bm25, terms
 from zhumo.support.knowledge import Known
 from zhumo.support.passages import Passage
+from zhumo.support.twins import twins_of
 
 Language = Literal["zh", "en"]
 CHINESE = 0.1  # share of a text's letters from which it is a Chinese one
 WORDS = 1.0  # standard deviations of the cosines that the best match of words is worth
+TWIN = 0.25  # what a passage's twin in another language counts for, beside the passage
 LEAST = 1e-9
 LOOKED_AT = 3  # sentences among which the words of a question are looked for
 MOST = 3.0  # deviations that one kind of nearness may count for: two shared words alone are no answer
@@ -91,7 +93,7 @@ def foreign() -> Mapping[Language, tuple[str, ...]]:
 
 class Search:
     """What one asker may see, in memory. Passages of the asker's language are searched (`languages_of`), and all where
-    it has none.
+    it has none; where a page stands in two languages, what the other says is looked at too (`twins_of`).
 
     outside: the vectors of `foreign()`, by language. passages, size, files: what there
     is, how many, and of which documents.
@@ -102,12 +104,13 @@ class Search:
         self.passages, self.size = tuple(known.passages), len(known.passages)
         self.files = sorted({passage.file for passage in known.passages})
         spoken = languages_of(known.passages)
+        twins = twins_of(known.passages, known.vectors, spoken)
         self._shelves: dict[Language, _Shelf] = {}
         for name, vectors in outside.items():
             own = np.flatnonzero([name in languages for languages in spoken])
             chosen = own if len(own) else np.arange(len(known.passages))
             if len(chosen):
-                self._shelves[name] = _Shelf(known, chosen, foreign()[name], vectors)
+                self._shelves[name] = _Shelf(known, chosen, twins[chosen], foreign()[name], vectors)
 
     @cached_property
     def by_key(self) -> Mapping[str, Passage]:
@@ -139,18 +142,40 @@ class Search:
         return shelf.sureness(question, vector) if shelf else -math.inf
 
 
-class _Shelf:
-    """Passages of one language. foreign, outside: questions from elsewhere in it, and their vectors."""
+class _Vectors:
+    """Of some passages those of each as a whole, and those of their sentences."""
 
-    def __init__(self, known: Known, chosen: np.ndarray, foreign: Sequence[str], outside: np.ndarray) -> None:
-        self.passages = [known.passages[place] for place in chosen]
-        self.vectors = known.vectors[chosen]
+    def __init__(self, known: Known, chosen: np.ndarray) -> None:
+        self.wholes = known.vectors[chosen]
         place = np.full(len(known.passages), -1)
         place[chosen] = np.arange(len(chosen))
         mine = np.flatnonzero(place[known.owners] >= 0)
         self.sentences = known.sentences[mine]
         # Of each passage's sentences: where they begin, and so where those of the one before end.
         self.begins = np.searchsorted(place[known.owners[mine]], np.arange(len(chosen) + 1))
+
+    def cosines(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each passage as a whole; of each sentence; and of each passage's best, that of the whole where it has
+        none."""
+        whole, sentences = self.wholes @ vector, self.sentences @ vector
+        best, some = whole.copy(), np.flatnonzero(np.diff(self.begins))
+        if len(some):
+            best[some] = np.maximum.reduceat(sentences, self.begins[some])
+        return whole, sentences, best
+
+
+class _Shelf:
+    """Passages of one language. twins: the place of each one's twin among all that is known, -1 for none. foreign,
+    outside: questions from elsewhere in it, and their vectors."""
+
+    def __init__(
+        self, known: Known, chosen: np.ndarray, twins: np.ndarray, foreign: Sequence[str], outside: np.ndarray
+    ) -> None:
+        self.passages = [known.passages[place] for place in chosen]
+        self.vectors = _Vectors(known, chosen)
+        self.paired = np.flatnonzero(twins >= 0)
+        others, self.twins = np.unique(twins[self.paired], return_inverse=True)
+        self.others = _Vectors(known, others)
         said = [sentence for passage in self.passages for sentence in passage.said]
         self.words = Bm25([passage.full for passage in self.passages])
         self.said = [frozenset(terms(sentence)) for sentence in said]
@@ -160,28 +185,28 @@ class _Shelf:
 
     def find(self, question: str, vector: np.ndarray, count: int) -> list[Hit]:
         words = self.words.scores([question])[0]
-        _, sentences, nearest = self._cosines(vector)
-        scores = fused(nearest, words)
+        _, sentences, nearest = self.vectors.cosines(vector)
+        scores = fused(self._in_both(nearest, vector) if len(self.paired) else nearest, words)
         best = np.argsort(-scores, kind="stable")[:count]
         return [Hit(self.passages[place], self._sentence(place, sentences), float(scores[place])) for place in best]
 
     def sureness(self, question: str, vector: np.ndarray) -> float:
         return float(self._joined(self._near(question, vector)) / self.spread)
 
-    def _cosines(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each passage as a whole; of each sentence; and of each passage's best, that of the whole where it has
-        none."""
-        whole, sentences = self.vectors @ vector, self.sentences @ vector
-        best, some = whole.copy(), np.flatnonzero(np.diff(self.begins))
-        if len(some):
-            best[some] = np.maximum.reduceat(sentences, self.begins[some])
-        return whole, sentences, best
+    def _in_both(self, nearest: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        """How near each passage is, and its twin with it; one without a twin stands as if it were as near again."""
+        other = self.others.cosines(vector)[2][self.twins]
+        own = nearest[self.paired]
+        # Across languages all is farther off; so both are counted from their means.
+        joined = nearest.copy()
+        joined[self.paired] += TWIN / (1 + TWIN) * ((other - other.mean()) - (own - own.mean()))
+        return joined
 
     def _near(self, question: str, vector: np.ndarray) -> np.ndarray:
         """The nearest passage; the nearest sentence; and of the question's words, each by how telling it is, the share
         that one of the nearest sentences holds, and the share that is known at all. Of two unknown words more
         than it has: what says little ("two hours") shares little, be it all of it."""
-        whole, sentences, best = self._cosines(vector)
+        whole, sentences, best = self.vectors.cosines(vector)
         asked = frozenset(terms(question))
         weight = {term: self.words.weight(term) for term in asked}
         nearest = np.argsort(-sentences)[:LOOKED_AT]
@@ -197,5 +222,5 @@ class _Shelf:
         return joined
 
     def _sentence(self, place: int, sentences: np.ndarray) -> int | None:
-        own = sentences[self.begins[place] : self.begins[place + 1]]
+        own = sentences[self.vectors.begins[place] : self.vectors.begins[place + 1]]
         return int(np.argmax(own)) if len(own) else None
