@@ -16,7 +16,7 @@ from zhumo.metrics.retrieval import place_of, recall, reciprocal_rank, right_ans
 from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.examples import Batch, Example, batches, collate
 from zhumo.tasks.pairs import PAIR, mined, numbered
-from zhumo.tasks.pooling import pool_all
+from zhumo.tasks.pooling import pool, pool_all
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # texts in one pass of the model
@@ -67,15 +67,15 @@ class Embed(Task):
         wrong answers of all its rows; at every width it may be cut to (Kusupati et al. 2022), their mean."""
         wrong = numbered(batch["negatives"], batch["negative_segments"])
         sought = [(batch["match"], batch["match_segments"]), *wrong]
-        texts, *found = self._vectors(model, [(batch["ids"], batch["segments"]), *sought])
+        asked = [(batch["ids"], batch["segments"]), *sought]
+        texts, *found = map(_unit, pool_all(model, asked, self.state.get("pooling")))
         some = [segments.any(1) for _, segments in sought]
         choices = _stacked([ids[own] for (ids, _), own in zip(sought, some, strict=True)])
         vectors = torch.cat([one[own] for one, own in zip(found, some, strict=True)])
         own = torch.arange(len(texts), device=texts.device)
         # Two rows may have one and the same match, or text; the other row's match is then no wrong answer, nor is any
         # copy of a right one.
-        asked = _alike(batch["ids"], batch["ids"])
-        same = (asked.float() @ _alike(choices[: len(own)], choices).float()) > 0
+        same = (_alike(batch["ids"], batch["ids"]).float() @ _alike(choices[: len(own)], choices).float()) > 0
         same[own, own] = False
         widths = self.state.get("widths") or [texts.shape[1]]
         total = texts.new_zeros(())
@@ -136,8 +136,8 @@ class Embed(Task):
         with torch.no_grad():
             for indices, part in batches(examples, ANSWERED_AT_ONCE):
                 batch = collate(part, device)
-                [found] = self._vectors(model, [(batch["ids"], batch["segments"])])
-                for index, vector in zip(indices, found.tolist(), strict=True):
+                found = _unit(pool(model, batch["ids"], batch["segments"], self.state.get("pooling"))).tolist()
+                for index, vector in zip(indices, found, strict=True):
                     vectors[index] = vector
         return vectors
 
@@ -148,9 +148,10 @@ class Embed(Task):
         # An empty text still needs one position to be asked at.
         return self.tokenizer.encode(self.state.get(prefix, "") + text, length=self.length) or [0]
 
-    def _vectors(self, model: Transformer, texts: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        found = pool_all(model, texts, self.state.get("pooling"))
-        return [F.normalize(vectors.float(), dim=-1) for vectors in found]
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Of length 1."""
+    return F.normalize(vectors.float(), dim=-1)
 
 
 def _alike(ids: Tensor, others: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from zhumo.tasks import Answer, Baseline, Field, Loss, Row, Task
 from zhumo.tasks.classify import LabelHead
 from zhumo.tasks.examples import Batch, Example, batches, collate
 from zhumo.tasks.pairs import PAIR, numbered
-from zhumo.tasks.pooling import pool_all
+from zhumo.tasks.pooling import pool, pool_all
 from zhumo.transformer import Transformer
 
 ANSWERED_AT_ONCE = 64  # pairs in one pass of the model
@@ -80,7 +80,8 @@ class Rerank(Task):
     def loss(self, model: Transformer, batch: Batch) -> Loss:
         """Cross-entropy of the right pair among those of its example."""
         pairs = numbered(batch["ids"], batch["segments"])
-        scores = torch.stack(self._logits(model, pairs), dim=1)
+        found = pool_all(model, pairs, self.state.get("pooling"))
+        scores = torch.stack([self._logits(model, vectors) for vectors in found], dim=1)
         some = torch.stack([segments.any(1) for _, segments in pairs], dim=1)
         scores = scores.masked_fill(~some, -torch.inf)
         right = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
@@ -137,9 +138,10 @@ class Rerank(Task):
         end = self.tokenizer.encode("")[1:]
         return [] if end else self.tokenizer.encode("\n", special=False), end
 
-    def _logits(self, model: Transformer, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    def _logits(self, model: Transformer, vectors: Tensor) -> Tensor:
         assert model.head is not None
-        return [model.head(found).float()[:, 0] for found in pool_all(model, pairs, self.state.get("pooling"))]
+        logits: Tensor = model.head(vectors)
+        return logits.float()[:, 0]
 
     def _scores(self, model: Transformer, rows: Sequence[Row]) -> list[np.ndarray]:
         """What the head says of each candidate of each row."""
@@ -153,6 +155,6 @@ class Rerank(Task):
         with torch.no_grad():
             for indices, part in batches(pairs, ANSWERED_AT_ONCE):
                 batch = collate(part, device)
-                [found] = self._logits(model, [(batch["ids"], batch["segments"])])
-                scores[indices] = found.cpu().numpy()
+                vectors = pool(model, batch["ids"], batch["segments"], self.state.get("pooling"))
+                scores[indices] = self._logits(model, vectors).cpu().numpy()
         return np.split(scores, np.cumsum([len(own) for own in asked])[:-1]) if asked else []
