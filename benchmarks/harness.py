@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ class Bench:
         self.name, self.card = name, ""  # of the GPU it runs on
         self.rows: list[Row] = []
         self.bars: dict[str, dict[str, Any]] = tomllib.loads((HERE / "bars.toml").read_text(encoding="utf-8"))[name]
+        if not any(row.startswith(self.options.only) for row in self.bars):
+            near = get_close_matches(self.options.only, self.bars, n=1, cutoff=0)
+            parser.error(f"no row's name begins with {self.options.only}; nearest: {near[0]}")
 
     def due(self, name: str) -> bool:
         """Whether a row is to be measured in this run."""

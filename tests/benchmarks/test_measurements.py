@@ -29,3 +29,12 @@ def test_a_speed_is_kept_once_per_processor(tmp_path: Path, monkeypatch: pytest.
     assert [(row["name"], row["cpu"], row["value"]) for row in rows] == [
         ("overload.p99", "A", 3.0), ("overload.p99", "B", 2.0), ("drains.cut", "A", 3.0)
     ]  # fmt: skip
+
+
+def test_a_name_that_no_row_begins_with_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["learning", "--only", "encoder"])
+    with pytest.raises(SystemExit, match="2"):
+        harness.Bench("learning", "")
+    assert "nearest: learn.encoder" in capsys.readouterr().err
