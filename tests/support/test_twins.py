@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from zhumo.support import twins
 from zhumo.support.knowledge import Known
 from zhumo.support.passages import Passage
 from zhumo.support.search import Search, languages_of
@@ -49,8 +50,14 @@ def _search(passages: list[Passage], *angles: float) -> Search:
 
 def test_the_nearest_passage_of_the_page_in_another_language_is_the_twin() -> None:
     passages = _passages()
-    twins = twins_of(passages, _along(0, 90, 80, 10, 0, 0, 45), languages_of(passages))
-    assert twins.tolist() == [3, 2, 1, 0, -1, -1, -1]
+    found = twins_of(passages, _along(0, 90, 80, 10, 0, 0, 45), languages_of(passages))
+    assert found.tolist() == [3, 2, 1, 0, -1, -1, -1]
+
+
+def test_tables_too_long_to_compare_have_no_twins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twins, "PAIRS", 3)
+    passages = _passages()
+    assert (twins_of(passages, _along(0, 90, 80, 10, 0, 0, 45), languages_of(passages)) == -1).all()
 
 
 def _order(search: Search, question: str) -> list[str]:

@@ -9,6 +9,7 @@ from zhumo.support.passages import Passage
 
 CHINESE, ENGLISH = r"zh(?:[-_](?:cn|hans|hant|tw|hk))?|cn|chinese|中文", r"en(?:[-_](?:us|gb))?|english|英文"
 LANGUAGE = re.compile(rf"[-_. ]?(?<![a-z])(?:{CHINESE}|{ENGLISH})(?![a-z])", re.IGNORECASE)
+PAIRS = 2**24  # of passages that are compared for one page; above, as in an FAQ of thousands of rows, it takes seconds
 
 
 def page_of(file: str) -> str:
@@ -19,7 +20,7 @@ def page_of(file: str) -> str:
 
 def twins_of(passages: Sequence[Passage], vectors: np.ndarray, spoken: Sequence[Collection[str]]) -> np.ndarray:
     """The place of each passage's twin, (passages,): of the same page's passages in another language the one that lies
-    nearest; -1 where the page stands in one language.
+    nearest; -1 where the page stands in one language, or is a table too long to compare.
 
     vectors: of the passages, (passages, width). spoken: the languages of each, its document's among them.
     """
@@ -35,6 +36,6 @@ def twins_of(passages: Sequence[Passage], vectors: np.ndarray, spoken: Sequence[
         written = {file: frozenset.intersection(*(frozenset(spoken[place]) for place in files[file])) for file in page}
         for file in page:
             others = [place for other in page if written[other] != written[file] for place in files[other]]
-            if others:
+            if 0 < len(others) * len(files[file]) <= PAIRS:
                 twins[files[file]] = np.array(others)[(vectors[files[file]] @ vectors[others].T).argmax(axis=1)]
     return twins
