@@ -55,11 +55,12 @@ def test_the_keys_are_the_samples_again_behind_it() -> None:
 
 
 def test_little_is_padded_and_no_pass_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sizes = initialise(Transformer(CONFIG), 0).eval(), []
+    model, sizes, looks = initialise(Transformer(CONFIG), 0).eval(), [], []
     hidden = Transformer.hidden
+    model.stem.tokens.register_forward_hook(lambda _, ids, __: looks.append(ids))
 
     def watched(self: Transformer, ids: Tensor, **rest: object) -> Tensor:
-        sizes.append(ids.shape)
+        sizes.append(ids.shape[:2])
         return hidden(self, ids, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Transformer, "hidden", watched)
@@ -69,6 +70,7 @@ def test_little_is_padded_and_no_pass_is_large(monkeypatch: pytest.MonkeyPatch) 
     real = sum(lengths) + sum(length // 5 + 1 for length in lengths)
     assert real <= sum(rows * time for rows, time in sizes) < 1.25 * real
     assert max(rows * time for rows, time in sizes) <= TOGETHER["cpu"]
+    assert len(looks) == 1
 
 
 def test_recomputed_blocks_are_dropped_out_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,18 +45,21 @@ def pool_all(model: Transformer, texts: Sequence[tuple[Tensor, Tensor]], pooling
         The vectors of each batch, (batch, width); zeros where a row has no text.
     """
     device = texts[0][0].device
-    ids = [row[own] for batch, segments in texts for row, own in zip(batch, segments != 0, strict=True)]
+    ids = [batch[segments != 0] for batch, segments in texts]
+    lengths = [length for _, segments in texts for length in (segments != 0).sum(1).tolist()]
+    # Looked up at once: each look at a large table costs a gradient as large on the way back.
+    looked_up = model.stem.tokens(torch.cat(ids)).split(lengths)
     places = torch.cat([torch.arange(len(batch), device=device) for batch, _ in texts])
     order, vectors = [], []
-    for group in _alike([len(text) for text in ids], TOGETHER[device.type]):
-        some = [ids[index] for index in group]
-        padded = pad_sequence(some, batch_first=True)
-        segments = pad_sequence([torch.ones_like(text) for text in some], batch_first=True)
+    for group in _alike(lengths, TOGETHER[device.type]):
+        padded = pad_sequence([looked_up[index] for index in group], batch_first=True)
+        ends = torch.tensor([lengths[index] for index in group], device=device)
+        segments = (torch.arange(padded.size(1), device=device) < ends[:, None]).long()
         with dropout_of(model, places[group]):
             vectors.append(pool(model, padded, segments, pooling))
         order += group
     found = torch.cat(vectors)
-    whole = found.new_zeros(len(ids), found.size(1)).index_copy(0, torch.tensor(order, device=device), found)
+    whole = found.new_zeros(len(lengths), found.size(1)).index_copy(0, torch.tensor(order, device=device), found)
     return torch.split(whole, [len(batch) for batch, _ in texts])
 
 

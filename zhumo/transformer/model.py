@@ -51,7 +51,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Last hidden states, (batch, time, width).
 
-        ids: (batch, time).
+        ids: (batch, time); or their embeddings, (batch, time, width), where they were looked up before.
         segments: (batch, time); tokens of equal number see each other and positions start anew in each, which is how
             several short texts share one row; give padding a number of its own, such as 0. None: all see all.
         types: (batch, time), BERT's first and second text of a pair.

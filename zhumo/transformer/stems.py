@@ -27,8 +27,9 @@ class TokenStem(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, ids: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
-        """ids: (batch, time); positions: (time,) or (batch, time); types: (batch, time), all zero when absent."""
-        return self.placed(self.tokens(ids), positions, types)
+        """ids: (batch, time), or their embeddings, (batch, time, width), where they were looked up before; positions:
+        (time,) or (batch, time); types: (batch, time), all zero when absent."""
+        return self.placed(ids if ids.is_floating_point() else self.tokens(ids), positions, types)
 
     def placed(self, x: Tensor, positions: Tensor, types: Tensor | None = None) -> Tensor:
         """Embeddings (batch, time, width), or (time, width), with what is added to them; the rest as in `forward`."""
