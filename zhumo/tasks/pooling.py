@@ -51,7 +51,7 @@ def pool_all(model: Transformer, texts: Sequence[tuple[Tensor, Tensor]], pooling
     looked_up = model.stem.tokens(torch.cat(ids)).split(lengths)
     places = torch.cat([torch.arange(len(batch), device=device) for batch, _ in texts])
     order, vectors = [], []
-    for group in _alike(lengths, TOGETHER[device.type]):
+    for group in _groups(lengths, TOGETHER[device.type]):
         padded = pad_sequence([looked_up[index] for index in group], batch_first=True)
         ends = torch.tensor([lengths[index] for index in group], device=device)
         segments = (torch.arange(padded.size(1), device=device) < ends[:, None]).long()
@@ -63,7 +63,7 @@ def pool_all(model: Transformer, texts: Sequence[tuple[Tensor, Tensor]], pooling
     return torch.split(whole, [len(batch) for batch, _ in texts])
 
 
-def _alike(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
+def _groups(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
     """The indices of all texts that are not empty, longest first, in groups that have at most `room` positions once
     they are padded, or a single text."""
     group: list[int] = []
